@@ -1,0 +1,1 @@
+"""Training-free neural architecture search for NNI."""

@@ -1,0 +1,90 @@
+"""A candidate: one architecture of an NNI model space, and its network at initialisation.
+
+The initial weights of a candidate depend on the seed and on its architecture alone, so that its score is the same
+whenever and wherever it is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import Any
+
+from nni.common.serializer import is_traceable
+from nni.mutable import Mutable, Sample
+from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, model_context
+from torch import nn
+
+from nni_knas.gradients import seeded
+
+__all__ = ['architecture_of', 'build_network', 'candidate_seed', 'decode_sample', 'encode_sample']
+
+
+def encode_sample(sample: Sample) -> str:
+    """An NNI sample as JSON text that is the same for equal samples, and from which :func:`decode_sample` gets it back."""
+    return json.dumps(_encoded(dict(sample)), sort_keys=True)
+
+
+def decode_sample(text: str) -> Sample:
+    """The sample that :func:`encode_sample` wrote."""
+    return _decoded(json.loads(text))
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _encoded(v) for key, v in value.items()}
+    if isinstance(value, tuple):  # JSON has lists only, and NNI tells them from tuples when it freezes a space
+        return {'__tuple__': [_encoded(v) for v in value]}
+    if isinstance(value, list):
+        return [_encoded(v) for v in value]
+    if hasattr(value, 'item') and getattr(value, 'ndim', None) == 0:  # numpy scalars
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f'a choice of the space is {value!r}: choices have to be numbers, strings, booleans, None, or lists '
+                    'and tuples of them')
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, dict):
+        if '__tuple__' in value:
+            return tuple(_decoded(v) for v in value['__tuple__'])
+        return {key: _decoded(v) for key, v in value.items()}
+    return [_decoded(v) for v in value] if isinstance(value, list) else value
+
+
+def architecture_of(sample: Sample, hyper_parameters: Collection[str] = ()) -> Sample:
+    """The part of a sample that shapes the network: all but the evaluator's hyper-parameters."""
+    return {label: choice for label, choice in sample.items() if label not in hyper_parameters}
+
+
+def hyper_parameters_of(space: ExecutableModelSpace) -> frozenset[str]:
+    """Labels of the mutables of a space that belong to its evaluator."""
+    return frozenset(space.evaluator.simplify()) if isinstance(space.evaluator, Mutable) else frozenset()
+
+
+def candidate_seed(seed: int, architecture: Sample) -> int:
+    """The seed of a candidate's initial weights, from the run's seed and the architecture."""
+    digest = hashlib.sha256(f'{seed} {encode_sample(architecture)}'.encode()).digest()
+    return int.from_bytes(digest[:7], 'big')
+
+
+def build_network(model: ExecutableModelSpace, seed: int, hyper_parameters: Collection[str] = ()) -> nn.Module:
+    """The freshly initialised network of a frozen model.
+
+    Parameters
+    ----------
+    model
+        A frozen NNI model, in any of NNI's formats.
+    seed
+        The run's seed.
+    hyper_parameters
+        Labels in the model's sample that do not belong to the architecture.
+    """
+    with seeded(candidate_seed(seed, architecture_of(model.sample or {}, hyper_parameters))):
+        if isinstance(model, RawFormatModelSpace) and model.sample and is_traceable(model.model_space):
+            # The raw format hands out copies of the space's own weights; a candidate has weights of its own.
+            with model_context(model.sample):
+                return model.model_space.trace_copy().get(traceable=False)
+        return model.executable_model()
