@@ -1,1 +1,21 @@
-"""Training-free neural architecture search for NNI."""
+"""Training-free neural architecture search for NNI.
+
+>>> from nni_knas import KNAS, GradientKernelEvaluator
+>>> kernel = GradientKernelEvaluator(dataset)
+>>> experiment = NasExperiment(space, evaluator, KNAS(kernel, candidates=300, top_k=20))
+>>> experiment.run(port=8080)
+"""
+
+from __future__ import annotations
+
+import warnings
+
+with warnings.catch_warnings():
+    # NNI 3.0 warns of names in torch.nn that are newer than it and no layers; nothing comes of it.
+    warnings.filterwarnings('ignore', message='.*is found to be not a nn.Module', category=RuntimeWarning)
+    from nni_knas.evaluator import GradientKernelEvaluator
+    from nni_knas.runs import Run, open_run
+    from nni_knas.strategy import KNAS
+
+__version__ = '0.1.0'
+__all__ = ['KNAS', 'GradientKernelEvaluator', 'Run', 'open_run']

@@ -109,9 +109,10 @@ class GradientKernelEvaluator(Evaluator):
 
         Raises
         ------
+        MisfitError
+            A ``ValueError``: the network cannot take the minibatch, or the targets do not fit its outputs.
         ScoringError
-            A ``ValueError``: the network cannot take the minibatch, the targets do not fit its outputs, or no parameter
-            receives a gradient.
+            A ``ValueError``: no parameter receives a gradient.
         """
         if not isinstance(network, nn.Module):
             raise TypeError(f'score takes a torch.nn.Module, not {type(network).__name__}')
@@ -136,13 +137,13 @@ class GradientKernelEvaluator(Evaluator):
         for i, item in enumerate(networks):
             try:
                 scores.append(self.score(item if isinstance(item, nn.Module) else self._build(item)))
-            except ScoringError as error:
+            except Exception as error:
                 warnings.warn(f'network {i} has no score: {error}', stacklevel=2)
                 scores.append(math.nan)
         return np.array(scores, dtype=np.float64)
 
     def check(self, network: nn.Module) -> None:
-        """Raise :class:`ScoringError` where a network and the minibatch do not fit; costs one sample's forward pass."""
+        """Raise :class:`~nni_knas.gradients.MisfitError` where network and minibatch do not fit, for one forward pass."""
         with undisturbed(network, seed=self.seed, device=self.device):
             self._gradients(network).check()
 

@@ -8,9 +8,11 @@ What is made of the gradients is the business of :mod:`nni_knas.scores`.
 from __future__ import annotations
 
 import contextlib
+import dis
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,7 +23,7 @@ from torch.nn.modules.loss import _Loss
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-__all__ = ['Gradients', 'Loss', 'Minibatch', 'Normalization', 'ScoringError', 'seeded', 'undisturbed']
+__all__ = ['Gradients', 'Loss', 'Minibatch', 'MisfitError', 'Normalization', 'ScoringError', 'seeded', 'undisturbed']
 
 Loss = Callable[[Any, Any], Tensor]
 Normalization = Literal['sample', 'batch']
@@ -30,6 +32,10 @@ T = TypeVar('T')
 
 class ScoringError(ValueError):
     """A network cannot be scored. The message is one sentence that says why."""
+
+
+class MisfitError(ScoringError):
+    """The minibatch does not fit the network: it cannot take the inputs, or its outputs do not go with the targets."""
 
 
 class _CoupledSamples(Exception):
@@ -188,7 +194,7 @@ class Gradients:
 
         Raises
         ------
-        ScoringError
+        MisfitError
             If the network cannot take the inputs or the loss cannot compare its outputs with the targets.
         """
         samples = self.minibatch.part(0, 1) if self.normalization == 'sample' else self.minibatch
@@ -272,10 +278,10 @@ class Gradients:
         try:
             return self.network(*arguments, **keywords)
         except Exception as error:
-            if _is_out_of_memory(error) or isinstance(error, _CoupledSamples):
+            if _is_out_of_memory(error) or isinstance(error, _CoupledSamples) or _is_raised_by_user(error):
                 raise
-            raise ScoringError(f'the network cannot take inputs {_described(self.minibatch.inputs)}: '
-                               f'{_first_line(error)}') from error
+            raise MisfitError(f'the network cannot take inputs {_described(self.minibatch.inputs)}: '
+                              f'{_first_line(error)}') from error
 
     def _losses(self, outputs: Any, samples: Minibatch) -> Tensor:
         """The loss of each sample, shape ``n``."""
@@ -284,8 +290,8 @@ class Gradients:
         except Exception as error:
             if _is_out_of_memory(error):
                 raise
-            raise ScoringError(f'the loss cannot compare outputs {_described(outputs)} with targets '
-                               f'{_described(samples.targets)}: {_first_line(error)}') from error
+            raise MisfitError(f'the loss cannot compare outputs {_described(outputs)} with targets '
+                              f'{_described(samples.targets)}: {_first_line(error)}') from error
 
 
 # The state of the world around a network while it is scored.
@@ -466,8 +472,8 @@ def _check_classes(logits: Tensor, targets: Any) -> None:
     counted = targets[targets != -100]  # cross-entropy's index for "ignore this one"
     classes = logits.shape[1]
     if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < classes:
-        raise ScoringError(f'the targets are classes {int(counted.min())} to {int(counted.max())}, but the network has '
-                           f'{classes} outputs: classes must be 0 to {classes - 1}')
+        raise MisfitError(f'the targets are classes {int(counted.min())} to {int(counted.max())}, but the network has '
+                          f'{classes} outputs: classes must be 0 to {classes - 1}')
 
 
 # Small helpers.
@@ -535,6 +541,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
     message = str(error).lower()
     return isinstance(error, RuntimeError) and ('out of memory' in message or "can't allocate memory" in message
                                                 or 'not enough memory' in message)
+
+
+def _is_raised_by_user(error: BaseException) -> bool:
+    """Whether a ``raise`` statement outside of torch gave the error, rather than an operation that was given a misfit."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or Path(trace.tb_frame.f_code.co_filename).is_relative_to(Path(torch.__file__).parent):
+        return False
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap['RAISE_VARARGS']
 
 
 def _described(tree: Any) -> str:

@@ -1,0 +1,232 @@
+"""The run's durable table of candidates: one row each, written the moment something about it is known.
+
+An SQLite file in write-ahead mode: a process that is killed loses no row that was written, and other processes can read
+while a run goes on. Nothing here knows who writes, or why.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from nni.mutable import Sample
+
+from nni_knas.candidates import decode_sample, encode_sample
+
+__all__ = ['Candidate', 'Record', 'record_path', 'weights_path']
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB);
+CREATE TABLE IF NOT EXISTS candidates (
+    id INTEGER PRIMARY KEY,         -- in the order of exploration, from 1
+    sample TEXT NOT NULL UNIQUE,    -- NNI's sample, as JSON
+    architecture TEXT NOT NULL,     -- the part of it that shapes the network
+    score REAL,                     -- higher is better; NULL where it failed
+    seconds REAL NOT NULL,          -- building and scoring
+    status TEXT NOT NULL,           -- scored, failed, training, trained, training-failed
+    reason TEXT,                    -- of a failure
+    metric REAL,                    -- what the evaluator reported at the end of training
+    training_seconds REAL
+);
+CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture);
+CREATE INDEX IF NOT EXISTS by_score ON candidates (score IS NULL, score DESC, id);
+"""
+_RANKING = 'ORDER BY score IS NULL, score DESC, id'
+_FIELDS = 'id, sample, architecture, score, seconds, status, reason, metric, training_seconds'
+
+
+def record_path(folder: Path) -> Path:
+    """Where the record of the experiment in ``folder`` is."""
+    return folder / 'knas' / 'record.sqlite'
+
+
+def weights_path(folder: Path, candidate: int) -> Path:
+    """Where the trained weights of a candidate are kept."""
+    return folder / 'knas' / 'weights' / f'{candidate}.pt'
+
+
+class Candidate(NamedTuple):
+    """One row of the record; see the table's definition for the fields."""
+
+    id: int
+    sample: Sample
+    architecture: str
+    score: float | None
+    seconds: float
+    status: str
+    reason: str | None
+    metric: float | None
+    training_seconds: float | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has been trained, well or not."""
+        return self.status in ('trained', 'training-failed')
+
+
+class Record:
+    """The table of candidates in a file; safe to use from several threads.
+
+    Parameters
+    ----------
+    path
+        The SQLite file, made where there is none. ``None`` keeps the record in memory.
+    readonly
+        Open an existing file for reading only.
+    """
+
+    def __init__(self, path: Path | None, *, readonly: bool = False) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        if path is None:
+            name, uri = ':memory:', False
+        elif readonly:
+            name, uri = f'{path.absolute().as_uri()}?mode=ro', True
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            name, uri = str(path), False
+        # Autocommit: each statement is durable when it returns.
+        self._connection = sqlite3.connect(name, uri=uri, check_same_thread=False, isolation_level=None, timeout=60)
+        if not readonly:
+            self._connection.execute('PRAGMA journal_mode=WAL')
+            self._connection.execute('PRAGMA synchronous=NORMAL')
+            self._connection.executescript(_TABLES)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    # What is said of the run as a whole.
+
+    def get_meta(self, key: str) -> Any:
+        """The value under a key, or ``None``."""
+        row = self._one('SELECT value FROM meta WHERE key = ?', key)
+        return row[0] if row else None
+
+    def set_meta(self, key: str, value: str | bytes | float) -> None:
+        self._run('INSERT OR REPLACE INTO meta VALUES (?, ?)', key, value)
+
+    # Coarse stage.
+
+    def add_scored(self, sample: Sample, architecture: str, score: float, seconds: float) -> Candidate:
+        """A candidate has its score."""
+        return self._add(sample, architecture, score, seconds, 'scored', None)
+
+    def add_failed(self, sample: Sample, architecture: str, reason: str, seconds: float) -> Candidate:
+        """A candidate could not be scored."""
+        return self._add(sample, architecture, None, seconds, 'failed', reason)
+
+    def find(self, sample: Sample) -> Candidate | None:
+        """The row of a sample, if it has one."""
+        return self._candidate('WHERE sample = ?', encode_sample(sample))
+
+    def find_architecture(self, architecture: str) -> Candidate | None:
+        """The first row of an architecture, whatever its hyper-parameters."""
+        return self._candidate('WHERE architecture = ? ORDER BY id', architecture)
+
+    def __len__(self) -> int:
+        """Number of candidates, failed ones included."""
+        return self._one('SELECT COUNT(*) FROM candidates')[0]
+
+    def count(self, *status: str) -> int:
+        """Number of candidates of these statuses."""
+        marks = ', '.join('?' * len(status))
+        return self._one(f'SELECT COUNT(*) FROM candidates WHERE status IN ({marks})', *status)[0]
+
+    def explored(self) -> list[Candidate]:
+        """All candidates in the order of exploration."""
+        return list(self._candidates('ORDER BY id'))
+
+    def best_score(self) -> float | None:
+        return self._one('SELECT MAX(score) FROM candidates')[0]
+
+    def frequent_reason(self) -> tuple[str, int] | None:
+        """The most frequent reason of a failure, and how many candidates share it."""
+        return self._one('SELECT reason, COUNT(*) FROM candidates WHERE reason IS NOT NULL '
+                         'GROUP BY reason ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1')
+
+    # Fine stage.
+
+    def best(self, k: int) -> list[Candidate]:
+        """The ``k`` candidates of the highest score, best first; failed ones are not among them."""
+        return list(self._candidates(f'WHERE score IS NOT NULL {_RANKING} LIMIT ?', k))
+
+    def trained(self) -> list[Candidate]:
+        """The candidates that were trained and have a metric, the highest metric first."""
+        return list(self._candidates("WHERE status = 'trained' AND metric IS NOT NULL ORDER BY metric DESC, id"))
+
+    def start_training(self, candidate: int) -> None:
+        self._run("UPDATE candidates SET status = 'training', metric = NULL, reason = NULL WHERE id = ?", candidate)
+
+    def set_metric(self, candidate: int, metric: float) -> None:
+        """The final metric of a candidate in training."""
+        self._run('UPDATE candidates SET metric = ? WHERE id = ?', metric, candidate)
+
+    def end_training(self, candidate: int, seconds: float | None, reason: str | None = None) -> None:
+        """Training has ended; ``reason`` says why it failed, where it did."""
+        self._run('UPDATE candidates SET status = ?, training_seconds = ?, reason = ? WHERE id = ?',
+                  'training-failed' if reason else 'trained', seconds, reason, candidate)
+
+    def stop_training(self, candidate: int) -> None:
+        """Training was given up before its end, and can be taken up again."""
+        self._run("UPDATE candidates SET status = 'scored' WHERE id = ?", candidate)
+
+    def seconds(self) -> tuple[float, float]:
+        """Seconds spent on scoring and on training so far, summed over candidates."""
+        return self._one('SELECT COALESCE(SUM(seconds), 0), COALESCE(SUM(training_seconds), 0) FROM candidates')
+
+    # Reading.
+
+    def frame(self) -> pd.DataFrame:
+        """All candidates as a table, best score first, failed ones last.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a candidate: ``rank`` (1 is the best; the index), ``candidate`` (number in the order of exploration),
+            ``score``, ``metric``, ``status``, ``reason``, ``seconds`` (building and scoring), ``training_seconds``, and
+            ``architecture`` (NNI's sample, a dict).
+        """
+        rows = list(self._candidates(_RANKING))
+        frame = pd.DataFrame({
+            'candidate': pd.Series([c.id for c in rows], dtype='int64'),
+            'score': pd.Series([c.score for c in rows], dtype='float64'),
+            'metric': pd.Series([c.metric for c in rows], dtype='float64'),
+            'status': pd.Series([c.status for c in rows], dtype='object'),
+            'reason': pd.Series([c.reason for c in rows], dtype='object'),
+            'seconds': pd.Series([c.seconds for c in rows], dtype='float64'),
+            'training_seconds': pd.Series([c.training_seconds for c in rows], dtype='float64'),
+            'architecture': pd.Series([c.sample for c in rows], dtype='object'),
+        })
+        frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
+        return frame
+
+    def _add(self, sample: Sample, architecture: str, score: float | None, seconds: float, status: str,
+             reason: str | None) -> Candidate:
+        text = encode_sample(sample)
+        self._run('INSERT INTO candidates (sample, architecture, score, seconds, status, reason) '
+                  'VALUES (?, ?, ?, ?, ?, ?)', text, architecture, score, seconds, status, reason)
+        found = self._candidate('WHERE sample = ?', text)
+        assert found is not None
+        return found
+
+    def _candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
+        with self._lock:
+            rows = self._connection.execute(f'SELECT {_FIELDS} FROM candidates {condition}', values).fetchall()
+        for number, sample, *others in rows:
+            yield Candidate(number, decode_sample(sample), *others)
+
+    def _candidate(self, condition: str, *values: Any) -> Candidate | None:
+        return next(self._candidates(f'{condition} LIMIT 1', *values), None)
+
+    def _one(self, statement: str, *values: Any) -> Any:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchone()
+
+    def _run(self, statement: str, *values: Any) -> None:
+        with self._lock:
+            self._connection.execute(statement, values)

@@ -1,0 +1,161 @@
+"""Open a run, finished or not, from any process: its ranking, its winner, and ready networks of its candidates."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nni
+import pandas as pd
+from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace, SimplifiedModelSpace
+from nni.mutable import Sample
+from torch import nn
+
+from nni_knas.experiment import find_folder
+from nni_knas.fine import load_weights
+from nni_knas.record import Candidate, Record, record_path, weights_path
+
+__all__ = ['Run', 'open_run']
+
+_logger = logging.getLogger(__name__)
+
+
+class Run:
+    """A KNAS run, read from its record.
+
+    Parameters
+    ----------
+    folder
+        The experiment's directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = record_path(folder)
+        if not path.exists():
+            raise FileNotFoundError(f'{folder} is no KNAS run: there is no {path.relative_to(folder)} in it')
+        self.folder = folder
+        self.record = Record(path, readonly=True)
+
+    def __repr__(self) -> str:
+        return f'Run({str(self.folder)!r})'
+
+    def scores(self) -> pd.DataFrame:
+        """All candidates, best score first; see :meth:`nni_knas.record.Record.frame`."""
+        return self.record.frame()
+
+    def ranking(self) -> pd.DataFrame:
+        """The trained candidates, best metric first, with the columns of :meth:`scores`; the index is the score's rank."""
+        frame = self.scores()
+        trained = frame[(frame.status == 'trained') & frame.metric.notna()]
+        return trained.sort_values('metric', ascending=False, kind='stable')
+
+    @property
+    def winner(self) -> pd.Series:
+        """The trained candidate of the best metric; where none is trained, the candidate of the best score.
+
+        Raises
+        ------
+        LookupError
+            If no candidate has a score.
+        """
+        ranking = self.ranking()
+        if len(ranking):
+            return ranking.iloc[0]
+        scores = self.scores()
+        if not scores.score.notna().any():
+            raise LookupError(f'{self!r} has no candidate with a score yet')
+        return scores.iloc[0]
+
+    @property
+    def architecture(self) -> Sample:
+        """NNI's sample of the winner."""
+        return self.winner.architecture
+
+    @property
+    def metric(self) -> float | None:
+        """The winner's metric, ``None`` where none is trained."""
+        metric = self.winner.metric
+        return None if pd.isna(metric) else float(metric)
+
+    def network(self, rank: int | None = None) -> nn.Module:
+        """A ready network, on the CPU: the winner's, or that of the candidate of this rank by score.
+
+        It has the weights that the fine stage trained, where they were kept, and else those of a new initialisation.
+
+        Raises
+        ------
+        LookupError
+            If the space cannot be built again, since it is no class that can be imported.
+        """
+        row = self.winner if rank is None else self.scores().loc[rank]
+        text = self.record.get_meta('space')
+        if not text:
+            raise LookupError(f'the space of {self!r} was not recorded, since NNI could not serialise it: build it under '
+                              'nni.nas.space.model_context(run.architecture)')
+        try:
+            model = nni.load(text)
+        except Exception as error:
+            raise LookupError(f'the space of {self!r} cannot be built here, import what defines it first: {error}') from error
+        model.sample = row.architecture
+        network = model.executable_model()
+        load_weights(network, weights_path(self.folder, int(row.candidate)))
+        return network
+
+
+def open_run(run: str | Path) -> Run:
+    """Open a KNAS run by NNI's experiment id or by the experiment's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such experiment, or it was no KNAS run.
+
+    Examples
+    --------
+    >>> run = nni_knas.open_run('k3vn8qyz')
+    >>> run.architecture, run.metric
+    ({'cell/0_1': 'conv_3x3', ...}, 0.981)
+    >>> network = run.network()
+    """
+    return Run(find_folder(run))
+
+
+def dump_space(space: ExecutableModelSpace) -> str:
+    """What is needed to build networks of a space in another process, as text; empty where NNI cannot serialise it."""
+    if isinstance(space, RawFormatModelSpace):
+        space = SimplifiedModelSpace.from_model(space.model_space)
+    if not isinstance(space, SimplifiedModelSpace):
+        return ''
+    portable = SimplifiedModelSpace(space.model, {}, None)
+    portable.status, portable.sample = ModelStatus.Frozen, {}
+    try:
+        return nni.dump(portable, pickle_size_limit=2**26)  # a class of the user's script travels as a whole
+    except Exception as error:
+        _logger.warning('The space cannot be recorded, open_run will give no networks: %s', error)
+        return ''
+
+
+def restore_model(space: ExecutableModelSpace, candidate: Candidate, weights: Path | None) -> ExecutableModelSpace:
+    """NNI's model of a candidate, as the engine would have it; its network has the trained weights, where they were kept."""
+    model = space.freeze(candidate.sample)
+    model.status = _STATUS[candidate.status]
+    if candidate.metric is not None:
+        model.metrics.final = candidate.metric
+    if weights is not None and weights.exists():
+        model.executable_model = _trained(model.executable_model, weights)  # type: ignore[method-assign]
+    return model
+
+
+_STATUS = {'scored': ModelStatus.Frozen, 'failed': ModelStatus.Invalid, 'training': ModelStatus.Training,
+           'trained': ModelStatus.Trained, 'training-failed': ModelStatus.Failed}
+
+
+def _trained(build: Callable[[], Any], weights: Path) -> Callable[[], nn.Module]:
+    def executable_model() -> nn.Module:
+        network = build()
+        load_weights(network, weights)
+        return network
+
+    return executable_model
