@@ -8,14 +8,14 @@
 
 from __future__ import annotations
 
-import warnings
+from nni_knas.compat import quiet_imports, repair
 
-with warnings.catch_warnings():
-    # NNI 3.0 warns of names in torch.nn that are newer than it and no layers; nothing comes of it.
-    warnings.filterwarnings('ignore', message='.*is found to be not a nn.Module', category=RuntimeWarning)
+with quiet_imports():
     from nni_knas.evaluator import GradientKernelEvaluator
     from nni_knas.runs import Run, open_run
     from nni_knas.strategy import KNAS
+
+repair()
 
 __version__ = '0.1.0'
 __all__ = ['KNAS', 'GradientKernelEvaluator', 'Run', 'open_run']

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from nni.experiment.config.utils import parse_time
+from nni.nas.execution import ExecutionEngine, TrainingServiceExecutionEngine
 from nni.nas.experiment import NasExperiment
 from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
-__all__ = ['calling_experiment', 'experiment_folder', 'find_folder', 'max_duration', 'max_trials']
+__all__ = ['Trial', 'calling_experiment', 'experiment_folder', 'find_folder', 'max_duration', 'max_trials', 'trials']
 
 
 def calling_experiment() -> NasExperiment | None:
@@ -44,6 +47,26 @@ def max_duration(experiment: NasExperiment | None) -> float:
     """``max_experiment_duration`` in seconds, infinite where there is none."""
     duration = experiment.config.canonical_copy().max_experiment_duration if experiment is not None else None
     return math.inf if duration is None else parse_time(duration)
+
+
+class Trial(NamedTuple):
+    """A trial of the fine stage, as NNI's manager knows it."""
+
+    candidate: int
+    status: str
+    metric: float | None
+
+
+def trials(engine: ExecutionEngine) -> Iterator[Trial]:
+    """The trials that were ever submitted, in this process or before a restart; only NNI's training service keeps them."""
+    if isinstance(engine, TrainingServiceExecutionEngine):
+        for job in engine.nodejs_binding.list_trial_jobs():
+            for parameters in job.hyperParameters:
+                candidate = parameters.parameters.get('knas_candidate')
+                if candidate is not None:
+                    final = job.finalMetricData[-1].data if job.finalMetricData else None
+                    metric = final.get('default') if isinstance(final, dict) else final
+                    yield Trial(candidate, job.status, metric)
 
 
 def find_folder(run: str | Path) -> Path:

@@ -356,8 +356,8 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
 def _is_noise(module: nn.Module) -> bool:
     """Whether all that training mode adds to this module is noise.
 
-    So it is with a module that holds nothing (dropout, drop-path, stochastic depth), and with the two of torch's own that have
-    dropout built in.
+    So it is with a module that holds nothing (dropout, drop-path, stochastic depth), and with the two of torch's own that
+    have dropout built in.
     """
     if isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
         return True
@@ -496,7 +496,8 @@ def _arguments(network: nn.Module, inputs: Any) -> tuple[tuple, dict[str, Any]]:
 
 def _gradient(loss: Tensor, parameters: list[nn.Parameter], retain_graph: bool = False) -> list[Tensor | None]:
     if parameters and loss.requires_grad:
-        gradients = list(torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True))
+        gradients: list[Tensor | None] = [
+            *torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)]
         if any(g is not None for g in gradients):
             return gradients
     raise ScoringError('no parameter of the network receives a gradient from the loss')
@@ -506,7 +507,7 @@ def _add(total: list[Tensor | None], part: list[Tensor | None]) -> None:
     """Add to ``total`` in place; ``None`` stands for a zero."""
     both = [i for i, g in enumerate(part) if g is not None and total[i] is not None]
     if both:
-        torch._foreach_add_([total[i] for i in both], [part[i] for i in both])
+        torch._foreach_add_([total[i] for i in both], [part[i] for i in both])  # type: ignore[misc]
     for i, g in enumerate(part):
         total[i] = g if total[i] is None else total[i]
 

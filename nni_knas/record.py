@@ -17,7 +17,7 @@ from nni.mutable import Sample
 
 from nni_knas.candidates import decode_sample, encode_sample
 
-__all__ = ['Candidate', 'Record', 'record_path', 'weights_path']
+__all__ = ['Candidate', 'Record', 'record_path', 'result_path', 'weights_path']
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB);
@@ -47,6 +47,11 @@ def record_path(folder: Path) -> Path:
 def weights_path(folder: Path, candidate: int) -> Path:
     """Where the trained weights of a candidate are kept."""
     return folder / 'knas' / 'weights' / f'{candidate}.pt'
+
+
+def result_path(folder: Path, candidate: int) -> Path:
+    """Where a trial leaves the final metric of a candidate, for when nobody listens to it."""
+    return folder / 'knas' / 'results' / f'{candidate}.json'
 
 
 class Candidate(NamedTuple):
@@ -144,10 +149,10 @@ class Record:
     def best_score(self) -> float | None:
         return self._one('SELECT MAX(score) FROM candidates')[0]
 
-    def frequent_reason(self) -> tuple[str, int] | None:
-        """The most frequent reason of a failure, and how many candidates share it."""
-        return self._one('SELECT reason, COUNT(*) FROM candidates WHERE reason IS NOT NULL '
-                         'GROUP BY reason ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1')
+    def frequent_reason(self, status: str) -> tuple[str, int] | None:
+        """The most frequent reason of failures of this status, and how many candidates share it."""
+        return self._one('SELECT reason, COUNT(*) FROM candidates WHERE status = ? '
+                         'GROUP BY reason ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1', status)
 
     # Fine stage.
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import nni
 import pandas as pd
-from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace, SimplifiedModelSpace
 from nni.mutable import Sample
+from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace, SimplifiedModelSpace
 from torch import nn
 
 from nni_knas.experiment import find_folder
@@ -97,7 +97,8 @@ class Run:
         try:
             model = nni.load(text)
         except Exception as error:
-            raise LookupError(f'the space of {self!r} cannot be built here, import what defines it first: {error}') from error
+            raise LookupError(f'the space of {self!r} cannot be built here, import what defines it first: '
+                              f'{error}') from error
         model.sample = row.architecture
         network = model.executable_model()
         load_weights(network, weights_path(self.folder, int(row.candidate)))

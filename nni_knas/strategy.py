@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import math
-import pickle
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import nni.nas.strategy.hpo as hpo
 import numpy as np
 import pandas as pd
 from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy import GridSearch, Random
-from nni.nas.strategy.base import Strategy, StrategyStatus
+from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import RetrySamplingHelper
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 from tqdm import tqdm
 
-from nni_knas.candidates import build_network, encode_sample, hyper_parameters_of
+from nni_knas.candidates import build_network, hyper_parameters_of
 from nni_knas.engine import ScoringEngine
 from nni_knas.evaluator import GradientKernelEvaluator
-from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials
-from nni_knas.fine import RankedEvaluator
+from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials, trials
+from nni_knas.explorers import (
+    check_unused,
+    checked_explorer,
+    explorer_state,
+    no_pauses,
+    restore_explorer,
+    space_size,
+)
+from nni_knas.fine import PORTAL_PAGE, kept_metric, portal_page, ranked_model
 from nni_knas.gradients import MisfitError, seeded
 from nni_knas.record import Candidate, Record, record_path, weights_path
 from nni_knas.runs import dump_space, restore_model
@@ -94,16 +99,20 @@ class KNAS(Strategy):
         self.kernel = kernel
         self.candidates = candidates
         self.top_k = top_k
-        self.explorer = _checked_explorer(explorer) if explorer is not None else Random(seed=kernel.seed)
+        if isinstance(explorer, KNAS):
+            raise ValueError('KNAS cannot explore for KNAS: give a multi-trial strategy such as RegularizedEvolution()')
+        self.explorer = checked_explorer(explorer) if explorer is not None else Random(seed=kernel.seed)
         self.keep_weights = keep_weights
         self._record_path = Path(record) if record is not None else None
         self._record: Record | None = None
         self._folder: Path | None = None
         self._hyper_parameters: frozenset[str] = frozenset()
+        self._model_space: ExecutableModelSpace | None = None
         self._scoring: ScoringEngine | None = None
         self._deadline = math.inf
         self._max_trials = math.inf
-        self._in_training: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}
+        self._in_training: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of its start
+        self._taken_up: set[int] = set()  # candidates whose trials NNI started again after a restart
 
     def extra_repr(self) -> str:
         return f'kernel={self.kernel!r}, candidates={self.candidates}, top_k={self.top_k}, explorer={self.explorer!r}'
@@ -143,6 +152,9 @@ class KNAS(Strategy):
         experiment = calling_experiment()
         if experiment is not None:
             self._folder = experiment_folder(experiment)
+            log = self._folder / 'log'
+            log.mkdir(parents=True, exist_ok=True)
+            (log / PORTAL_PAGE).write_text(portal_page(experiment.id))
         self._record = Record(self._record_path or (record_path(self._folder) if self._folder else None))
         self._max_trials = max_trials(experiment)
         # A run that is resumed has used up a part of its time.
@@ -193,13 +205,12 @@ class KNAS(Strategy):
         raise refusal
 
     def _prepare_explorer(self, space: ExecutableModelSpace) -> None:
-        size = _space_size(space, self.candidates)
+        size = space_size(space, self.candidates)
         if size < self.candidates:
-            _logger.warning('The space has only %d candidates, fewer than the %d asked for: all of them are scored.',
-                            size, self.candidates)
+            warnings.warn(f'the space has only {size} candidates, fewer than the {self.candidates} asked for: all of them '
+                          'are scored', stacklevel=1)
             self.explorer = GridSearch(shuffle=False)
-        if self.explorer._status != StrategyStatus.EMPTY:
-            raise ValueError(_USED_EXPLORER)
+        check_unused(self.explorer)
         assert self._scoring is not None
         with seeded(self.kernel.seed):
             self.explorer.initialize(space, self._scoring)
@@ -208,9 +219,9 @@ class KNAS(Strategy):
         record, name = self._opened_record(), f'explorer {type(self.explorer).__name__}'
         state = record.get_meta(name)
         if state is not None:
-            _restore_explorer(self.explorer, state)
+            restore_explorer(self.explorer, state)
         else:
-            record.set_meta(name, _explorer_state(self.explorer))
+            record.set_meta(name, explorer_state(self.explorer))
 
     # The run.
 
@@ -226,14 +237,14 @@ class KNAS(Strategy):
         with tqdm(total=self.candidates, initial=min(len(record), self.candidates), desc='Scoring', unit='candidate',
                   disable=None) as scoring.bar:
             if scoring.budget_available():
-                with seeded(self.kernel.seed), _no_pauses():
+                with seeded(self.kernel.seed), no_pauses():
                     self.explorer.run()
         scoring.bar = None
         total, failed = len(record), record.count('failed')
         if time.monotonic() >= self._deadline and total < self.candidates:
             _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total, self.candidates)
         if total == failed:
-            reason, times = record.frequent_reason() or ('the explorer gave no candidate', 0)
+            reason, times = record.frequent_reason('failed') or ('the explorer gave no candidate', 0)
             raise RuntimeError(f'none of the {total} candidates could be scored; the most frequent reason ({times} of '
                                f'{total}): {reason}')
         _logger.info('Scored %d candidates, %d failed.', total - failed, failed)
@@ -241,26 +252,27 @@ class KNAS(Strategy):
     def _train(self) -> None:
         """Fine stage."""
         record = self._opened_record()
+        self._take_up()
         ranked = list(enumerate(record.best(self.top_k), start=1))
-        if any(candidate.status == 'training' for _, candidate in ranked):  # the run was interrupted here
-            self._adopt_finished()
-            ranked = list(enumerate(record.best(self.top_k), start=1))
         done = sum(candidate.finished for _, candidate in ranked)
-        waiting = [(rank, candidate) for rank, candidate in ranked if not candidate.finished]
-        allowed = max(0, self._max_trials - record.count('trained', 'training-failed'))
+        waiting = [(rank, candidate) for rank, candidate in ranked
+                   if not candidate.finished and candidate.id not in self._taken_up]
+        allowed = max(0, self._max_trials - record.count('trained', 'training-failed') - len(self._taken_up))
         if allowed < len(waiting):
-            _logger.warning('max_trial_number allows %d more trials: the best %d of %d are trained.', allowed, allowed,
-                            len(waiting))
+            _logger.warning('max_trial_number allows %d of the best %d candidates to be trained.', done + allowed,
+                            len(ranked))
             waiting = waiting[:int(allowed)]
-        with tqdm(total=done + len(waiting), initial=done, desc='Training', unit='model', disable=None) as self._bar:
+        with tqdm(total=done + len(self._taken_up) + len(waiting), initial=done, desc='Training', unit='model',
+                  disable=None) as self._bar:
             for rank, candidate in waiting:
                 if not self._may_train():
-                    _logger.warning('The experiment\'s budget is used up before all of the top %d are trained.', self.top_k)
+                    _logger.warning('The experiment\'s budget was used up before all of the best %d were trained.',
+                                    len(ranked))
                     break
                 self._submit(rank, candidate)
             self._wait()
         if record.count('training-failed') and not record.count('trained'):
-            reason, times = record.frequent_reason() or ('', 0)
+            reason, times = record.frequent_reason('training-failed') or ('', 0)
             raise RuntimeError(f'none of the {record.count("training-failed")} best candidates could be trained; the most '
                                f'frequent reason ({times} times): {reason}')
 
@@ -268,10 +280,7 @@ class KNAS(Strategy):
         return self.wait_for_resource() and time.monotonic() < self._deadline
 
     def _submit(self, rank: int, candidate: Candidate) -> None:
-        model = self.model_space.freeze(candidate.sample)
-        weights = weights_path(self._folder, candidate.id) if self.keep_weights and self._folder else None
-        assert model.evaluator is not None and candidate.score is not None
-        model.evaluator = RankedEvaluator(model.evaluator, candidate.score, rank, str(weights) if weights else None)
+        model = ranked_model(self.model_space.freeze(candidate.sample), candidate, rank, self._folder, self.keep_weights)
         self._opened_record().start_training(candidate.id)
         self._in_training[model] = candidate, time.monotonic()
         try:
@@ -283,25 +292,57 @@ class KNAS(Strategy):
             self._opened_record().end_training(candidate.id, None, reason)
 
     def _wait(self) -> None:
-        """Wait for the models in training. When the experiment's budget ends first, NNI stops its trials."""
-        while self._in_training:
-            if not self.engine.budget_available():
+        """Wait for the models in training. When the experiment's budget ends first, NNI starts none of those that wait."""
+        idle_since = time.monotonic()
+        while self._in_training or self._taken_up:
+            if self._in_training or self._look_after():
+                idle_since = time.monotonic()
+            if not self.engine.budget_available() or time.monotonic() - idle_since > 30:
                 self.engine.wait_models()
                 time.sleep(1)  # the last events are on their way
+                self._look_after()
                 break
-            time.sleep(0.2)
+            time.sleep(0.5)
         for candidate, _ in list(self._in_training.values()):
             self._opened_record().stop_training(candidate.id)
+        for candidate_id in self._taken_up:
+            self._opened_record().stop_training(candidate_id)
         self._in_training.clear()
+        self._taken_up.clear()
 
-    def _adopt_finished(self) -> None:
-        """Trials that went on after this process was killed, and have finished, need no second training."""
-        record = self._opened_record()
-        for model in self.engine.list_models(status=ModelStatus.Trained):
-            candidate = record.find(model.sample) if model.sample is not None else None
-            if candidate is not None and candidate.status == 'training' and model.metric is not None:
-                record.set_metric(candidate.id, float(model.metric))
-                record.end_training(candidate.id, None)
+    def _take_up(self) -> None:
+        """After a restart: see what has become of the trials that were under way.
+
+        Some have finished, with nobody to listen. Those that have not, NNI's training service starts again by itself.
+        """
+        under_way = {candidate.id for candidate in self._opened_record().best(self.top_k) if candidate.status == 'training'}
+        for candidate_id in list(under_way):
+            metric = kept_metric(self._folder, candidate_id) if self._folder is not None else None
+            if metric is not None:
+                self._end(candidate_id, metric)
+                under_way.remove(candidate_id)
+        if under_way:
+            self._taken_up = under_way & {trial.candidate for trial in trials(self.engine)}
+            self._look_after()
+
+    def _look_after(self) -> bool:
+        """Record those of the trials that NNI has started again that have ended; whether any is still under way."""
+        alive = False
+        for trial in trials(self.engine) if self._taken_up else ():
+            if trial.candidate in self._taken_up:
+                alive = alive or trial.status in ('WAITING', 'RUNNING')
+                if trial.status == 'SUCCEEDED':
+                    self._end(trial.candidate, trial.metric)
+                elif trial.status in _ENDED:
+                    self._end(trial.candidate, None, _TRIAL_FAILED.format(trial.status))
+        return alive
+
+    def _end(self, candidate_id: int, metric: float | None, reason: str | None = None) -> None:
+        """Record the end of a trial that an earlier process had submitted."""
+        self._taken_up.discard(candidate_id)
+        if metric is not None:
+            self._opened_record().set_metric(candidate_id, metric)
+        self._opened_record().end_training(candidate_id, None, reason)
 
     def _on_metric(self, event: FinalMetricEvent) -> None:
         if event.model in self._in_training:
@@ -337,7 +378,7 @@ class KNAS(Strategy):
         return self._model_space
 
 
-_USED_EXPLORER = 'this explorer has explored before, and an NNI strategy runs once: create a new one for each KNAS'
+_ENDED = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
 _TRIAL_FAILED = 'the trial ended as {}; its own log in the experiment\'s folder says why'
 
 
@@ -349,81 +390,11 @@ def _check_counts(candidates: int, top_k: int) -> None:
         raise ValueError(f'top_k={top_k} is more than candidates={candidates}: no more can be trained than are scored')
 
 
-def _checked_explorer(explorer: Any) -> Strategy:
-    """An explorer that can explore by scores: a new multi-trial strategy that maximises."""
-    if not isinstance(explorer, Strategy):
-        raise TypeError(f'explorer has to be an NNI multi-trial strategy such as nni.nas.strategy.Random(), not {explorer!r}')
-    if isinstance(explorer, KNAS):
-        raise ValueError('KNAS cannot explore for KNAS: give a multi-trial strategy such as RegularizedEvolution()')
-    if _is_one_shot(explorer):
-        raise ValueError(f'{type(explorer).__name__} is a one-shot strategy and trains a supernet: the explorer has to be '
-                         'a multi-trial strategy such as Random() or RegularizedEvolution()')
-    if explorer._status != StrategyStatus.EMPTY:
-        raise ValueError(_USED_EXPLORER)
-    if isinstance(explorer, hpo.HPOTunerStrategy):
-        mode = getattr(explorer.tuner, 'optimize_mode', None)
-        if mode is not None:  # NNI's tuners minimise unless told otherwise
-            explorer.tuner.optimize_mode = type(mode)('maximize')
-    return explorer
-
-
-def _is_one_shot(explorer: Strategy) -> bool:
-    try:
-        from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
-    except ImportError:  # without pytorch-lightning there are no one-shot strategies
-        return False
-    return isinstance(explorer, OneShotStrategy)
-
-
-def _explorer_state(explorer: Strategy) -> bytes:
-    if isinstance(explorer, hpo.HPOTunerStrategy):  # its state_dict leaves out the tuner
-        return pickle.dumps(explorer.tuner)
-    return pickle.dumps(explorer.state_dict())
-
-
-def _restore_explorer(explorer: Strategy, state: bytes) -> None:
-    if isinstance(explorer, hpo.HPOTunerStrategy):
-        explorer.tuner = pickle.loads(state)
-    else:
-        explorer.load_state_dict(pickle.loads(state))
-
-
-@contextlib.contextmanager
-def _no_pauses() -> Iterator[None]:
-    """NNI's tuner strategies pause for a second after each model, to let trials start; scoring starts none."""
-    clock = hpo.time
-    hpo.time = SimpleNamespace(sleep=lambda seconds: None)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        hpo.time = clock
-
-
-def _space_size(space: ExecutableModelSpace, limit: int) -> float:
-    """Number of candidates in a space, where it is below ``limit``; else some number that is not."""
-    choices = 1.0
-    for mutable in space.simplify().values():
-        try:
-            coarse, finer = (sum(1 for _ in mutable.grid(granularity=granularity)) for granularity in (1, 4))
-        except NotImplementedError:
-            return math.inf
-        choices *= coarse if coarse == finer else math.inf  # a continuous choice has more the closer one looks
-        if choices > 100 * limit:
-            return math.inf  # constraints may leave out some, hardly so many; and counting would take long
-    seen: set[str] = set()
-    for model in space.grid(granularity=1):
-        assert model.sample is not None
-        seen.add(encode_sample(model.sample))
-        if len(seen) >= limit:
-            break
-    return len(seen)
-
-
 def _settings(kernel: GradientKernelEvaluator) -> dict[str, Any]:
-    """What a score depends on besides the network."""
+    """What a score depends on besides the network; two kernels of equal settings give comparable scores."""
     digest = hashlib.sha256()
     for leaf in tree_flatten(tuple(kernel.minibatch))[0]:
-        digest.update(leaf.detach().cpu().contiguous().numpy().tobytes() if isinstance(leaf, Tensor) else repr(leaf).encode())
+        digest.update(leaf.cpu().contiguous().numpy().tobytes() if isinstance(leaf, Tensor) else repr(leaf).encode())
     loss = 'cross-entropy' if kernel.loss is None else getattr(kernel.loss, '__qualname__', type(kernel.loss).__qualname__)
     return {'score': kernel.score_function.name, 'seed': kernel.seed, 'normalization': kernel.normalization, 'loss': loss,
             'minibatch': digest.hexdigest()}

@@ -10,4 +10,4 @@ from nni_knas.scores.base import RECOMMENDED, Score, get_score, register, score_
 from nni_knas.scores.half_covariance import HalfCovariance
 from nni_knas.scores.mgm import MGM, MGMSampled
 
-__all__ = ['RECOMMENDED', 'HalfCovariance', 'MGM', 'MGMSampled', 'Score', 'get_score', 'register', 'score_names']
+__all__ = ['MGM', 'RECOMMENDED', 'HalfCovariance', 'MGMSampled', 'Score', 'get_score', 'register', 'score_names']

@@ -1,0 +1,114 @@
+"""Repairs of NNI 3.0, which is no longer developed, for what a KNAS run needs on a current stack.
+
+Each names what breaks and why. They are applied when ``nni_knas`` is imported, and change nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+__all__ = ['quiet_imports', 'repair']
+
+_logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Import NNI without its noise: nothing comes of it, and a user can do nothing about it.
+
+    NNI warns of names in ``torch.nn`` that are newer than it and no layers; gym, for NNI's PolicyBasedRL, that it is old.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter('ignore')
+        yield
+
+
+def repair() -> None:
+    """Apply all repairs, once."""
+    from nni.experiment import launcher
+    from nni.nas.experiment import NasExperiment
+    from nni.nas.utils.serializer import TorchSerializer
+    from nni.runtime.tuner_command_channel import TunerCommandChannel
+
+    if hasattr(NasExperiment, '_repaired_by_knas'):
+        return
+    NasExperiment._repaired_by_knas = True
+    launcher._check_rest_server = functools.partial(launcher._check_rest_server, retry=60)
+    TunerCommandChannel.receive = _skip_unknown(TunerCommandChannel.receive)
+    TorchSerializer.load = _load_checkpoint
+    NasExperiment._start_nni_manager = _without_orphan(NasExperiment._start_nni_manager)
+
+
+# NNI gives its manager three seconds to start, which on a busy machine is too short: the experiment then fails with
+# "Create experiment failed", and the manager that came up late stays. With more patience it starts as soon as it can.
+
+
+def _skip_unknown(receive: Any) -> Any:
+    """When an experiment is resumed, its manager sends commands for tuners, which NAS experiments have not.
+
+    NNI raises "Unknown command type" on them, in the thread that listens for results; no result arrives after that.
+    """
+
+    @functools.wraps(receive)
+    def receive_known(self: Any) -> Any:
+        while True:
+            try:
+                return receive(self)
+            except ValueError as error:
+                if 'Unknown command type' not in str(error):
+                    raise
+                _logger.debug('Command of no use to a NAS experiment: %s', error)
+
+    return receive_known
+
+
+def _load_checkpoint(self: Any, path: Path) -> Any:
+    """torch 2.6 and later load tensors only unless told otherwise; NNI's checkpoints hold numpy's random states, too."""
+    from nni.nas.utils.serializer import _find_path_with_prefix
+
+    return torch.load(str(_find_path_with_prefix(path, self.suffix)), map_location=self._map_location, weights_only=False)
+
+
+def _without_orphan(start: Any) -> Any:
+    """When the process of an experiment was killed, NNI's manager lives on, and so do its trials.
+
+    Resumed next to it, both managers write to one database and run the same trials. So the old one is stopped first.
+    """
+
+    @functools.wraps(start)
+    def start_alone(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        if self._action == 'resume':
+            _stop_manager(self.id)
+        return start(self, *arguments, **keywords)
+
+    return start_alone
+
+
+def _stop_manager(experiment_id: str) -> None:
+    """Stop the manager of an experiment, with its trials, if it is still running."""
+    from nni.tools.nnictl.config_utils import Experiments
+
+    pid = Experiments().get_all_experiments().get(experiment_id, {}).get('pid')
+    try:
+        manager = psutil.Process(pid) if isinstance(pid, int) else None
+        if manager is None or experiment_id not in manager.cmdline():  # the number belongs to another process by now
+            return
+        _logger.warning('Stopping the manager that was left from the interrupted run (process %d).', pid)
+        family = [manager, *manager.children(recursive=True)]
+        manager.terminate()
+        _, alive = psutil.wait_procs(family, timeout=15)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=5)
+    except psutil.NoSuchProcess:
+        return

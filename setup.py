@@ -1,0 +1,34 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+LINT = ['mypy>=1.11', 'ruff>=0.6', 'pandas-stubs', 'types-psutil', 'types-tqdm']
+
+setup(
+    name='nni-knas',
+    version='0.1.0',
+    description='Training-free neural architecture search for NNI (KNAS)',
+    long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='MIT',
+    packages=find_packages(include=['nni_knas', 'nni_knas.*']),
+    package_data={'nni_knas': ['py.typed']},
+    python_requires='>=3.10,<3.13',
+    install_requires=[
+        'nni==3.0',
+        'setuptools<81',  # nnictl of NNI 3.0 needs pkg_resources
+        'torch>=2.3',
+        'torchvision>=0.18',
+        'pytorch-lightning>=2.2',  # NNI's Classification and Regression evaluators
+        'numpy',
+        'pandas>=2',
+        'psutil',
+        'scikit-learn',
+        'tqdm',
+    ],
+    extras_require={
+        'rl': ['tianshou==0.5.1', 'gym==0.26.2'],  # NNI's PolicyBasedRL
+        'test': ['pytest>=8', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2', *LINT],
+    },
+    entry_points={'console_scripts': ['nni-knas = nni_knas.cli:main']},
+)
