@@ -17,8 +17,8 @@ from torch.utils.data import Dataset, Subset
 __all__ = ['DATA_HELP', 'Data', 'image_data', 'load_data', 'load_object']
 
 DATA_HELP = ('digits (scikit-learn\'s real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first '
-             'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), or module:function (yours, '
-             'returning a training and a validation Dataset)')
+             'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), or module:function '
+             '(yours, returning a training and a validation Dataset)')
 HELD_OUT = 0.2  # part of the training images that is kept for validation where the data has no split of its own
 CACHE = Path('~/.cache/nni-knas').expanduser()
 TORCHVISION = {'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100', 'fashion-mnist': 'FashionMNIST'}

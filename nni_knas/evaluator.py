@@ -96,9 +96,10 @@ class GradientKernelEvaluator(Evaluator):
     def minibatch(self) -> Minibatch:
         """The samples that every network is scored on, drawn when first asked for."""
         if self._minibatch is None:
-            minibatch = draw_minibatch(self.dataset, self.batch_size, self.seed)
-            self.score_function.check(minibatch.size)
-            self._minibatch = minibatch.to(self.device)
+            with torch.inference_mode(False):  # gradients cannot be taken on what is made in inference mode
+                minibatch = draw_minibatch(self.dataset, self.batch_size, self.seed)
+                self.score_function.check(minibatch.size)
+                self._minibatch = minibatch.to(self.device)
         return self._minibatch
 
     def score(self, network: nn.Module) -> float:

@@ -11,9 +11,10 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nni
 import torch
@@ -28,12 +29,19 @@ from torch import nn
 
 from nni_knas.record import Candidate, result_path, weights_path
 
-__all__ = ['PORTAL_PAGE', 'RankedEvaluator', 'kept_metric', 'load_weights', 'portal_page', 'ranked_model']
+__all__ = ['PORTAL_PAGE', 'RankedEvaluator', 'Result', 'kept_result', 'load_weights', 'portal_page', 'ranked_model']
 
 _logger = logging.getLogger(__name__)
 
 PORTAL_PAGE = 'knas.html'
 """Name of the page that opens NNI's portal with score and rank as columns."""
+
+
+class Result(NamedTuple):
+    """What is kept of a training: the final metric, and its time in seconds without waiting and start-up."""
+
+    metric: float
+    seconds: float
 
 
 @nni.trace
@@ -73,13 +81,16 @@ class RankedEvaluator(Evaluator):
 
     def _execute(self, model: ExecutableModelSpace) -> Any:
         with _beside_metrics(kernel_score=self.kernel_score, kernel_rank=self.kernel_rank) as reported:
-            before = kept_metric(self.folder, self.candidate) if self.folder else None
+            before = kept_result(self.folder, self.candidate)
             if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
-                return nni.report_final_result(before)
-            result = self._train(model)
+                return nni.report_final_result(before.metric)
+            start = time.monotonic()
+            returned = self._train(model)
             if self.folder is not None and reported:
-                _write(result_path(self.folder, self.candidate), lambda path: path.write_text(json.dumps(reported[-1])))
-            return result
+                result = Result(reported[-1], time.monotonic() - start)
+                _write(result_path(self.folder, self.candidate),
+                       lambda path: path.write_text(json.dumps(result._asdict())))
+            return returned
 
     def _train(self, model: ExecutableModelSpace) -> Any:
         model.evaluator = self.evaluator  # what the evaluator sees as the current model is what it would see without us
@@ -112,11 +123,11 @@ def ranked_model(model: ExecutableModelSpace, candidate: Candidate, rank: int, f
     return model
 
 
-def kept_metric(folder: Path, candidate: int) -> float | None:
-    """The final metric of a candidate whose training has finished, from the experiment's folder."""
+def kept_result(folder: Path | None, candidate: int) -> Result | None:
+    """The result of a candidate whose training has finished, from the experiment's folder."""
     try:
-        return json.loads(result_path(folder, candidate).read_text())
-    except (OSError, json.JSONDecodeError):
+        return Result(**json.loads(result_path(folder, candidate).read_text())) if folder is not None else None
+    except OSError:
         return None
 
 

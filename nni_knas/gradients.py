@@ -198,7 +198,7 @@ class Gradients:
             If the network cannot take the inputs or the loss cannot compare its outputs with the targets.
         """
         samples = self.minibatch.part(0, 1) if self.normalization == 'sample' else self.minibatch
-        with torch.no_grad(), _ScoringMode(self.normalization):
+        with torch.no_grad(), _ScoringMode(self.normalization, samples.size):
             outputs = self._forward(samples)
             if self.loss is None:
                 _check_classes(_main_output(outputs), self.minibatch.targets)
@@ -225,7 +225,7 @@ class Gradients:
 
     def _differentiate(self, samples: Minibatch, parameters: list[nn.Parameter]) -> list[Tensor | None]:
         """Gradient of the sum of the samples' losses."""
-        with _ScoringMode(self.normalization, whole=samples.size == self.minibatch.size):
+        with _ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
             losses = self._losses(self._forward(samples), samples)
             return _gradient(losses.sum(), parameters)
 
@@ -248,12 +248,18 @@ class Gradients:
         def loss_of_one(values: dict[str, Tensor], buffers: dict[str, Tensor],
                         inputs: list[Tensor], targets: list[Tensor]) -> Tensor:
             arguments = _arguments(self.network, one_input(inputs))
-            with _ScoringMode(self.normalization, whole=n == 1 == self.minibatch.size):
-                outputs = torch.func.functional_call(self.network, {**values, **buffers}, *arguments)
+            with _ScoringMode(self.normalization, 1, whole=n == 1 == self.minibatch.size):
+                outputs = torch.func.functional_call(
+                    self.network, {place: values[name] for place, name in places.items()} | buffers, *arguments,
+                    tie_weights=False)
             return _scalar_loss(self.loss, outputs, one_target(targets))
 
         values = {name: p.detach() for name, p in chosen.items()}
         buffers = dict(self.network.named_buffers())
+        # A layer that stands in the network twice is named once only: torch would not put its parameters back.
+        names = {id(p): name for name, p in chosen.items()}
+        places = {f'{path}.{name}'.lstrip('.'): names[id(p)] for path, module in self.network.named_modules()
+                  for name, p in module._parameters.items() if id(p) in names}
         mapped = torch.func.vmap(torch.func.grad(loss_of_one), in_dims=(None, None, 0, 0), randomness='same')
         with torch.no_grad():  # the gradients are functorch's; no graph of the other parameters is needed
             return mapped(values, buffers, inputs, targets)
@@ -261,7 +267,7 @@ class Gradients:
     def _differentiate_each(self, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
         """Coupled samples: one forward pass of all, then the derivative of each one's loss."""
         parameters = list(chosen.values())
-        with _ScoringMode(self.normalization):
+        with _ScoringMode(self.normalization, self.minibatch.size):
             losses = self._losses(self._forward(self.minibatch), self.minibatch)
             try:
                 every = torch.autograd.grad(losses, parameters, torch.eye(len(losses)).to(losses),
@@ -327,8 +333,11 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
     minibatch.
     """
     modes = [(module, module.training) for module in network.modules()]
-    buffers = [(module, name, buffer, buffer.clone())
-               for module, _ in modes for name, buffer in module._buffers.items() if buffer is not None]
+    buffers = [(module, name, buffer, None if buffer is None else buffer.clone())
+               for module, _ in modes for name, buffer in module._buffers.items()]
+    # Embeddings with a largest norm scale their weights down in the forward pass.
+    weights = [(module.weight, module.weight.detach().clone()) for module, _ in modes
+               if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None]
     devices = {p.device for p in network.parameters()}
     home = devices.pop() if len(devices) == 1 else None  # a network spread over several devices stays where it is
     away = device is not None and home is not None and home != device
@@ -349,8 +358,11 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
                 module.training = training
             with torch.no_grad():
                 for module, name, buffer, value in buffers:
-                    buffer.copy_(value)
+                    if buffer is not None and value is not None:
+                        buffer.copy_(value)
                     module._buffers[name] = buffer
+                for weight, value in weights:
+                    weight.copy_(value)
 
 
 def _is_noise(module: nn.Module) -> bool:
@@ -373,13 +385,16 @@ class _ScoringMode(TorchFunctionMode):
     ----------
     normalization
         See :class:`Gradients`.
+    samples
+        Number of samples that the network is given.
     whole
-        Whether the network is given the whole minibatch.
+        Whether these are the whole minibatch.
     """
 
-    def __init__(self, normalization: Normalization, whole: bool = True) -> None:
+    def __init__(self, normalization: Normalization, samples: int, whole: bool = True) -> None:
         super().__init__()
         self.normalization = normalization
+        self.samples = samples
         self.whole = whole
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -388,8 +403,8 @@ class _ScoringMode(TorchFunctionMode):
             return self._batch_norm(*args, **kwargs)
         if func in _DROPOUTS:
             return args[0] if args else kwargs['input']
-        if func is F.scaled_dot_product_attention:
-            bound = _SDPA.bind(*args, **kwargs)
+        if func in _ATTENTIONS:
+            bound = _ATTENTIONS[func].bind(*args, **kwargs)
             bound.arguments['dropout_p'] = 0.0
             return func(*bound.args, **bound.kwargs)
         return func(*args, **kwargs)
@@ -403,6 +418,11 @@ class _ScoringMode(TorchFunctionMode):
             if not self.whole:
                 raise _CoupledSamples
             return F.batch_norm(input, None, None, weight, bias, True, momentum, eps)
+        rows = len(input)
+        if rows > self.samples and rows % self.samples == 0:  # a sample has several rows: tokens, frames, patches
+            together = input.unflatten(0, (self.samples, -1)).transpose(1, 2)
+            normalised = F.instance_norm(together, None, None, weight, bias, True, momentum, eps)
+            return normalised.transpose(1, 2).flatten(0, 1)
         if input.shape[2:].numel() > 1:
             return F.instance_norm(input, None, None, weight, bias, True, momentum, eps)
         # One value per channel has no statistics of its own.
@@ -412,11 +432,14 @@ class _ScoringMode(TorchFunctionMode):
 
 
 _DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout}
-_SDPA = inspect.Signature([
-    inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default) for name, default in
-    [('query', inspect.Parameter.empty), ('key', inspect.Parameter.empty), ('value', inspect.Parameter.empty),
-     ('attn_mask', None), ('dropout_p', 0.0), ('is_causal', False)]
-] + [inspect.Parameter('others', inspect.Parameter.VAR_KEYWORD)])
+_ATTENTIONS = {  # that of scaled_dot_product_attention, a built-in function, cannot be looked up
+    F.scaled_dot_product_attention: inspect.Signature([
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default) for name, default in
+        [('query', inspect.Parameter.empty), ('key', inspect.Parameter.empty), ('value', inspect.Parameter.empty),
+         ('attn_mask', None), ('dropout_p', 0.0), ('is_causal', False)]
+    ] + [inspect.Parameter('others', inspect.Parameter.VAR_KEYWORD)]),
+    F.multi_head_attention_forward: inspect.signature(F.multi_head_attention_forward),
+}
 
 
 # Losses.
@@ -499,7 +522,7 @@ def _gradient(loss: Tensor, parameters: list[nn.Parameter], retain_graph: bool =
         gradients: list[Tensor | None] = [
             *torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)]
         if any(g is not None for g in gradients):
-            return gradients
+            return [g.to_dense() if g is not None and g.is_sparse else g for g in gradients]
     raise ScoringError('no parameter of the network receives a gradient from the loss')
 
 

@@ -36,7 +36,7 @@ from nni_knas.explorers import (
     restore_explorer,
     space_size,
 )
-from nni_knas.fine import PORTAL_PAGE, kept_metric, portal_page, ranked_model
+from nni_knas.fine import PORTAL_PAGE, kept_result, portal_page, ranked_model
 from nni_knas.gradients import MisfitError, seeded
 from nni_knas.record import Candidate, Record, record_path, weights_path
 from nni_knas.runs import dump_space, restore_model
@@ -317,9 +317,9 @@ class KNAS(Strategy):
         """
         under_way = {candidate.id for candidate in self._opened_record().best(self.top_k) if candidate.status == 'training'}
         for candidate_id in list(under_way):
-            metric = kept_metric(self._folder, candidate_id) if self._folder is not None else None
-            if metric is not None:
-                self._end(candidate_id, metric)
+            result = kept_result(self._folder, candidate_id)
+            if result is not None:
+                self._end(candidate_id, result.metric)
                 under_way.remove(candidate_id)
         if under_way:
             self._taken_up = under_way & {trial.candidate for trial in trials(self.engine)}
@@ -342,7 +342,8 @@ class KNAS(Strategy):
         self._taken_up.discard(candidate_id)
         if metric is not None:
             self._opened_record().set_metric(candidate_id, metric)
-        self._opened_record().end_training(candidate_id, None, reason)
+        result = kept_result(self._folder, candidate_id)
+        self._opened_record().end_training(candidate_id, result.seconds if result else None, reason)
 
     def _on_metric(self, event: FinalMetricEvent) -> None:
         if event.model in self._in_training:
@@ -354,7 +355,9 @@ class KNAS(Strategy):
         if event.model in self._in_training:
             candidate, start = self._in_training.pop(event.model)
             reason = None if event.status == ModelStatus.Trained else _TRIAL_FAILED.format(event.status.value)
-            self._opened_record().end_training(candidate.id, time.monotonic() - start, reason)
+            result = kept_result(self._folder, candidate.id)  # its time is without NNI's queue and start-up
+            seconds = result.seconds if result is not None else time.monotonic() - start
+            self._opened_record().end_training(candidate.id, seconds, reason)
             self._bar.update()
 
     # Small helpers.
