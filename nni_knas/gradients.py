@@ -484,7 +484,7 @@ def _main_output(outputs: Any) -> Tensor:
         elif isinstance(outputs, Sequence) and not isinstance(outputs, str) and outputs:
             outputs = outputs[0]
         else:
-            raise TypeError(f'the network returned {type(outputs).__name__}, not a tensor, a tuple or a dict of tensors')
+            raise MisfitError(f'the network returned {type(outputs).__name__}, not a tensor, a tuple or a dict of tensors')
     return outputs
 
 

@@ -24,7 +24,10 @@ def check_data(data: Any) -> None:
     if data is None:
         raise ValueError(f'the kernel has no data: {WANTED}')
     if isinstance(data, (Dataset, DataLoader)):
-        empty = not isinstance(data, IterableDataset) and hasattr(data, '__len__') and _length(data) == 0
+        try:
+            empty = _length(data) == 0
+        except (TypeError, NotImplementedError):  # a stream has no length
+            empty = False
     elif isinstance(data, (tuple, list)):
         if len(data) != 2:
             raise ValueError(f'the kernel was given {len(data)} things as data: {WANTED}')

@@ -1,0 +1,146 @@
+"""NNI's local training service and its web portal, started as a user starts them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import nni
+import pytest
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.experiment import NasExperiment
+from nni.nas.space import SimplifiedModelSpace
+from nni.nas.strategy import Random
+from servers import free_port, wait_until
+from spaces import TinySpace, tiny_kernel, train, vector_dataset
+
+from nni_knas import KNAS, GradientKernelEvaluator
+from nni_knas.candidates import build_network
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run an experiment on the local training service; it lives until the test ends."""
+    monkeypatch.chdir(Path(__file__).parent)  # trials import from here
+    experiments = []
+
+    def run(evaluator, strategy, **config):
+        experiment = NasExperiment(TinySpace(), evaluator, strategy)
+        experiment.config.experiment_working_directory = str(tmp_path)
+        for name, value in config.items():
+            setattr(experiment.config, name, value)
+        experiments.append(experiment)
+        experiment.run(free_port())
+        return experiment
+
+    yield run
+    for experiment in experiments:
+        experiment.stop()
+
+
+def test_search_and_portal(run, tmp_path):
+    evaluator = FunctionalEvaluator(train, log=str(tmp_path / 'log'), seconds=0.2,
+                                    learning_rate=nni.choice('learning_rate', [0.1, 0.2]))
+    strategy = KNAS(tiny_kernel(), candidates=10, top_k=2)
+    experiment = run(evaluator, strategy, trial_concurrency=2)
+    scores = strategy.scores()
+    assert scores.status.value_counts().to_dict() == {'scored': 8, 'trained': 2}
+
+    # NNI knows score and rank of each trial.
+    finals = sorted((job.finalMetricData[-1].data for job in experiment.list_trial_jobs()), key=lambda f: f['kernel_rank'])
+    assert [final['kernel_rank'] for final in finals] == [1, 2]
+    assert [final['kernel_score'] for final in finals] == list(scores.score.iloc[:2])
+    assert [final['default'] for final in finals] == list(scores.metric.iloc[:2])
+
+    if shutil.which('chromium') and shutil.which('chromedriver'):
+        check_portal(experiment.port, scores)
+
+    best = experiment.export_top_models(1)[0]
+    experiment.stop()
+    assert experiment.export_top_models(1)[0].sample == best.sample
+    assert best.metric == scores.metric.max()
+
+
+def check_portal(port, scores):
+    """What a person sees: a row a trial, with accuracy, score and rank."""
+    browser = open_browser()
+    try:
+        browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
+        rows = []
+
+        def all_shown():
+            rows[:] = table(browser)
+            return len(rows) == 2 and all(row.get('metric/kernel_rank') for row in rows)
+
+        wait_until(all_shown)
+        assert browser.current_url.endswith('/detail')
+        for row in rows:
+            rank = int(row['metric/kernel_rank'])
+            assert float(row['metric/kernel_score']) == pytest.approx(scores.score[rank], rel=1e-4)
+            assert float(row['latestAccuracy'].split()[0]) == pytest.approx(scores.metric[rank], rel=1e-3)
+        assert 'kernel_score (metric)' in browser.find_element('id', 'tableList').text
+
+        browser.execute_script('document.querySelector(\'#tableList [data-automation-key="_expand"] i\').click()')
+        wait_until(lambda: browser.find_elements('css selector', '.openRow .bgHyper'))
+        parameters = browser.find_element('css selector', '.openRow .bgHyper').text
+        assert all(word in parameters for word in ('width', 'inner', 'learning_rate', 'kernel_rank'))
+    finally:
+        browser.quit()
+
+
+def open_browser():
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which('chromium')
+    for flag in ('--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
+                 '--disable-background-networking', '--disable-component-update', '--window-size=1500,1100'):
+        options.add_argument(flag)
+    return webdriver.Chrome(options=options, service=Service(shutil.which('chromedriver')))
+
+
+def table(browser):
+    """The trial table as a dict a row, by NNI's column names."""
+    return browser.execute_script('''
+        return [...document.querySelectorAll('#tableList [data-automationid="DetailsRow"]')].map(row => Object.fromEntries(
+            [...row.querySelectorAll('[data-automationid="DetailsRowCell"]')].map(
+                cell => [cell.getAttribute('data-automation-key'), cell.innerText])))''')
+
+
+def test_budget_of_trials(run, tmp_path):
+    """max_trial_number is NNI's manager's to keep: what it does not start is not waited for."""
+    strategy = KNAS(tiny_kernel(), candidates=10, top_k=3)
+    run(FunctionalEvaluator(train, log=str(tmp_path / 'log')), strategy, max_trial_number=1)
+    assert list(strategy.scores().status.iloc[:3]) == ['trained', 'scored', 'scored']
+
+
+def test_budget_of_time(run, tmp_path):
+    """NNI lets trials that run when the time is over end, and starts no others; nothing waits for those."""
+    strategy = KNAS(tiny_kernel(), candidates=10, top_k=4)
+    start = time.monotonic()
+    run(FunctionalEvaluator(train, log=str(tmp_path / 'log'), seconds=4.0), strategy, max_experiment_duration='15s')
+    assert time.monotonic() - start < 60
+    statuses = list(strategy.scores().status.iloc[:4])
+    assert statuses[0] == 'trained' and statuses[-1] == 'scored'
+
+
+def test_trial_that_fails(run, tmp_path):
+    strategy = KNAS(tiny_kernel(), candidates=5, top_k=1)
+    with pytest.raises(RuntimeError, match='the trial ended as failed'):
+        run(FunctionalEvaluator(train, log=str(tmp_path / 'log'), fails=True), strategy)
+    assert strategy.scores().status.iloc[0] == 'training-failed'
+
+
+def test_kernel_as_evaluator(run):
+    """Without KNAS around it, in trials: the score is the same there."""
+    kernel = GradientKernelEvaluator(nni.trace(vector_dataset)())
+    experiment = run(kernel, Random(seed=0), max_trial_number=2, trial_concurrency=2)
+    models = list(experiment.strategy.list_models())
+    assert len(models) == 2
+    space = SimplifiedModelSpace.from_model(TinySpace())
+    for model in models:
+        assert kernel.score(build_network(space.freeze(model.sample), seed=0)) == model.metric

@@ -1,0 +1,367 @@
+"""The search from end to end on NNI's sequential engine, with spaces small enough to know what has to come out."""
+
+from __future__ import annotations
+
+import copy
+import sqlite3
+
+import nni
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
+from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+from nni.nas.space import ModelStatus, SimplifiedModelSpace
+from nni.nas.strategy import DARTS, TPE, GridSearch, PolicyBasedRL, Random, RegularizedEvolution
+from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, train, vectors
+from torch import nn
+
+from nni_knas import KNAS, GradientKernelEvaluator
+from nni_knas.candidates import build_network
+from nni_knas.record import record_path
+
+
+def search(strategy, tmp_path, space=None, evaluator=None, **config):
+    experiment = NasExperiment(space or TinySpace(), evaluator or FunctionalEvaluator(train), strategy,
+                               NasExperimentConfig('sequential', config.pop('format', 'simplified')))
+    experiment.config.experiment_working_directory = str(tmp_path)
+    for name, value in config.items():
+        setattr(experiment.config, name, value)
+    try:
+        experiment.run()
+    finally:
+        experiment.stop()
+    return experiment
+
+
+EXPLORERS = {
+    'default': lambda: None,
+    'random': lambda: Random(seed=1),
+    'grid': lambda: GridSearch(seed=1),
+    'evolution': lambda: RegularizedEvolution(population_size=5, sample_size=3, mutation_prob=0.5, seed=1),
+    'tpe': lambda: TPE(seed=1),
+    'rl': lambda: PolicyBasedRL(samples_per_update=5),
+}
+
+
+class TestSearch:
+    def test_scores_all_and_trains_the_best(self, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=12, top_k=3)
+        experiment = search(strategy, tmp_path)
+        scores = strategy.scores()
+        assert list(scores.index) == list(range(1, 13))
+        assert scores.score.is_monotonic_decreasing
+        assert list(scores.status) == ['trained'] * 3 + ['scored'] * 9
+        assert scores.metric.notna().sum() == 3
+        assert (scores.seconds > 0).all() and (scores.training_seconds.iloc[:3] > 0).all()
+        assert experiment.export_top_models(1, formatter='dict') == [scores.loc[scores.metric.idxmax()].architecture]
+
+    def test_scores_are_those_of_the_kernel(self, tmp_path):
+        strategy = KNAS(tiny_kernel(seed=7), candidates=6, top_k=0)
+        search(strategy, tmp_path)
+        space = SimplifiedModelSpace.from_model(TinySpace())
+        for row in strategy.scores().itertuples():
+            network = build_network(space.freeze(row.architecture), seed=7)
+            assert tiny_kernel(seed=7).score(network) == row.score
+
+    @pytest.mark.parametrize('name', EXPLORERS)
+    def test_any_multi_trial_strategy_explores(self, name, tmp_path):
+        if name == 'rl':
+            pytest.importorskip('tianshou')
+            pytest.importorskip('gym')
+        strategy = KNAS(tiny_kernel(), candidates=10, top_k=2, explorer=EXPLORERS[name]())
+        search(strategy, tmp_path)
+        scores = strategy.scores()
+        assert len(scores) == 10
+        assert scores.architecture.map(str).nunique() == 10
+        assert scores.status.value_counts().to_dict() == {'scored': 8, 'trained': 2}
+
+    @pytest.mark.parametrize('explorer', [RegularizedEvolution(population_size=4, sample_size=4, mutation_prob=0.3, seed=0),
+                                          TPE(seed=0, tpe_args={'n_startup_jobs': 5})])
+    def test_explorers_that_learn_climb(self, explorer, tmp_path):
+        """They find better scores than those that they begin with: they are told the scores, and maximise them."""
+        strategy = KNAS(tiny_kernel(), candidates=18, top_k=0, explorer=explorer)
+        search(strategy, tmp_path)
+        order = strategy.scores().sort_values('candidate').score
+        assert order.iloc[9:].mean() > order.iloc[:4].mean()
+
+    def test_same_seed_same_scores_whatever_the_order(self, tmp_path):
+        frames = []
+        for i, explorer in enumerate([Random(seed=1), GridSearch(shuffle=False)]):
+            strategy = KNAS(tiny_kernel(), candidates=27, top_k=0, explorer=explorer)
+            search(strategy, tmp_path / str(i))
+            frames.append({str(sorted(row.architecture.items())): row.score for row in strategy.scores().itertuples()})
+        shared = frames[0].keys() & frames[1].keys()
+        assert len(shared) > 20
+        assert all(frames[0][key] == frames[1][key] for key in shared)
+
+    def test_two_runs_are_the_same(self, tmp_path):
+        def run(folder):
+            torch.manual_seed(np.random.randint(1000))
+            strategy = KNAS(tiny_kernel(), candidates=8, top_k=0)
+            search(strategy, tmp_path / folder)
+            return strategy.scores().drop(columns='seconds')
+
+        pd.testing.assert_frame_equal(run('a'), run('b'))
+
+    def test_global_random_state_is_left_alone(self, tmp_path):
+        space = TinySpace()
+        torch.manual_seed(3)
+        np.random.seed(3)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()
+        explorer = RegularizedEvolution(population_size=3, sample_size=2)
+        search(KNAS(tiny_kernel(), candidates=5, top_k=0, explorer=explorer), tmp_path, space=space)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (np.random.get_state()[1] == before[1]).all()
+
+    def test_top_k_zero_trains_nothing(self, tmp_path):
+        log = tmp_path / 'log'
+        experiment = search(KNAS(tiny_kernel(), candidates=5, top_k=0), tmp_path,
+                            evaluator=FunctionalEvaluator(train, log=str(log)))
+        assert lines(log) == []
+        assert experiment.export_top_models(1) == []
+
+    def test_evaluator_sees_the_model_as_without_us(self, tmp_path):
+        def evaluate(network):
+            model = nni.get_current_parameter()
+            assert isinstance(model, SimplifiedModelSpace)
+            assert isinstance(model.evaluator, FunctionalEvaluator)
+            nni.report_final_result({'default': 1.0, 'loss': 2.0})
+
+        strategy = KNAS(tiny_kernel(), candidates=4, top_k=2)
+        search(strategy, tmp_path, evaluator=FunctionalEvaluator(evaluate))
+        assert list(strategy.scores().metric.iloc[:2]) == [1.0, 1.0]
+
+    def test_raw_format(self, tmp_path):
+        """The raw format copies weights of one supernet; candidates are initialised by themselves all the same."""
+        frames = []
+        for model_format in ('simplified', 'raw'):
+            strategy = KNAS(tiny_kernel(), candidates=6, top_k=1)
+            search(strategy, tmp_path / model_format, format=model_format)
+            frames.append(strategy.scores()[['score', 'architecture']])
+        pd.testing.assert_frame_equal(*frames)
+
+
+class TestHyperParameters:
+    def test_are_searched_with_the_architecture(self, tmp_path):
+        rates = []
+
+        def evaluate(network, learning_rate):
+            rates.append(learning_rate)
+            nni.report_final_result(learning_rate)
+
+        evaluator = FunctionalEvaluator(evaluate, learning_rate=nni.choice('learning_rate', [0.1, 0.2, 0.3]))
+        strategy = KNAS(tiny_kernel(), candidates=30, top_k=6)
+        experiment = search(strategy, tmp_path, evaluator=evaluator)
+        assert set(rates) <= {0.1, 0.2, 0.3} and len(rates) == 6
+        best = experiment.export_top_models(1)[0]
+        assert best.metric == best.sample['learning_rate'] == max(rates)
+
+    def test_do_not_change_the_score(self, tmp_path):
+        log = tmp_path / 'log'
+        evaluator = FunctionalEvaluator(train, learning_rate=nni.choice('learning_rate', [0.1, 0.2, 0.3]))
+        strategy = KNAS(tiny_kernel(score=LoggedMGM(str(log))), candidates=60, top_k=0)
+        search(strategy, tmp_path, evaluator=evaluator)
+        scores = strategy.scores()
+        architecture = scores.architecture.map(lambda sample: str({**sample, 'learning_rate': None}))
+        assert (scores.groupby(architecture).score.nunique() == 1).all()
+        assert len(lines(log)) == architecture.nunique() < 60
+
+
+class TestBudget:
+    def test_max_trial_number(self, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=8, top_k=5)
+        search(strategy, tmp_path, max_trial_number=2)
+        assert list(strategy.scores().status.iloc[:3]) == ['trained', 'trained', 'scored']
+
+    def test_max_experiment_duration_ends_the_coarse_stage(self, tmp_path):
+        log = tmp_path / 'log'
+        strategy = KNAS(tiny_kernel(score=LoggedMGM(str(log), seconds=0.2)), candidates=27, top_k=5)
+        search(strategy, tmp_path, max_experiment_duration='1s')
+        assert 1 <= len(strategy.scores()) < 20
+        assert set(strategy.scores().status) == {'scored'}
+
+    def test_max_experiment_duration_ends_the_fine_stage(self, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=8, top_k=8)
+        search(strategy, tmp_path, evaluator=FunctionalEvaluator(train, seconds=1.0), max_experiment_duration='2s')
+        assert 1 <= (strategy.scores().status == 'trained').sum() <= 3
+
+
+class TestExport:
+    def test_after_the_experiment_has_stopped(self, tmp_path):
+        experiment = search(KNAS(tiny_kernel(), candidates=8, top_k=3), tmp_path)
+        models = experiment.export_top_models(3)
+        assert [model.status for model in models] == [ModelStatus.Trained] * 3
+        metrics = [model.metric for model in models]
+        assert metrics == sorted(metrics, reverse=True)
+        inputs, targets = vectors()
+        network = experiment.export_top_models(1, formatter='instance')[0]
+        loss = nn.functional.cross_entropy(network(inputs), targets).item()
+        assert -loss >= metrics[0]  # it has the trained weights, a step further than the loss that was reported
+
+    def test_from_a_new_experiment_object(self, tmp_path):
+        first = search(KNAS(tiny_kernel(), candidates=8, top_k=3), tmp_path)
+        config = NasExperimentConfig('sequential', 'simplified')
+        config.experiment_working_directory = str(tmp_path)
+        again = NasExperiment(TinySpace(), FunctionalEvaluator(train), KNAS(tiny_kernel(), 8, 3), config, id=first.id)
+        assert again.export_top_models(3, formatter='dict') == first.export_top_models(3, formatter='dict')
+
+    def test_before_any_run(self):
+        with pytest.raises(RuntimeError, match='has not run yet'):
+            KNAS(tiny_kernel(), 8, 3).scores()
+
+    def test_without_weights(self, tmp_path):
+        experiment = search(KNAS(tiny_kernel(), candidates=4, top_k=1, keep_weights=False), tmp_path)
+        assert list((tmp_path / experiment.id / 'knas').glob('weights/*')) == []
+        assert isinstance(experiment.export_top_models(1, formatter='instance')[0], nn.Module)
+
+
+class TestFaults:
+    def test_faulty_candidates_are_recorded_and_never_trained(self, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=15, top_k=15)
+        search(strategy, tmp_path, space=FaultySpace())
+        scores = strategy.scores()
+        assert len(scores) == 15
+        faulty = scores.architecture.map(lambda sample: sample['middle'] in ('raises', 'nan', 'misfit'))
+        assert faulty.sum() == 9
+        assert (scores.status[faulty] == 'failed').all() and (scores.status[~faulty] == 'trained').all()
+        assert not faulty.iloc[:6].any()  # failed ones rank last
+        reasons = scores[faulty].reason.groupby(scores[faulty].architecture.map(lambda sample: sample['middle'])).first()
+        assert 'this layer is broken' in reasons['raises']
+        assert 'the score is nan' in reasons['nan']
+        assert 'cannot take inputs of shape 20x6' in reasons['misfit']
+
+    def test_all_candidates_faulty(self, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=9, top_k=2)
+        with pytest.raises(RuntimeError, match=r'none of the 9 candidates could be scored.*3 of 9'):
+            search(strategy, tmp_path, space=FaultySpace(good=False))
+        assert list(strategy.scores().status) == ['failed'] * 9
+
+    def test_training_that_fails_is_recorded_and_the_others_go_on(self, tmp_path):
+        def evaluate(network):
+            if isinstance(network.inner, nn.Tanh):
+                raise RuntimeError('no luck')
+            nni.report_final_result(1.0)
+
+        strategy = KNAS(tiny_kernel(), candidates=27, top_k=27)
+        search(strategy, tmp_path, evaluator=FunctionalEvaluator(evaluate))
+        scores = strategy.scores()
+        unlucky = scores.architecture.map(lambda sample: sample['inner'] == 'tanh')
+        assert set(scores.status[unlucky]) == {'training-failed'}
+        assert set(scores.status[~unlucky]) == {'trained'}
+        assert scores.reason[unlucky].str.contains('no luck').all()
+
+    def test_all_trainings_fail(self, tmp_path):
+        with pytest.raises(RuntimeError, match=r'none of the 2 best candidates could be trained.*training is broken'):
+            search(KNAS(tiny_kernel(), 5, 2), tmp_path, evaluator=FunctionalEvaluator(train, fails=True))
+
+    def test_a_space_smaller_than_candidates(self, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=100, top_k=1)
+        with pytest.warns(UserWarning, match='only 27 candidates, fewer than the 100'):
+            search(strategy, tmp_path)
+        assert len(strategy.scores()) == 27
+        assert strategy.scores().architecture.map(str).nunique() == 27
+
+
+class WideSpace(ModelSpace):
+    """Expects vectors of 9 numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = LayerChoice([nn.Linear(9, 3), nn.Linear(9, 3, bias=False)], label='layer')
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize('arguments, message', [
+        (dict(candidates=3, top_k=5), 'top_k=5 is more than candidates=3'),
+        (dict(candidates=0, top_k=0), 'candidates is 0'),
+        (dict(candidates=-3), 'candidates is -3'),
+        (dict(candidates=5, top_k=-1), 'top_k is -1'),
+        (dict(candidates=2.5), 'candidates is 2.5'),
+    ])
+    def test_counts(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            KNAS(tiny_kernel(), **arguments)
+
+    def test_one_shot_explorer(self):
+        with pytest.raises(ValueError, match='DARTS is a one-shot strategy'):
+            KNAS(tiny_kernel(), explorer=DARTS())
+
+    def test_no_explorer(self):
+        with pytest.raises(TypeError, match='multi-trial strategy'):
+            KNAS(tiny_kernel(), explorer='random')
+
+    def test_knas_in_knas(self):
+        with pytest.raises(ValueError, match='KNAS cannot explore for KNAS'):
+            KNAS(tiny_kernel(), explorer=KNAS(tiny_kernel()))
+
+    def test_no_kernel(self):
+        with pytest.raises(TypeError, match='GradientKernelEvaluator'):
+            KNAS(FunctionalEvaluator(train))
+
+    def test_explorer_used_twice(self, tmp_path):
+        explorer = Random(seed=0)
+        second = KNAS(tiny_kernel(), 3, 0, explorer)
+        search(KNAS(tiny_kernel(), 3, 0, explorer), tmp_path / 'a')
+        with pytest.raises(ValueError, match='explored before'):
+            KNAS(tiny_kernel(), 3, 0, explorer)
+        with pytest.raises(ValueError, match='explored before'):
+            search(second, tmp_path / 'b')
+
+    def test_batch_that_no_network_takes(self, tmp_path):
+        log = tmp_path / 'log'
+        strategy = KNAS(tiny_kernel(score=LoggedMGM(str(log))), 2, 1)
+        with pytest.raises(ValueError, match='cannot take inputs of shape 20x6'):
+            search(strategy, tmp_path, space=WideSpace())
+        assert lines(log) == [] and len(strategy.scores()) == 0
+
+    def test_targets_that_do_not_fit(self, tmp_path):
+        inputs, targets = vectors()
+        strategy = KNAS(GradientKernelEvaluator((inputs, targets + 5)), 5, 1)
+        with pytest.raises(ValueError, match='classes 5 to 7, but the network has 3 outputs'):
+            search(strategy, tmp_path)
+        assert len(strategy.scores()) == 0
+
+    def test_record_of_another_kernel(self, tmp_path):
+        record = tmp_path / 'record.sqlite'
+        search(KNAS(tiny_kernel(), 3, 0, record=record), tmp_path)
+        with pytest.raises(ValueError, match='seed, minibatch differ|seed differ'):
+            search(KNAS(tiny_kernel(seed=1), 3, 0, record=record), tmp_path)
+
+
+class TestRecord:
+    def test_is_in_the_experiments_directory(self, tmp_path):
+        experiment = search(KNAS(tiny_kernel(), 5, 2), tmp_path)
+        with sqlite3.connect(record_path(tmp_path / experiment.id)) as connection:
+            statuses = connection.execute('SELECT status, COUNT(*) FROM candidates GROUP BY status').fetchall()
+        assert dict(statuses) == {'scored': 3, 'trained': 2}
+
+    def test_is_written_the_moment_something_is_known(self, tmp_path):
+        seen = []
+
+        class Peeking(LoggedMGM):
+            def __call__(self, gradients):
+                [path] = tmp_path.glob('*/knas/record.sqlite')
+                with sqlite3.connect(path) as connection:
+                    seen.append(connection.execute('SELECT COUNT(*) FROM candidates').fetchone()[0])
+                return super().__call__(gradients)
+
+        search(KNAS(tiny_kernel(score=Peeking(str(tmp_path / 'log'))), 5, 0), tmp_path)
+        assert seen == [0, 1, 2, 3, 4]
+
+    def test_without_an_experiment(self):
+        from nni.nas.execution import SequentialExecutionEngine
+
+        strategy = KNAS(tiny_kernel(), 6, 2)
+        strategy(SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train)), SequentialExecutionEngine())
+        assert list(strategy.scores().status.iloc[:2]) == ['trained', 'trained']
+        assert len(list(strategy.list_models())) == 2
+
+
+def test_a_strategy_can_be_copied_before_it_runs():
+    assert copy.deepcopy(KNAS(tiny_kernel(), 5, 2)).top_k == 2
