@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import pickle
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from nni.nas.strategy.base import Strategy, StrategyStatus
 from nni_knas.candidates import encode_sample
 
 __all__ = ['check_unused', 'checked_explorer', 'explorer_state', 'no_pauses', 'restore_explorer', 'space_size']
+
+_logger = logging.getLogger(__name__)
 
 
 def checked_explorer(explorer: Any) -> Strategy:
@@ -46,11 +49,17 @@ def check_unused(explorer: Strategy) -> None:
         raise ValueError('this explorer has explored before, and an NNI strategy runs once: create a new one for each KNAS')
 
 
-def explorer_state(explorer: Strategy) -> bytes:
-    """The state of an explorer, from which :func:`restore_explorer` makes another one explore in the same way."""
-    if isinstance(explorer, hpo.HPOTunerStrategy):  # its state_dict leaves out the tuner
-        return pickle.dumps(explorer.tuner)
-    return pickle.dumps(explorer.state_dict())
+def explorer_state(explorer: Strategy) -> bytes | None:
+    """The state of an explorer, from which :func:`restore_explorer` makes another one explore in the same way.
+
+    ``None`` for an explorer that does not tell its state; resumed, it explores anew.
+    """
+    try:
+        # A tuner strategy's state_dict leaves out the tuner.
+        return pickle.dumps(explorer.tuner if isinstance(explorer, hpo.HPOTunerStrategy) else explorer.state_dict())
+    except (NotImplementedError, pickle.PicklingError, TypeError, AttributeError) as error:
+        _logger.info('%s does not tell its state, it would explore anew after a restart: %r', explorer, error)
+        return None
 
 
 def restore_explorer(explorer: Strategy, state: bytes) -> None:

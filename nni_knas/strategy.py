@@ -217,11 +217,11 @@ class KNAS(Strategy):
         # A resumed run explores again from where it began; what is in the record costs nothing. For that the explorer
         # has to begin in the state that it began with, whatever its own seed.
         record, name = self._opened_record(), f'explorer {type(self.explorer).__name__}'
-        state = record.get_meta(name)
-        if state is not None:
-            restore_explorer(self.explorer, state)
-        else:
-            record.set_meta(name, explorer_state(self.explorer))
+        before, now = record.get_meta(name), explorer_state(self.explorer)
+        if before is not None:
+            restore_explorer(self.explorer, before)
+        elif now is not None:
+            record.set_meta(name, now)
 
     # The run.
 

@@ -44,7 +44,7 @@ def test_killed_while_scoring(tmp_path, explorer):
     before = open_run(tmp_path / 'killed').scores()
     assert 4 <= len(before) < 15
 
-    assert start('resume', tmp_path, explorer=explorer).wait(60) == 0
+    assert start('resume', tmp_path, explorer=explorer).wait(180) == 0
     after = open_run(tmp_path / 'killed').scores()
     assert len(after) == 15 and (after.status == 'trained').sum() == 3
     kept = after[after.candidate.isin(before.candidate)].sort_values('candidate')
@@ -63,14 +63,11 @@ def test_a_resumed_exploration_goes_the_same_way(tmp_path):
     experiment.stop()
     whole = experiment.strategy.scores().sort_values('candidate').architecture
 
-    class Killed(Exception):
-        pass
-
     first = make('sequential', 'killed', tmp_path / 'killed', 'evolution')
     first.strategy.explorer._random_state.seed(5)
-    judge = first.strategy.kernel.score
+    judge, left = first.strategy.kernel.score, iter(range(8))
 
-    def score(network, left=iter(range(8))):
+    def score(network):
         if next(left, None) is None:
             raise KeyboardInterrupt
         return judge(network)
@@ -91,7 +88,7 @@ def test_killed_while_training(tmp_path):
     assert before.status.value_counts().to_dict() == {'scored': 13, 'trained': 1, 'training': 1}
     scored = len(lines(tmp_path / 'scored'))
 
-    assert start('resume', tmp_path).wait(60) == 0
+    assert start('resume', tmp_path).wait(180) == 0
     after = open_run(tmp_path / 'killed').scores()
     assert list(after.status.iloc[:3]) == ['trained'] * 3
     assert after.metric.iloc[0] == before.metric.iloc[0]
@@ -100,9 +97,9 @@ def test_killed_while_training(tmp_path):
 
 
 def test_finished_run_resumed(tmp_path):
-    assert start('run', tmp_path).wait(60) == 0
+    assert start('run', tmp_path).wait(180) == 0
     before = open_run(tmp_path / 'killed').scores()
-    assert start('resume', tmp_path).wait(60) == 0
+    assert start('resume', tmp_path).wait(180) == 0
     assert open_run(tmp_path / 'killed').scores().equals(before)
     assert trainings(tmp_path, 'start') == 3
 
@@ -119,7 +116,7 @@ def test_killed_while_nni_trains(tmp_path, training):
     before = open_run(tmp_path / 'killed').scores()
     assert (before.status == 'training').sum() >= 1
 
-    assert start('resume', tmp_path, engine='ts', training=training).wait(120) == 0
+    assert start('resume', tmp_path, engine='ts', training=training).wait(180) == 0
     after = open_run(tmp_path / 'killed').scores()
     assert list(after.status.iloc[:3]) == ['trained'] * 3
     assert trainings(tmp_path, 'end') == 3
