@@ -17,8 +17,8 @@ setup(
     install_requires=[
         'nni==3.0',
         'setuptools<81',  # nnictl of NNI 3.0 needs pkg_resources
-        'torch>=2.3',
-        'torchvision>=0.18',
+        'torch>=2.5',
+        'torchvision>=0.20',
         'pytorch-lightning>=2.2',  # NNI's Classification and Regression evaluators
         'numpy',
         'pandas>=2',

@@ -11,6 +11,7 @@ import contextlib
 import dis
 import inspect
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -261,7 +263,10 @@ class Gradients:
         places = {f'{path}.{name}'.lstrip('.'): names[id(p)] for path, module in self.network.named_modules()
                   for name, p in module._parameters.items() if id(p) in names}
         mapped = torch.func.vmap(torch.func.grad(loss_of_one), in_dims=(None, None, 0, 0), randomness='same')
-        with torch.no_grad():  # the gradients are functorch's; no graph of the other parameters is needed
+        # The gradients are functorch's; no graph of the other parameters is needed. Where it has no rule for an operation it
+        # goes over the samples in a loop of its own, and warns that this is slower.
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='There is a performance drop', category=UserWarning)
             return mapped(values, buffers, inputs, targets)
 
     def _differentiate_each(self, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -332,6 +337,8 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
     the like are off, since their noise says nothing about the architecture and would differ from part to part of a
     minibatch.
     """
+    if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
+        raise ScoringError('the network has lazy layers that do not know their shapes yet: pass it some data once before')
     modes = [(module, module.training) for module in network.modules()]
     buffers = [(module, name, buffer, None if buffer is None else buffer.clone())
                for module, _ in modes for name, buffer in module._buffers.items()]

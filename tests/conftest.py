@@ -1,0 +1,39 @@
+"""What all tests share: a home of their own, one thread for torch, and the data in the repository's neighbourhood."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# NNI computes its folder for experiments from HOME when it is imported, so the tests' home has to stand before that.
+HOME = Path(tempfile.mkdtemp(prefix='nni-knas-home-'))
+os.environ['HOME'] = str(HOME)
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+import nni_knas  # noqa: E402, F401, I001  first, since it silences what NNI's import prints
+import hypothesis  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile('nni_knas', deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.load_profile('nni_knas')
+
+
+@pytest.fixture(scope='session')
+def home() -> Path:
+    """The home folder that tests run with; NNI keeps its experiments below it."""
+    return HOME
+
+
+@pytest.fixture(scope='session')
+def data_dir() -> Path:
+    """Folder with the real data sets: NNI_KNAS_DATA, or shared/data next to the repository."""
+    folder = Path(os.environ.get('NNI_KNAS_DATA') or Path(__file__).parents[2] / 'shared' / 'data')
+    if not folder.is_dir():
+        pytest.skip(f'no data: {folder} is not a folder; name another with NNI_KNAS_DATA')
+    return folder
