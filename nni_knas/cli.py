@@ -100,9 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     fine = search.add_argument_group('fine stage')
     fine.add_argument('--top-k', type=int, default=3, metavar='K',
                       help='how many of the best to train; 0 stops after scoring (default: %(default)s)')
-    fine.add_argument('--epochs', type=int, default=3, help='training epochs for each (default: %(default)s)')
-    fine.add_argument('--learning-rate', type=float, default=0.002, help='of Adam (default: %(default)s)')
-    fine.add_argument('--train-batch', type=int, default=64, metavar='N',
+    fine.add_argument('--epochs', type=int, default=4, help='training epochs for each (default: %(default)s)')
+    fine.add_argument('--learning-rate', type=float, default=0.001, help='of Adam (default: %(default)s)')
+    fine.add_argument('--train-batch', type=int, default=16, metavar='N',
                       help='batch size of training (default: %(default)s)')
     fine.add_argument('--concurrency', type=int, metavar='N',
                       help='trials at the same time (default: 2, with a GPU 1)')
