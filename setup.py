@@ -12,7 +12,7 @@ setup(
     long_description_content_type='text/markdown',
     license='MIT',
     packages=find_packages(include=['nni_knas', 'nni_knas.*']),
-    package_data={'nni_knas': ['py.typed']},
+    package_data={'nni_knas': ['compat.js', 'py.typed']},
     python_requires='>=3.10,<3.13',
     install_requires=[
         'nni==3.0',

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,7 @@ def repair() -> None:
     if hasattr(NasExperiment, '_repaired_by_knas'):
         return
     NasExperiment._repaired_by_knas = True
+    launcher._start_rest_server = _with_repaired_manager(launcher._start_rest_server)
     launcher._check_rest_server = functools.partial(launcher._check_rest_server, retry=60)
     TunerCommandChannel.receive = _skip_unknown(TunerCommandChannel.receive)
     TorchSerializer.load = _load_checkpoint
@@ -51,6 +54,24 @@ def repair() -> None:
 
 # NNI gives its manager three seconds to start, which on a busy machine is too short: the experiment then fails with
 # "Create experiment failed", and the manager that came up late stays. With more patience it starts as soon as it can.
+
+
+def _with_repaired_manager(start: Any) -> Any:
+    """The manager mixed up the parameters of trials that start at about the same time; see ``compat.js``."""
+
+    @functools.wraps(start)
+    def start_repaired(*arguments: Any, **keywords: Any) -> Any:
+        own = os.environ.get('NODE_OPTIONS')
+        repair = f'--require {json.dumps(str(Path(__file__).with_name("compat.js")))}'  # quoted, for paths with spaces
+        os.environ.update(NODE_OPTIONS=f'{own} {repair}' if own else repair, NNI_KNAS_NODE_OPTIONS=own or '')
+        try:
+            return start(*arguments, **keywords)
+        finally:
+            del os.environ['NNI_KNAS_NODE_OPTIONS'], os.environ['NODE_OPTIONS']
+            if own is not None:
+                os.environ['NODE_OPTIONS'] = own
+
+    return start_repaired
 
 
 def _skip_unknown(receive: Any) -> Any:

@@ -111,6 +111,16 @@ def table(browser):
                 cell => [cell.getAttribute('data-automation-key'), cell.innerText])))''')
 
 
+def test_trials_that_start_together_get_their_own_parameters(run, tmp_path):
+    strategy = KNAS(tiny_kernel(), candidates=10, top_k=5)
+    experiment = run(FunctionalEvaluator(train, log=str(tmp_path / 'log'), seconds=2.0), strategy, trial_concurrency=5)
+    jobs = experiment.list_trial_jobs()
+    ranks = [(job.hyperParameters[0].parameters['mutation_summary']['kernel_rank'],
+              job.finalMetricData[-1].data['kernel_rank']) for job in jobs]
+    assert len(ranks) == 5 and all(meant == ran for meant, ran in ranks)
+    assert strategy.scores().metric.notna().sum() == 5
+
+
 def test_budget_of_trials(run, tmp_path):
     """max_trial_number is NNI's manager's to keep: what it does not start is not waited for."""
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=3)
