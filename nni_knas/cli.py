@@ -31,7 +31,7 @@ from nni_knas import KNAS, GradientKernelEvaluator, __version__
 from nni_knas.candidates import build_network, encode_sample
 from nni_knas.data import DATA_HELP, Data, load_data, load_object
 from nni_knas.experiment import experiment_folder
-from nni_knas.fine import PORTAL_PAGE
+from nni_knas.ranked import PORTAL_PAGE
 from nni_knas.scores import RECOMMENDED, score_names
 
 __all__ = ['main']

@@ -1,202 +1,204 @@
-"""What runs in a trial of the fine stage: the user's own evaluator, and around it what a search wants kept.
-
-The evaluator itself is not changed. Its reports to NNI get the candidate's score and rank beside its metric, so that the
-web portal shows them; its result, and the weights that it trained, are kept in the experiment's folder, so that they are
-there after the experiment, and a trial that had finished is never trained again.
-"""
+"""The fine stage: train the best candidates on the experiment's own engine, and record what comes of it."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
+import math
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import nni
-import torch
-from nni.nas.evaluator import Evaluator
-from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
-from nni.runtime.trial_command_channel import (
-    TrialCommandChannel,
-    get_default_trial_command_channel,
-    set_default_trial_command_channel,
-)
-from torch import nn
+from nni.nas.execution import ExecutionEngine
+from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
+from nni.nas.space import ExecutableModelSpace, ModelStatus
+from tqdm import tqdm
 
-from nni_knas.record import Candidate, result_path, weights_path
+from nni_knas.experiment import trials
+from nni_knas.ranked import kept_result, ranked_model
+from nni_knas.record import Candidate, Record
 
-__all__ = ['PORTAL_PAGE', 'RankedEvaluator', 'Result', 'kept_result', 'load_weights', 'portal_page', 'ranked_model']
+__all__ = ['FineStage']
 
 _logger = logging.getLogger(__name__)
 
-PORTAL_PAGE = 'knas.html'
-"""Name of the page that opens NNI's portal with score and rank as columns."""
+Ranked = list[tuple[int, Candidate]]
+
+_FAILED = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
+_REASON = 'the trial ended as {}; its own log in the experiment\'s folder says why'
 
 
-class Result(NamedTuple):
-    """What is kept of a training: the final metric, and its time in seconds without waiting and start-up."""
-
-    metric: float
-    seconds: float
-
-
-@nni.trace
-class RankedEvaluator(Evaluator):
-    """Run an evaluator, and show the score and rank of its model beside the metrics that it reports.
+class FineStage:
+    """Train the best candidates of a record, within the budget of an experiment.
 
     Parameters
     ----------
-    evaluator
-        The experiment's own evaluator, frozen where it was mutable.
-    candidate
-        The candidate's number in the record.
-    score
-        The candidate's gradient-kernel score.
-    rank
-        The candidate's rank among all candidates by score; 1 is the best.
+    space
+        The experiment's model space, with its evaluator.
+    engine
+        The experiment's engine.
+    record
+        Has the candidates, and receives each result the moment it is known.
     folder
-        The experiment's directory, for result and weights; ``None`` keeps nothing.
+        The experiment's directory, where trials keep results and weights; ``None`` keeps nothing.
     keep_weights
         Whether trained weights are kept.
+    max_trials
+        Largest number of candidates to train, counting those of before a restart.
+    deadline
+        ``time.monotonic()`` after which none is started.
     """
 
-    def __init__(self, evaluator: Evaluator, candidate: int, score: float, rank: int, folder: str | None = None,
-                 keep_weights: bool = True) -> None:
-        self.evaluator = evaluator
-        self.candidate = candidate
-        self.kernel_score = score
-        self.kernel_rank = rank
-        self.folder = Path(folder) if folder is not None else None
+    patience = 30.0
+    """Seconds to wait for a trial that NNI should have started again after a restart."""
+
+    def __init__(self, space: ExecutableModelSpace, engine: ExecutionEngine, record: Record, *, folder: Path | None = None,
+                 keep_weights: bool = True, max_trials: float = math.inf, deadline: float = math.inf) -> None:
+        self.space = space
+        self.engine = engine
+        self.record = record
+        self.folder = folder
         self.keep_weights = keep_weights
+        self.max_trials = max_trials
+        self.deadline = deadline
+        self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
+        self._taken_up: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
+        self._bar: tqdm | None = None
+        engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
+        engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_training_end)
 
-    def extra_repr(self) -> str:
-        return f'{self.evaluator!r}, score={self.kernel_score}, rank={self.kernel_rank}'
+    def close(self) -> None:
+        """Listen to the engine no longer."""
+        self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
+        self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_training_end)
 
-    def evaluate(self, model: Any) -> Any:
-        return self.evaluator.evaluate(model)
+    def run(self, top_k: int) -> None:
+        """Train the ``top_k`` best candidates that are not trained yet.
 
-    def _execute(self, model: ExecutableModelSpace) -> Any:
-        with _beside_metrics(kernel_score=self.kernel_score, kernel_rank=self.kernel_rank) as reported:
-            before = kept_result(self.folder, self.candidate)
-            if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
-                return nni.report_final_result(before.metric)
-            start = time.monotonic()
-            returned = self._train(model)
-            if self.folder is not None and reported:
-                result = Result(reported[-1], time.monotonic() - start)
-                _write(result_path(self.folder, self.candidate),
-                       lambda path: path.write_text(json.dumps(result._asdict())))
-            return returned
+        Raises
+        ------
+        RuntimeError
+            If every training failed.
+        """
+        self._take_up(self.record.best(top_k))
+        ranked = list(enumerate(self.record.best(top_k), start=1))
+        done = sum(candidate.finished for _, candidate in ranked)
+        waiting = self._within_trials([(rank, candidate) for rank, candidate in ranked
+                                       if not candidate.finished and candidate.id not in self._taken_up])
+        with tqdm(total=done + len(self._taken_up) + len(waiting), initial=done, desc='Training', unit='model',
+                  disable=None) as self._bar:
+            self._train(waiting)
+            lost = self._taken_up.copy()
+            self._taken_up.clear()
+            self._train([(rank, candidate) for rank, candidate in ranked if candidate.id in lost])
+        failed = self.record.count('training-failed')
+        if failed and not self.record.count('trained'):
+            reason, times = self.record.frequent_reason('training-failed') or ('', 0)
+            raise RuntimeError(f'none of the {failed} best candidates could be trained; the most frequent reason ({times} '
+                               f'times): {reason}')
 
-    def _train(self, model: ExecutableModelSpace) -> Any:
-        model.evaluator = self.evaluator  # what the evaluator sees as the current model is what it would see without us
-        if type(self.evaluator)._execute is not Evaluator._execute:  # it makes its own use of the model
-            return self.evaluator._execute(model)
-        network = model.executable_model()
-        if self.folder is None or not self.keep_weights or not isinstance(network, nn.Module):
-            return self.evaluate(network)
-        before = {name: value.cpu().clone() for name, value in network.state_dict().items() if torch.is_tensor(value)}
-        result = self.evaluate(network)
-        after = {name: value.cpu() if torch.is_tensor(value) else value for name, value in network.state_dict().items()}
-        if any(name not in after or not torch.equal(value, after[name]) for name, value in before.items()):
-            _write(weights_path(self.folder, self.candidate), lambda path: torch.save(after, path))
-        else:
-            _logger.info('The evaluator left the network as it was (it may have trained a copy): no weights to keep.')
-        return result
+    def _within_trials(self, waiting: Ranked) -> Ranked:
+        """Those that the experiment's number of trials allows."""
+        before = self.record.count('trained', 'training-failed') + len(self._taken_up)
+        allowed = max(0, self.max_trials - before)
+        if allowed < len(waiting):
+            _logger.warning('max_trial_number allows no more than %d trials: %d of the best candidates are not trained.',
+                            self.max_trials, len(waiting) - allowed)
+            return waiting[:int(allowed)]
+        return waiting
 
+    def _train(self, waiting: Ranked) -> None:
+        for position, (rank, candidate) in enumerate(waiting):
+            if not self._wait_for_worker():
+                _logger.warning('The experiment\'s budget is used up: %d of the best candidates are not trained.',
+                                len(waiting) - position)
+                break
+            self._submit(rank, candidate)
+        self._wait()
 
-def ranked_model(model: ExecutableModelSpace, candidate: Candidate, rank: int, folder: Path | None,
-                 keep_weights: bool) -> ExecutableModelSpace:
-    """Prepare a frozen model for its trial: NNI runs it and shows it with its score and rank."""
-    assert model.evaluator is not None and candidate.score is not None
-    model.evaluator = RankedEvaluator(model.evaluator, candidate.id, candidate.score, rank,
-                                      str(folder) if folder is not None else None, keep_weights)
-    if isinstance(model, SimplifiedModelSpace):
-        dump = model._dump
-        # The portal shows a "mutation_summary" as the trial's parameters, in place of the model's inner workings.
-        summary = {**candidate.sample, 'kernel_score': candidate.score, 'kernel_rank': rank}
-        model._dump = lambda: {**dump(), 'mutation_summary': summary, 'knas_candidate': candidate.id}
-    return model
-
-
-def kept_result(folder: Path | None, candidate: int) -> Result | None:
-    """The result of a candidate whose training has finished, from the experiment's folder."""
-    try:
-        return Result(**json.loads(result_path(folder, candidate).read_text())) if folder is not None else None
-    except OSError:
-        return None
-
-
-def load_weights(network: nn.Module, path: Path) -> bool:
-    """Give a network the trained weights in a file; ``False`` where there is none."""
-    if not path.exists():
+    def _wait_for_worker(self) -> bool:
+        """Wait until the engine can take a model; ``False`` when the budget ends."""
+        while time.monotonic() < self.deadline and self.engine.budget_available():
+            if self.engine.idle_worker_available():
+                return True
+            time.sleep(0.5)
         return False
-    network.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
-    return True
 
+    def _submit(self, rank: int, candidate: Candidate) -> None:
+        model = ranked_model(self.space.freeze(candidate.sample), candidate, rank, self.folder, self.keep_weights)
+        self.record.start_training(candidate.id)
+        self._running[model] = candidate, time.monotonic()
+        try:
+            self.engine.submit_models(model)
+        except Exception as error:  # NNI's sequential engine raises what a trial raised, after reporting its end
+            reason = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
+            _logger.error('Training of candidate %d failed: %s', candidate.id, reason, exc_info=True)
+            self._running.pop(model, None)
+            self.record.end_training(candidate.id, None, reason)
 
-def portal_page(experiment_id: str, metrics: tuple[str, ...] = ('kernel_score', 'kernel_rank')) -> str:
-    """A page that makes the portal show metrics as columns of its trial table, and goes there.
+    def _wait(self) -> None:
+        """Wait for all trials to end. When the experiment's budget ends, NNI starts none of those that still wait."""
+        idle_since = time.monotonic()
+        while self._running or self._taken_up:
+            if self._look_after() or self._running:
+                idle_since = time.monotonic()
+            if not self.engine.budget_available():
+                self.engine.wait_models()
+                time.sleep(1)  # the last events are on their way
+                self._look_after()
+                break
+            if time.monotonic() - idle_since > self.patience:
+                break
+            time.sleep(0.5)
+        for candidate_id in [*(candidate.id for candidate, _ in list(self._running.values())), *self._taken_up]:
+            self.record.stop_training(candidate_id)
+        self._running.clear()
 
-    The portal shows a metric other than the default only when its columns are chosen, and keeps the choice in the browser.
-    NNI's manager serves what is in an experiment's log folder under ``/logs``.
-    """
-    columns = ['sequenceId', 'id', 'duration', 'status', 'latestAccuracy', *(f'metric/{name}' for name in metrics)]
-    return f"""<!DOCTYPE html>
-<title>KNAS trials</title>
-<script>
-localStorage.setItem({json.dumps(experiment_id + '_columns')}, JSON.stringify({{
-    value: JSON.stringify({json.dumps(columns)}), time: Date.now(), expire: 2592000000, isSelectall: false
-}}));
-location.replace('/detail');
-</script>
-"""
+    def _take_up(self, best: list[Candidate]) -> None:
+        """After a restart: see what has become of the trials that were under way.
 
+        Some have finished, with nobody to listen. Those that have not, NNI's training service starts again by itself.
+        """
+        under_way = {candidate.id for candidate in best if candidate.status == 'training'}
+        for candidate_id in list(under_way):
+            result = kept_result(self.folder, candidate_id)
+            if result is not None:
+                self._end(candidate_id, result.metric)
+                under_way.remove(candidate_id)
+        if under_way:
+            self._taken_up = under_way & {trial.candidate for trial in trials(self.engine)}
+            self._look_after()
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file at once, so that a kill leaves the whole file or none."""
-    unfinished = path.with_name(f'{path.name}.{os.getpid()}')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(unfinished)
-        unfinished.replace(path)
-    except OSError as error:  # on a remote machine the experiment's folder may be out of reach
-        _logger.warning('%s could not be kept: %s', path, error)
+    def _look_after(self) -> bool:
+        """Record those of the trials that NNI has started again that have ended; whether any is still under way."""
+        alive = False
+        for trial in trials(self.engine) if self._taken_up else ():
+            if trial.candidate in self._taken_up:
+                alive = alive or trial.status in ('WAITING', 'RUNNING')
+                if trial.status == 'SUCCEEDED':
+                    self._end(trial.candidate, trial.metric)
+                elif trial.status in _FAILED:
+                    self._end(trial.candidate, None, _REASON.format(trial.status))
+        return alive
 
+    def _end(self, candidate_id: int, metric: float | None, reason: str | None = None, seconds: float | None = None) -> None:
+        """Record the end of a training."""
+        self._taken_up.discard(candidate_id)
+        if metric is not None:
+            self.record.set_metric(candidate_id, metric)
+        result = kept_result(self.folder, candidate_id)  # its time is without NNI's queue and start-up
+        self.record.end_training(candidate_id, result.seconds if result is not None else seconds, reason)
+        if self._bar is not None:
+            self._bar.update()
 
-class _BesideMetrics(TrialCommandChannel):
-    """Passes everything on, adding entries to each metric that is reported."""
+    # Events of the engine, for NNI's training service from a thread of its own.
 
-    def __init__(self, channel: TrialCommandChannel, entries: dict[str, float]) -> None:
-        self.channel = channel
-        self.entries = entries
-        self.reported: list[float] = []
+    def _on_metric(self, event: FinalMetricEvent) -> None:
+        if event.model in self._running:
+            metric = event.metric.get('default') if isinstance(event.metric, dict) else event.metric
+            if isinstance(metric, (int, float)):
+                self.record.set_metric(self._running[event.model][0].id, float(metric))
 
-    def receive_parameter(self) -> Any:
-        return self.channel.receive_parameter()
-
-    def send_metric(self, type: Any, parameter_id: Any, trial_job_id: Any, sequence: Any, value: Any) -> None:
-        if isinstance(value, (int, float)):
-            value = {'default': value}
-        if isinstance(value, dict):
-            if type == 'FINAL' and isinstance(value.get('default'), (int, float)):
-                self.reported.append(value['default'])
-            value = {**value, **self.entries}
-        self.channel.send_metric(type=type, parameter_id=parameter_id, trial_job_id=trial_job_id, sequence=sequence,
-                                 value=value)
-
-
-@contextlib.contextmanager
-def _beside_metrics(**entries: float) -> Iterator[list[float]]:
-    """Add entries to the metrics that are reported within; gives the final ones among them."""
-    channel = get_default_trial_command_channel()
-    beside = _BesideMetrics(channel, entries)
-    set_default_trial_command_channel(beside)
-    try:
-        yield beside.reported
-    finally:
-        set_default_trial_command_channel(channel)
+    def _on_training_end(self, event: TrainingEndEvent) -> None:
+        if event.model in self._running:
+            candidate, start = self._running.pop(event.model)
+            reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
+            self._end(candidate.id, None, reason, time.monotonic() - start)

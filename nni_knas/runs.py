@@ -14,7 +14,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace
 from torch import nn
 
 from nni_knas.experiment import find_folder
-from nni_knas.fine import load_weights
+from nni_knas.ranked import load_weights
 from nni_knas.record import Candidate, Record, record_path, weights_path
 
 __all__ = ['Run', 'open_run']

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from nni.nas.execution import ExecutionEngine
-from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
-from nni.nas.space import ExecutableModelSpace, ModelStatus
+from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import GridSearch, Random
 from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import RetrySamplingHelper
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from nni_knas.candidates import build_network, hyper_parameters_of
 from nni_knas.engine import ScoringEngine
 from nni_knas.evaluator import GradientKernelEvaluator
-from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials, trials
+from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials
 from nni_knas.explorers import (
     check_unused,
     checked_explorer,
@@ -36,9 +35,10 @@ from nni_knas.explorers import (
     restore_explorer,
     space_size,
 )
-from nni_knas.fine import PORTAL_PAGE, kept_result, portal_page, ranked_model
+from nni_knas.fine import FineStage
 from nni_knas.gradients import MisfitError, seeded
-from nni_knas.record import Candidate, Record, record_path, weights_path
+from nni_knas.ranked import PORTAL_PAGE, portal_page
+from nni_knas.record import Record, record_path, weights_path
 from nni_knas.runs import dump_space, restore_model
 
 __all__ = ['KNAS']
@@ -110,9 +110,7 @@ class KNAS(Strategy):
         self._model_space: ExecutableModelSpace | None = None
         self._scoring: ScoringEngine | None = None
         self._deadline = math.inf
-        self._max_trials = math.inf
-        self._in_training: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of its start
-        self._taken_up: set[int] = set()  # candidates whose trials NNI started again after a restart
+        self._training: FineStage | None = None
 
     def extra_repr(self) -> str:
         return f'kernel={self.kernel!r}, candidates={self.candidates}, top_k={self.top_k}, explorer={self.explorer!r}'
@@ -156,7 +154,6 @@ class KNAS(Strategy):
             log.mkdir(parents=True, exist_ok=True)
             (log / PORTAL_PAGE).write_text(portal_page(experiment.id))
         self._record = Record(self._record_path or (record_path(self._folder) if self._folder else None))
-        self._max_trials = max_trials(experiment)
         # A run that is resumed has used up a part of its time.
         self._deadline = time.monotonic() + max_duration(experiment) - sum(self._record.seconds())
         self._hyper_parameters = hyper_parameters_of(model_space)
@@ -167,9 +164,13 @@ class KNAS(Strategy):
                                       hyper_parameters=self._hyper_parameters)
         self._prepare_explorer(model_space)
         self._record.set_meta('space', dump_space(model_space))
-        engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
-        engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_training_end)
+        self._training = FineStage(model_space, engine, self._record, folder=self._folder, keep_weights=self.keep_weights,
+                                   max_trials=max_trials(experiment), deadline=self._deadline)
         return model_space
+
+    def _cleanup(self) -> None:
+        if self._training is not None:
+            self._training.close()
 
     def _check_settings(self) -> None:
         """Scores compare only with scores of the same kernel on the same minibatch."""
@@ -227,8 +228,9 @@ class KNAS(Strategy):
 
     def _run(self) -> None:
         self._explore()
+        assert self._training is not None
         if self.top_k:
-            self._train()
+            self._training.run(self.top_k)
 
     def _explore(self) -> None:
         """Coarse stage."""
@@ -249,117 +251,6 @@ class KNAS(Strategy):
                                f'{total}): {reason}')
         _logger.info('Scored %d candidates, %d failed.', total - failed, failed)
 
-    def _train(self) -> None:
-        """Fine stage."""
-        record = self._opened_record()
-        self._take_up()
-        ranked = list(enumerate(record.best(self.top_k), start=1))
-        done = sum(candidate.finished for _, candidate in ranked)
-        waiting = [(rank, candidate) for rank, candidate in ranked
-                   if not candidate.finished and candidate.id not in self._taken_up]
-        allowed = max(0, self._max_trials - record.count('trained', 'training-failed') - len(self._taken_up))
-        if allowed < len(waiting):
-            _logger.warning('max_trial_number allows %d of the best %d candidates to be trained.', done + allowed,
-                            len(ranked))
-            waiting = waiting[:int(allowed)]
-        with tqdm(total=done + len(self._taken_up) + len(waiting), initial=done, desc='Training', unit='model',
-                  disable=None) as self._bar:
-            for rank, candidate in waiting:
-                if not self._may_train():
-                    _logger.warning('The experiment\'s budget was used up before all of the best %d were trained.',
-                                    len(ranked))
-                    break
-                self._submit(rank, candidate)
-            self._wait()
-        if record.count('training-failed') and not record.count('trained'):
-            reason, times = record.frequent_reason('training-failed') or ('', 0)
-            raise RuntimeError(f'none of the {record.count("training-failed")} best candidates could be trained; the most '
-                               f'frequent reason ({times} times): {reason}')
-
-    def _may_train(self) -> bool:
-        return self.wait_for_resource() and time.monotonic() < self._deadline
-
-    def _submit(self, rank: int, candidate: Candidate) -> None:
-        model = ranked_model(self.model_space.freeze(candidate.sample), candidate, rank, self._folder, self.keep_weights)
-        self._opened_record().start_training(candidate.id)
-        self._in_training[model] = candidate, time.monotonic()
-        try:
-            self.engine.submit_models(model)
-        except Exception as error:  # NNI's sequential engine raises what a trial raised, after reporting its end
-            reason = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
-            _logger.error('Training of candidate %d failed: %s', candidate.id, reason, exc_info=True)
-            self._in_training.pop(model, None)
-            self._opened_record().end_training(candidate.id, None, reason)
-
-    def _wait(self) -> None:
-        """Wait for the models in training. When the experiment's budget ends first, NNI starts none of those that wait."""
-        idle_since = time.monotonic()
-        while self._in_training or self._taken_up:
-            if self._in_training or self._look_after():
-                idle_since = time.monotonic()
-            if not self.engine.budget_available() or time.monotonic() - idle_since > 30:
-                self.engine.wait_models()
-                time.sleep(1)  # the last events are on their way
-                self._look_after()
-                break
-            time.sleep(0.5)
-        for candidate, _ in list(self._in_training.values()):
-            self._opened_record().stop_training(candidate.id)
-        for candidate_id in self._taken_up:
-            self._opened_record().stop_training(candidate_id)
-        self._in_training.clear()
-        self._taken_up.clear()
-
-    def _take_up(self) -> None:
-        """After a restart: see what has become of the trials that were under way.
-
-        Some have finished, with nobody to listen. Those that have not, NNI's training service starts again by itself.
-        """
-        under_way = {candidate.id for candidate in self._opened_record().best(self.top_k) if candidate.status == 'training'}
-        for candidate_id in list(under_way):
-            result = kept_result(self._folder, candidate_id)
-            if result is not None:
-                self._end(candidate_id, result.metric)
-                under_way.remove(candidate_id)
-        if under_way:
-            self._taken_up = under_way & {trial.candidate for trial in trials(self.engine)}
-            self._look_after()
-
-    def _look_after(self) -> bool:
-        """Record those of the trials that NNI has started again that have ended; whether any is still under way."""
-        alive = False
-        for trial in trials(self.engine) if self._taken_up else ():
-            if trial.candidate in self._taken_up:
-                alive = alive or trial.status in ('WAITING', 'RUNNING')
-                if trial.status == 'SUCCEEDED':
-                    self._end(trial.candidate, trial.metric)
-                elif trial.status in _ENDED:
-                    self._end(trial.candidate, None, _TRIAL_FAILED.format(trial.status))
-        return alive
-
-    def _end(self, candidate_id: int, metric: float | None, reason: str | None = None) -> None:
-        """Record the end of a trial that an earlier process had submitted."""
-        self._taken_up.discard(candidate_id)
-        if metric is not None:
-            self._opened_record().set_metric(candidate_id, metric)
-        result = kept_result(self._folder, candidate_id)
-        self._opened_record().end_training(candidate_id, result.seconds if result else None, reason)
-
-    def _on_metric(self, event: FinalMetricEvent) -> None:
-        if event.model in self._in_training:
-            metric = event.metric.get('default') if isinstance(event.metric, dict) else event.metric
-            if isinstance(metric, (int, float)):
-                self._opened_record().set_metric(self._in_training[event.model][0].id, float(metric))
-
-    def _on_training_end(self, event: TrainingEndEvent) -> None:
-        if event.model in self._in_training:
-            candidate, start = self._in_training.pop(event.model)
-            reason = None if event.status == ModelStatus.Trained else _TRIAL_FAILED.format(event.status.value)
-            result = kept_result(self._folder, candidate.id)  # its time is without NNI's queue and start-up
-            seconds = result.seconds if result is not None else time.monotonic() - start
-            self._opened_record().end_training(candidate.id, seconds, reason)
-            self._bar.update()
-
     # Small helpers.
 
     def _opened_record(self) -> Record:
@@ -379,10 +270,6 @@ class KNAS(Strategy):
             assert experiment is not None
             self._model_space = experiment.executable_model_factory(experiment.config.canonical_copy().model_format)
         return self._model_space
-
-
-_ENDED = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
-_TRIAL_FAILED = 'the trial ended as {}; its own log in the experiment\'s folder says why'
 
 
 def _check_counts(candidates: int, top_k: int) -> None:

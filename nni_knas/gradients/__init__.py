@@ -1,0 +1,16 @@
+"""Gradients of a network at initialisation, on one minibatch.
+
+This module knows torch only: a network, a minibatch, a loss. It answers with the mean gradient (one forward-backward
+pass, whatever the minibatch) or with per-sample gradients (one vectorised pass), and leaves the network as it found it.
+What is made of the gradients is the business of :mod:`nni_knas.scores`.
+"""
+
+from __future__ import annotations
+
+from nni_knas.gradients.errors import MisfitError, ScoringError
+from nni_knas.gradients.gradients import Gradients
+from nni_knas.gradients.losses import Loss
+from nni_knas.gradients.samples import Minibatch
+from nni_knas.gradients.setting import Normalization, seeded, undisturbed
+
+__all__ = ['Gradients', 'Loss', 'Minibatch', 'MisfitError', 'Normalization', 'ScoringError', 'seeded', 'undisturbed']

@@ -1,0 +1,287 @@
+"""The mean gradient and the per-sample gradients of a network on one minibatch."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nni_knas.gradients.errors import (
+    CoupledSamples,
+    MisfitError,
+    ScoringError,
+    first_line,
+    is_out_of_memory,
+    is_raised_by_user,
+)
+from nni_knas.gradients.losses import Loss, check_classes, main_output, sample_losses, scalar_loss
+from nni_knas.gradients.samples import Minibatch, described, per_sample_leaves
+from nni_knas.gradients.setting import Normalization, ScoringMode
+
+__all__ = ['Gradients']
+
+T = TypeVar('T')
+
+
+class Gradients:
+    r"""Gradients of the loss of one network on one minibatch, at the network's present weights.
+
+    With :math:`g_i = \nabla_w \ell(f(x_i), y_i)` the gradient of sample ``i`` over the trainable parameters ``w``, it
+    gives the mean gradient :math:`\bar g = \frac{1}{n} \sum_i g_i` and, where a score needs them, the :math:`g_i`
+    themselves. The loss is applied to each sample by itself, so it does not matter whether the callable averages or
+    sums over a batch.
+
+    Use it within :func:`undisturbed`, which sets the network up for scoring and puts it back afterwards.
+
+    Parameters
+    ----------
+    network
+        Any ``nn.Module`` whose inputs and outputs have the samples along the first dimension.
+    minibatch
+        ``n`` samples, on the network's device.
+    loss
+        ``loss(outputs, targets)`` gives a tensor, which is averaged where it is not a scalar. Losses of ``torch.nn``
+        receive the main output (the first of a tuple, the ``logits`` of a dict); any other callable receives the
+        outputs as the network returned them. Default: cross-entropy of the main output.
+    normalization
+        Whose statistics a BatchNorm uses. ``'sample'``: each sample's own, as in a loop over samples at batch size 1.
+        (A layer that sees one value per channel and sample has no statistics of its own there and uses its running
+        ones, which at initialisation are mean 0 and variance 1.) ``'batch'``: the minibatch's.
+    micro_batch
+        Number of samples that go through the network at once; all of them by default. When memory runs out it is
+        halved and the pass goes on.
+    seed
+        For scores that draw entries of the gradients at random.
+    """
+
+    def __init__(self, network: nn.Module, minibatch: Minibatch, *, loss: Loss | None = None,
+                 normalization: Normalization = 'sample', micro_batch: int | None = None, seed: int = 0) -> None:
+        self.network = network
+        self.minibatch = minibatch
+        self.loss = loss
+        self.normalization = normalization
+        self.micro_batch = micro_batch or minibatch.size
+        self.seed = seed
+        self._mean: dict[str, Tensor] | None = None
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by name, in the order of ``named_parameters``."""
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    def mean(self) -> dict[str, Tensor]:
+        r"""The mean gradient :math:`\bar g`, from one forward-backward pass of the mean loss.
+
+        Returns
+        -------
+        dict of str to Tensor
+            For each parameter that the loss depends on, a tensor of the parameter's shape.
+
+        Raises
+        ------
+        ScoringError
+            If no parameter receives a gradient, or if inputs or targets do not fit.
+        """
+        if self._mean is None:
+            parameters = self.parameters
+            total: list[Tensor | None] = [None] * len(parameters)
+            try:
+                for part in self._in_parts(lambda samples: self._differentiate(samples, list(parameters.values()))):
+                    _add(total, part)
+            except CoupledSamples:
+                raise ScoringError(
+                    'a BatchNorm with normalization="batch" needs the whole minibatch at once: take a smaller '
+                    'batch_size, leave micro_batch out, or take normalization="sample"') from None
+            self._mean = {name: g / self.minibatch.size for name, g in zip(parameters, total) if g is not None}
+        return self._mean
+
+    def per_sample(self, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """The gradient of each sample :math:`g_i`, from one vectorised pass.
+
+        ``torch.func`` maps the gradient of one sample over the minibatch. A network that it cannot map (a recurrent
+        layer, control flow that depends on the data) is passed through sample by sample instead. Where samples are
+        coupled (``normalization='batch'`` and a BatchNorm) there is one forward pass, and the derivatives of its
+        losses are taken together.
+
+        Parameters
+        ----------
+        names
+            Parameters to take the gradients of; all trainable ones by default.
+
+        Returns
+        -------
+        dict of str to Tensor
+            For each parameter a tensor of shape ``n x`` the parameter's shape.
+        """
+        chosen = {name: p for name, p in self.parameters.items() if names is None or name in names}
+        if not chosen:
+            raise ScoringError('no parameter of the network can receive a gradient')
+        try:
+            parts = list(self._in_parts(lambda samples: self._map_samples(samples, chosen)))
+        except CoupledSamples:
+            return self._differentiate_each(chosen)
+        return {name: torch.cat([part[name] for part in parts]) for name in chosen}
+
+    def used(self) -> list[str]:
+        """Names of the parameters that receive a gradient, in order, found on the smallest possible part of the data."""
+        parameters = self.parameters
+        try:
+            gradients = self._differentiate(self.minibatch.part(0, 1), list(parameters.values()))
+        except CoupledSamples:
+            return list(self.mean())
+        return [name for name, g in zip(parameters, gradients) if g is not None]
+
+    def check(self) -> None:
+        """Send the data through network and loss, without gradients, to see that they fit together.
+
+        Raises
+        ------
+        MisfitError
+            If the network cannot take the inputs or the loss cannot compare its outputs with the targets.
+        """
+        samples = self.minibatch.part(0, 1) if self.normalization == 'sample' else self.minibatch
+        with torch.no_grad(), ScoringMode(self.normalization, samples.size):
+            outputs = self._forward(samples)
+            if self.loss is None:
+                check_classes(main_output(outputs), self.minibatch.targets)
+            self._losses(outputs, samples)
+
+    def _in_parts(self, function: Callable[[Minibatch], T]) -> Iterator[T]:
+        """``function`` of each micro-batch. When memory runs out, the part is repeated as two of half the size."""
+        start, n = 0, self.minibatch.size
+        while start < n:
+            stop = min(start + self.micro_batch, n)
+            try:
+                result = function(self.minibatch.part(start, stop))
+            except Exception as error:
+                if not is_out_of_memory(error) or stop - start == 1:
+                    raise
+                result = None
+            if result is None:  # outside of the handler, which would keep the failed pass alive
+                self.micro_batch = (stop - start) // 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            yield result
+            start = stop
+
+    def _differentiate(self, samples: Minibatch, parameters: list[nn.Parameter]) -> list[Tensor | None]:
+        """Gradient of the sum of the samples' losses."""
+        with ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
+            losses = self._losses(self._forward(samples), samples)
+            return _gradient(losses.sum(), parameters)
+
+    def _map_samples(self, samples: Minibatch, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+        try:
+            if any(isinstance(module, nn.RNNBase) for module in self.network.modules()):
+                raise RuntimeError('functorch has no rule for recurrent layers')
+            return self._map_with_functorch(samples, chosen)
+        except Exception as error:  # what functorch cannot map; a fault of the network shows again below
+            if isinstance(error, CoupledSamples) or is_out_of_memory(error):
+                raise
+        rows = [self._differentiate(samples.part(i, i + 1), list(chosen.values())) for i in range(samples.size)]
+        return _stacked(chosen, rows)
+
+    def _map_with_functorch(self, samples: Minibatch, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+        n = samples.size
+        inputs, one_input = per_sample_leaves(samples.inputs, n)
+        targets, one_target = per_sample_leaves(samples.targets, n)
+
+        def loss_of_one(values: dict[str, Tensor], buffers: dict[str, Tensor],
+                        inputs: list[Tensor], targets: list[Tensor]) -> Tensor:
+            arguments = _arguments(self.network, one_input(inputs))
+            with ScoringMode(self.normalization, 1, whole=n == 1 == self.minibatch.size):
+                outputs = torch.func.functional_call(
+                    self.network, {place: values[name] for place, name in places.items()} | buffers, *arguments,
+                    tie_weights=False)
+            return scalar_loss(self.loss, outputs, one_target(targets))
+
+        values = {name: p.detach() for name, p in chosen.items()}
+        buffers = dict(self.network.named_buffers())
+        # A layer that stands in the network twice is named once only: torch would not put its parameters back.
+        names = {id(p): name for name, p in chosen.items()}
+        places = {f'{path}.{name}'.lstrip('.'): names[id(p)] for path, module in self.network.named_modules()
+                  for name, p in module._parameters.items() if id(p) in names}
+        mapped = torch.func.vmap(torch.func.grad(loss_of_one), in_dims=(None, None, 0, 0), randomness='same')
+        # The gradients are functorch's; no graph of the other parameters is needed. Where it has no rule for an operation it
+        # goes over the samples in a loop of its own, and warns that this is slower.
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='There is a performance drop', category=UserWarning)
+            return mapped(values, buffers, inputs, targets)
+
+    def _differentiate_each(self, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+        """Coupled samples: one forward pass of all, then the derivative of each one's loss."""
+        parameters = list(chosen.values())
+        with ScoringMode(self.normalization, self.minibatch.size):
+            losses = self._losses(self._forward(self.minibatch), self.minibatch)
+            try:
+                every = torch.autograd.grad(losses, parameters, torch.eye(len(losses)).to(losses),
+                                            is_grads_batched=True, allow_unused=True, retain_graph=True)
+            except RuntimeError as error:  # an operation whose derivative cannot be batched
+                if is_out_of_memory(error):
+                    raise
+                return _stacked(chosen, [_gradient(loss, parameters, retain_graph=True) for loss in losses])
+        return {name: p.new_zeros(len(losses), *p.shape) if g is None else g
+                for (name, p), g in zip(chosen.items(), every)}
+
+    def _forward(self, samples: Minibatch) -> Any:
+        arguments, keywords = _arguments(self.network, samples.inputs)
+        try:
+            return self.network(*arguments, **keywords)
+        except Exception as error:
+            if is_out_of_memory(error) or isinstance(error, CoupledSamples) or is_raised_by_user(error):
+                raise
+            raise MisfitError(f'the network cannot take inputs {described(self.minibatch.inputs)}: '
+                              f'{first_line(error)}') from error
+
+    def _losses(self, outputs: Any, samples: Minibatch) -> Tensor:
+        """The loss of each sample, shape ``n``."""
+        try:
+            return sample_losses(self.loss, outputs, samples.targets, samples.size)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise MisfitError(f'the loss cannot compare outputs {described(outputs)} with targets '
+                              f'{described(samples.targets)}: {first_line(error)}') from error
+
+
+def _arguments(network: nn.Module, inputs: Any) -> tuple[tuple, dict[str, Any]]:
+    """Positional and keyword arguments of the network: tuples and dicts are spread where ``forward`` takes them so."""
+    signature = inspect.signature(network.forward)
+    try:
+        if isinstance(inputs, Mapping):
+            signature.bind(**inputs)
+            return (), dict(inputs)
+        if isinstance(inputs, (tuple, list)):
+            signature.bind(*inputs)
+            return tuple(inputs), {}
+    except TypeError:
+        pass
+    return (inputs,), {}
+
+
+def _gradient(loss: Tensor, parameters: list[nn.Parameter], retain_graph: bool = False) -> list[Tensor | None]:
+    if parameters and loss.requires_grad:
+        gradients: list[Tensor | None] = [
+            *torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)]
+        if any(g is not None for g in gradients):
+            return [g.to_dense() if g is not None and g.is_sparse else g for g in gradients]
+    raise ScoringError('no parameter of the network receives a gradient from the loss')
+
+
+def _add(total: list[Tensor | None], part: list[Tensor | None]) -> None:
+    """Add to ``total`` in place; ``None`` stands for a zero."""
+    both = [i for i, g in enumerate(part) if g is not None and total[i] is not None]
+    if both:
+        torch._foreach_add_([total[i] for i in both], [part[i] for i in both])  # type: ignore[misc]
+    for i, g in enumerate(part):
+        total[i] = g if total[i] is None else total[i]
+
+
+def _stacked(parameters: dict[str, nn.Parameter], rows: list[list[Tensor | None]]) -> dict[str, Tensor]:
+    return {name: torch.stack([torch.zeros_like(p) if row[i] is None else row[i] for row in rows])  # type: ignore[misc]
+            for i, (name, p) in enumerate(parameters.items())}

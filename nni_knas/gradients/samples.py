@@ -1,0 +1,81 @@
+"""The samples of a minibatch: tensors, alone or in tuples and dicts, with the samples along the first dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+__all__ = ['Minibatch', 'described', 'is_sampled', 'per_sample_leaves']
+
+
+class Minibatch(NamedTuple):
+    """The samples that the gradients are taken on.
+
+    Attributes
+    ----------
+    inputs
+        What the network takes: a tensor of shape ``n x ...``, or a tuple or dict of them.
+    targets
+        What the loss compares the outputs with: a tensor of shape ``n x ...``, or a tuple or dict of them.
+    """
+
+    inputs: Any
+    targets: Any
+
+    @property
+    def size(self) -> int:
+        """Number of samples ``n``."""
+        return next(len(leaf) for leaf in tree_flatten(self.inputs)[0] if isinstance(leaf, Tensor))
+
+    def part(self, start: int, stop: int) -> Minibatch:
+        """The samples ``start`` to ``stop - 1``."""
+        n = self.size
+
+        def cut(leaf: Any) -> Any:
+            return leaf[start:stop] if is_sampled(leaf, n) else leaf
+
+        return Minibatch(tree_map(cut, self.inputs), tree_map(cut, self.targets))
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Minibatch:
+        """The same samples on ``device``; floating-point tensors become ``dtype`` where it is given."""
+
+        def move(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            return leaf.to(device, dtype if leaf.is_floating_point() else None)
+
+        return Minibatch(tree_map(move, self.inputs), tree_map(move, self.targets))
+
+
+def is_sampled(leaf: Any, n: int) -> bool:
+    """Whether the first dimension of a tensor goes over the samples."""
+    return isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == n
+
+
+def per_sample_leaves(tree: Any, n: int) -> tuple[list[Tensor], Callable[[list[Tensor]], Any]]:
+    """The tensors of a tree that have a sample dimension, and a function that builds the tree of a batch of one."""
+    leaves, spec = tree_flatten(tree)
+    where = [i for i, leaf in enumerate(leaves) if is_sampled(leaf, n)]
+
+    def one(tensors: list[Tensor]) -> Any:
+        filled = list(leaves)
+        for i, tensor in zip(where, tensors):
+            filled[i] = tensor.unsqueeze(0)
+        return tree_unflatten(filled, spec)
+
+    return [leaves[i] for i in where], one
+
+
+def described(tree: Any) -> str:
+    """Shapes and types of the tensors in a tree, for messages."""
+    if isinstance(tree, Tensor):
+        return f'of shape {"x".join(map(str, tree.shape)) or "scalar"} ({str(tree.dtype).removeprefix("torch.")})'
+    if isinstance(tree, Mapping):
+        return '{' + ', '.join(f'{key} {described(value)}' for key, value in tree.items()) + '}'
+    if isinstance(tree, (tuple, list)):
+        return '(' + ', '.join(map(described, tree)) + ')'
+    return type(tree).__name__

@@ -1,0 +1,202 @@
+"""What runs in a trial of the fine stage: the user's own evaluator, and around it what a search wants kept.
+
+The evaluator itself is not changed. Its reports to NNI get the candidate's score and rank beside its metric, so that the
+web portal shows them; its result, and the weights that it trained, are kept in the experiment's folder, so that they are
+there after the experiment, and a trial that had finished is never trained again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nni
+import torch
+from nni.nas.evaluator import Evaluator
+from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
+from nni.runtime.trial_command_channel import (
+    TrialCommandChannel,
+    get_default_trial_command_channel,
+    set_default_trial_command_channel,
+)
+from torch import nn
+
+from nni_knas.record import Candidate, result_path, weights_path
+
+__all__ = ['PORTAL_PAGE', 'RankedEvaluator', 'Result', 'kept_result', 'load_weights', 'portal_page', 'ranked_model']
+
+_logger = logging.getLogger(__name__)
+
+PORTAL_PAGE = 'knas.html'
+"""Name of the page that opens NNI's portal with score and rank as columns."""
+
+
+class Result(NamedTuple):
+    """What is kept of a training: the final metric, and its time in seconds without waiting and start-up."""
+
+    metric: float
+    seconds: float
+
+
+@nni.trace
+class RankedEvaluator(Evaluator):
+    """Run an evaluator, and show the score and rank of its model beside the metrics that it reports.
+
+    Parameters
+    ----------
+    evaluator
+        The experiment's own evaluator, frozen where it was mutable.
+    candidate
+        The candidate's number in the record.
+    score
+        The candidate's gradient-kernel score.
+    rank
+        The candidate's rank among all candidates by score; 1 is the best.
+    folder
+        The experiment's directory, for result and weights; ``None`` keeps nothing.
+    keep_weights
+        Whether trained weights are kept.
+    """
+
+    def __init__(self, evaluator: Evaluator, candidate: int, score: float, rank: int, folder: str | None = None,
+                 keep_weights: bool = True) -> None:
+        self.evaluator = evaluator
+        self.candidate = candidate
+        self.kernel_score = score
+        self.kernel_rank = rank
+        self.folder = Path(folder) if folder is not None else None
+        self.keep_weights = keep_weights
+
+    def extra_repr(self) -> str:
+        return f'{self.evaluator!r}, score={self.kernel_score}, rank={self.kernel_rank}'
+
+    def evaluate(self, model: Any) -> Any:
+        return self.evaluator.evaluate(model)
+
+    def _execute(self, model: ExecutableModelSpace) -> Any:
+        with _beside_metrics(kernel_score=self.kernel_score, kernel_rank=self.kernel_rank) as reported:
+            before = kept_result(self.folder, self.candidate)
+            if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
+                return nni.report_final_result(before.metric)
+            start = time.monotonic()
+            returned = self._train(model)
+            if self.folder is not None and reported:
+                result = Result(reported[-1], time.monotonic() - start)
+                _write(result_path(self.folder, self.candidate),
+                       lambda path: path.write_text(json.dumps(result._asdict())))
+            return returned
+
+    def _train(self, model: ExecutableModelSpace) -> Any:
+        model.evaluator = self.evaluator  # what the evaluator sees as the current model is what it would see without us
+        if type(self.evaluator)._execute is not Evaluator._execute:  # it makes its own use of the model
+            return self.evaluator._execute(model)
+        network = model.executable_model()
+        if self.folder is None or not self.keep_weights or not isinstance(network, nn.Module):
+            return self.evaluate(network)
+        before = {name: value.cpu().clone() for name, value in network.state_dict().items() if torch.is_tensor(value)}
+        result = self.evaluate(network)
+        after = {name: value.cpu() if torch.is_tensor(value) else value for name, value in network.state_dict().items()}
+        if any(name not in after or not torch.equal(value, after[name]) for name, value in before.items()):
+            _write(weights_path(self.folder, self.candidate), lambda path: torch.save(after, path))
+        else:
+            _logger.info('The evaluator left the network as it was (it may have trained a copy): no weights to keep.')
+        return result
+
+
+def ranked_model(model: ExecutableModelSpace, candidate: Candidate, rank: int, folder: Path | None,
+                 keep_weights: bool) -> ExecutableModelSpace:
+    """Prepare a frozen model for its trial: NNI runs it and shows it with its score and rank."""
+    assert model.evaluator is not None and candidate.score is not None
+    model.evaluator = RankedEvaluator(model.evaluator, candidate.id, candidate.score, rank,
+                                      str(folder) if folder is not None else None, keep_weights)
+    if isinstance(model, SimplifiedModelSpace):
+        dump = model._dump
+        # The portal shows a "mutation_summary" as the trial's parameters, in place of the model's inner workings.
+        summary = {**candidate.sample, 'kernel_score': candidate.score, 'kernel_rank': rank}
+        model._dump = lambda: {**dump(), 'mutation_summary': summary, 'knas_candidate': candidate.id}
+    return model
+
+
+def kept_result(folder: Path | None, candidate: int) -> Result | None:
+    """The result of a candidate whose training has finished, from the experiment's folder."""
+    try:
+        return Result(**json.loads(result_path(folder, candidate).read_text())) if folder is not None else None
+    except OSError:
+        return None
+
+
+def load_weights(network: nn.Module, path: Path) -> bool:
+    """Give a network the trained weights in a file; ``False`` where there is none."""
+    if not path.exists():
+        return False
+    network.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
+    return True
+
+
+def portal_page(experiment_id: str, metrics: tuple[str, ...] = ('kernel_score', 'kernel_rank')) -> str:
+    """A page that makes the portal show metrics as columns of its trial table, and goes there.
+
+    The portal shows a metric other than the default only when its columns are chosen, and keeps the choice in the browser.
+    NNI's manager serves what is in an experiment's log folder under ``/logs``.
+    """
+    columns = ['sequenceId', 'id', 'duration', 'status', 'latestAccuracy', *(f'metric/{name}' for name in metrics)]
+    return f"""<!DOCTYPE html>
+<title>KNAS trials</title>
+<script>
+localStorage.setItem({json.dumps(experiment_id + '_columns')}, JSON.stringify({{
+    value: JSON.stringify({json.dumps(columns)}), time: Date.now(), expire: 2592000000, isSelectall: false
+}}));
+location.replace('/detail');
+</script>
+"""
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file at once, so that a kill leaves the whole file or none."""
+    unfinished = path.with_name(f'{path.name}.{os.getpid()}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(unfinished)
+        unfinished.replace(path)
+    except OSError as error:  # on a remote machine the experiment's folder may be out of reach
+        _logger.warning('%s could not be kept: %s', path, error)
+
+
+class _BesideMetrics(TrialCommandChannel):
+    """Passes everything on, adding entries to each metric that is reported."""
+
+    def __init__(self, channel: TrialCommandChannel, entries: dict[str, float]) -> None:
+        self.channel = channel
+        self.entries = entries
+        self.reported: list[float] = []
+
+    def receive_parameter(self) -> Any:
+        return self.channel.receive_parameter()
+
+    def send_metric(self, type: Any, parameter_id: Any, trial_job_id: Any, sequence: Any, value: Any) -> None:
+        if isinstance(value, (int, float)):
+            value = {'default': value}
+        if isinstance(value, dict):
+            if type == 'FINAL' and isinstance(value.get('default'), (int, float)):
+                self.reported.append(value['default'])
+            value = {**value, **self.entries}
+        self.channel.send_metric(type=type, parameter_id=parameter_id, trial_job_id=trial_job_id, sequence=sequence,
+                                 value=value)
+
+
+@contextlib.contextmanager
+def _beside_metrics(**entries: float) -> Iterator[list[float]]:
+    """Add entries to the metrics that are reported within; gives the final ones among them."""
+    channel = get_default_trial_command_channel()
+    beside = _BesideMetrics(channel, entries)
+    set_default_trial_command_channel(beside)
+    try:
+        yield beside.reported
+    finally:
+        set_default_trial_command_channel(channel)
