@@ -16,7 +16,9 @@ from nni.nas.strategy.base import Strategy, StrategyStatus
 
 from nni_knas.candidates import encode_sample
 
-__all__ = ['check_unused', 'checked_explorer', 'explorer_state', 'no_pauses', 'restore_explorer', 'space_size']
+__all__ = [
+    'check_space', 'check_unused', 'checked_explorer', 'explorer_state', 'no_pauses', 'restore_explorer', 'space_size',
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -47,6 +49,18 @@ def check_unused(explorer: Strategy) -> None:
     """Raise ``ValueError`` for an explorer that has explored before."""
     if explorer._status != StrategyStatus.EMPTY:
         raise ValueError('this explorer has explored before, and an NNI strategy runs once: create a new one for each KNAS')
+
+
+def check_space(explorer: Strategy, space: ExecutableModelSpace) -> None:
+    """Raise ``ValueError`` where an explorer does not know the kind of choices in a space."""
+    if isinstance(explorer, hpo.HPOTunerStrategy):
+        for label, mutable in space.simplify().items():
+            try:
+                mutable.as_legacy_dict()
+            except NotImplementedError:
+                raise ValueError(f'{type(explorer).__name__} cannot explore this space: NNI\'s tuners do not know choices '
+                                 f'like {label} ({type(mutable).__name__}); take Random() or RegularizedEvolution()'
+                                 ) from None
 
 
 def explorer_state(explorer: Strategy) -> bytes | None:

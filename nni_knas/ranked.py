@@ -25,6 +25,7 @@ from nni.runtime.trial_command_channel import (
     get_default_trial_command_channel,
     set_default_trial_command_channel,
 )
+from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
 from nni_knas.record import Candidate, result_path, weights_path
@@ -93,6 +94,7 @@ class RankedEvaluator(Evaluator):
             return returned
 
     def _train(self, model: ExecutableModelSpace) -> Any:
+        self.evaluator = _unused(self.evaluator)
         model.evaluator = self.evaluator  # what the evaluator sees as the current model is what it would see without us
         if type(self.evaluator)._execute is not Evaluator._execute:  # it makes its own use of the model
             return self.evaluator._execute(model)
@@ -107,6 +109,25 @@ class RankedEvaluator(Evaluator):
         else:
             _logger.info('The evaluator left the network as it was (it may have trained a copy): no weights to keep.')
         return result
+
+
+def _unused(evaluator: Evaluator) -> Evaluator:
+    """The evaluator, created anew if it is one of NNI's Lightning evaluators that has trained before.
+
+    Their trainer counts its epochs on from one network to the next, so in one process it trains the first network only.
+    """
+    from nni.nas.evaluator.pytorch import Lightning
+
+    if not isinstance(evaluator, Lightning) or evaluator.trainer.state.fn is None:
+        return evaluator
+
+    def create(traced: Any) -> Any:
+        copy = traced.trace_copy()
+        copy.trace_kwargs.update({name: create(value) for name, value in copy.trace_kwargs.items()
+                                  if isinstance(value, (LightningModule, Trainer))})
+        return copy.get()
+
+    return create(evaluator)
 
 
 def ranked_model(model: ExecutableModelSpace, candidate: Candidate, rank: int, folder: Path | None,

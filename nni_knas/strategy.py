@@ -28,6 +28,7 @@ from nni_knas.engine import ScoringEngine
 from nni_knas.evaluator import GradientKernelEvaluator
 from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials
 from nni_knas.explorers import (
+    check_space,
     check_unused,
     checked_explorer,
     explorer_state,
@@ -212,6 +213,7 @@ class KNAS(Strategy):
                           'are scored', stacklevel=1)
             self.explorer = GridSearch(shuffle=False)
         check_unused(self.explorer)
+        check_space(self.explorer, space)
         assert self._scoring is not None
         with seeded(self.kernel.seed):
             self.explorer.initialize(space, self._scoring)

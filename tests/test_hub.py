@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import nni
 import numpy as np
 import pytest
 import reference
 import torch
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.hub.pytorch import (
     DARTS,
     ENAS,
@@ -19,8 +23,10 @@ from nni.nas.hub.pytorch import (
     ProxylessNAS,
     ShuffleNetSpace,
 )
+from nni.nas.space import SimplifiedModelSpace
+from nni.nas.strategy import TPE
 
-from nni_knas import GradientKernelEvaluator
+from nni_knas import KNAS, GradientKernelEvaluator, open_run
 from nni_knas.gradients import seeded
 
 CELLS = {'width': 4, 'num_cells': 3}
@@ -44,6 +50,12 @@ SPACES = {
 SAMPLES = 3
 
 
+def count_parameters(network):
+    count = sum(p.numel() for p in network.parameters())
+    nni.report_final_result(count)
+    return count
+
+
 def random_network(space):
     build, arguments, _ = SPACES[space]
     with seeded(1):
@@ -64,6 +76,30 @@ def test_random_architecture_gets_the_reference_score(space, normalization):
     score = GradientKernelEvaluator((x, y), 'mgm', normalization=normalization).score(network)
     assert score > 0
     assert score == pytest.approx(reference.mgm(network, x, y, normalization=normalization), rel=1e-6)
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_search(space, tmp_path):
+    """Whatever kinds of choices a space has, they go through explorer, record and training."""
+    build, arguments, _ = SPACES[space]
+    config = NasExperimentConfig('sequential', 'simplified')
+    config.experiment_working_directory = str(tmp_path)
+    strategy = KNAS(GradientKernelEvaluator(tuple(part.float() if part.is_floating_point() else part
+                                                  for part in images(space))), candidates=2, top_k=1)
+    experiment = NasExperiment(build(**arguments), FunctionalEvaluator(count_parameters), strategy, config)
+    experiment.run()
+    experiment.stop()
+    assert list(strategy.scores().status) == ['trained', 'scored']
+    run = open_run(experiment.id)
+    assert run.architecture == experiment.export_top_models(1)[0].sample
+    assert count_parameters(run.network()) == run.metric
+
+
+def test_tpe_on_choices_it_does_not_know(tmp_path):
+    build, arguments, _ = SPACES['DARTS']
+    strategy = KNAS(GradientKernelEvaluator(images('DARTS')), candidates=2, top_k=1, explorer=TPE())
+    with pytest.raises(ValueError, match='TPE cannot explore this space'):
+        strategy(SimplifiedModelSpace.from_model(build(**arguments)), SequentialExecutionEngine())
 
 
 @pytest.mark.parametrize('normalization', ['sample', 'batch'])

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.evaluator.pytorch import Classification, DataLoader
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
-from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableLinear, MutableReLU, MutableReLU6
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from nni.nas.strategy import DARTS, TPE, GridSearch, PolicyBasedRL, Random, RegularizedEvolution
 from nni.nas.strategy.base import Strategy
-from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, train, vectors
+from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, train, vector_dataset, vectors
 from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator
@@ -146,6 +147,29 @@ class TestSearch:
         search(strategy, tmp_path, evaluator=FunctionalEvaluator(evaluate))
         assert list(strategy.scores().metric.iloc[:2]) == [1.0, 1.0]
 
+    def test_lightning_evaluator_trains_each_model(self, tmp_path):
+        """NNI's Lightning evaluators go on counting epochs from one model to the next in one process."""
+        loader = DataLoader(nni.trace(vector_dataset)(), batch_size=5)
+        evaluator = Classification(num_classes=3, max_epochs=2, train_dataloaders=loader, val_dataloaders=loader,
+                                   logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                                   enable_model_summary=False)
+        strategy = KNAS(tiny_kernel(), candidates=4, top_k=3)
+        experiment = search(strategy, tmp_path, evaluator=evaluator)
+        assert strategy.scores().metric.notna().sum() == 3
+        assert len(list((tmp_path / experiment.id).glob('knas/weights/*.pt'))) == 3  # kept where training changed them
+
+    def test_graph_format(self, tmp_path):
+        strategy = KNAS(GradientKernelEvaluator((torch.randn(6, 4), torch.arange(6) % 2)), candidates=3, top_k=1)
+        config = NasExperimentConfig('sequential', 'graph')
+        config.model_format.dummy_input = [1, 4]
+        config.experiment_working_directory = str(tmp_path)
+        evaluator = FunctionalEvaluator(lambda network: nni.report_final_result(1.0))
+        experiment = NasExperiment(GraphSpace(), evaluator, strategy, config)
+        with pytest.warns(UserWarning, match='only 2 candidates'):
+            experiment.run()
+        experiment.stop()
+        assert list(strategy.scores().status) == ['trained', 'scored']
+
     def test_raw_format(self, tmp_path):
         """The raw format copies weights of one supernet; candidates are initialised by themselves all the same."""
         frames = []
@@ -154,6 +178,17 @@ class TestSearch:
             search(strategy, tmp_path / model_format, format=model_format)
             frames.append(strategy.scores()[['score', 'architecture']])
         pd.testing.assert_frame_equal(*frames)
+
+
+class GraphSpace(ModelSpace):
+    def __init__(self):
+        super().__init__()
+        self.first = MutableLinear(4, 5)
+        self.activation = LayerChoice([MutableReLU(), MutableReLU6()], label='activation')
+        self.last = MutableLinear(5, 2)
+
+    def forward(self, x):
+        return self.last(self.activation(self.first(x)))
 
 
 class TestHyperParameters:
