@@ -172,9 +172,9 @@ class GradientKernelEvaluator(Evaluator):
             return factory()
 
     def _gradients(self, network: nn.Module) -> Gradients:
-        dtypes = {p.dtype for p in network.parameters() if p.is_floating_point()}
-        minibatch = self.minibatch.to(self.device, dtypes.pop()) if len(dtypes) == 1 else self.minibatch
-        return Gradients(network, minibatch, loss=self.loss, normalization=self.normalization,
+        first = next(network.parameters(), None)
+        dtype = first.dtype if first is not None and first.is_floating_point() else None
+        return Gradients(network, self.minibatch.to(self.device, dtype), loss=self.loss, normalization=self.normalization,
                          micro_batch=self.micro_batch, seed=self.seed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ class Gradients:
         self.seed = seed
         self._mean: dict[str, Tensor] | None = None
 
-    @property
+    @functools.cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name, in the order of ``named_parameters``."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}

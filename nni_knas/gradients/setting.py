@@ -51,15 +51,16 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
     the like are off, since their noise says nothing about the architecture and would differ from part to part of a
     minibatch.
     """
-    if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
+    modes = [(module, module.training) for module in network.modules()]  # going over a network's modules takes its time
+    parameters = [p for module, _ in modes for p in module._parameters.values() if p is not None]
+    found = [(module, name, buffer) for module, _ in modes for name, buffer in module._buffers.items()]
+    if any(is_lazy(tensor) for tensor in (*parameters, *(buffer for *_, buffer in found)) if tensor is not None):
         raise ScoringError('the network has lazy layers that do not know their shapes yet: pass it some data once before')
-    modes = [(module, module.training) for module in network.modules()]
-    buffers = [(module, name, buffer, None if buffer is None else buffer.clone())
-               for module, _ in modes for name, buffer in module._buffers.items()]
+    buffers = [(module, name, buffer, None if buffer is None else buffer.clone()) for module, name, buffer in found]
     # Embeddings with a largest norm scale their weights down in the forward pass.
     weights = [(module.weight, module.weight.detach().clone()) for module, _ in modes
                if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None]
-    devices = {p.device for p in network.parameters()}
+    devices = {p.device for p in parameters}
     home = devices.pop() if len(devices) == 1 else None  # a network spread over several devices stays where it is
     away = device is not None and home is not None and home != device
     with seeded(seed), torch.inference_mode(False), torch.enable_grad(), \
