@@ -10,7 +10,6 @@ setup(
     description='Training-free neural architecture search for NNI (KNAS)',
     long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
-    license='MIT',
     packages=find_packages(include=['nni_knas', 'nni_knas.*']),
     package_data={'nni_knas': ['compat.js', 'py.typed']},
     python_requires='>=3.10,<3.13',

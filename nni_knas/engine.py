@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nni_knas.candidates import architecture_of, build_network, encode_sample
 from nni_knas.evaluator import GradientKernelEvaluator
-from nni_knas.record import Candidate, Record
+from nni_knas.record import Candidate, Record, reason_of
 
 __all__ = ['ScoringEngine']
 
@@ -95,7 +95,7 @@ class ScoringEngine(ExecutionEngine):
         try:
             score = self.kernel.score(build_network(model, self.kernel.seed, self.hyper_parameters))
         except Exception as error:
-            return None, f'{type(error).__name__}: {error}'.strip().splitlines()[0]
+            return None, reason_of(error)
         return (score, None) if math.isfinite(score) else (None, f'the score is {score}')
 
     def _show_progress(self, candidate: Candidate) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nni_knas.experiment import trials
 from nni_knas.ranked import kept_result, ranked_model
-from nni_knas.record import Candidate, Record
+from nni_knas.record import Candidate, Record, reason_of
 
 __all__ = ['FineStage']
 
@@ -129,10 +129,9 @@ class FineStage:
         try:
             self.engine.submit_models(model)
         except Exception as error:  # NNI's sequential engine raises what a trial raised, after reporting its end
-            reason = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
-            _logger.error('Training of candidate %d failed: %s', candidate.id, reason, exc_info=True)
+            _logger.error('Training of candidate %d failed.', candidate.id, exc_info=True)
             self._running.pop(model, None)
-            self.record.end_training(candidate.id, None, reason)
+            self.record.end_training(candidate.id, None, reason_of(error))
 
     def _wait(self) -> None:
         """Wait for all trials to end. When the experiment's budget ends, NNI starts none of those that still wait."""

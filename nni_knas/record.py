@@ -17,7 +17,7 @@ from nni.mutable import Sample
 
 from nni_knas.candidates import decode_sample, encode_sample
 
-__all__ = ['Candidate', 'Record', 'record_path', 'result_path', 'weights_path']
+__all__ = ['Candidate', 'Record', 'reason_of', 'record_path', 'result_path', 'weights_path']
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB);
@@ -52,6 +52,11 @@ def weights_path(folder: Path, candidate: int) -> Path:
 def result_path(folder: Path, candidate: int) -> Path:
     """Where a trial leaves the final metric of a candidate, for when nobody listens to it."""
     return folder / 'knas' / 'results' / f'{candidate}.json'
+
+
+def reason_of(error: Exception) -> str:
+    """What the record says of an error: its kind and its first line."""
+    return f'{type(error).__name__}: {error}'.strip().splitlines()[0]
 
 
 class Candidate(NamedTuple):
