@@ -18,7 +18,7 @@ from torch import nn
 
 from nni_knas.gradients import seeded
 
-__all__ = ['architecture_of', 'build_network', 'candidate_seed', 'decode_sample', 'encode_sample']
+__all__ = ['architecture_of', 'build_network', 'candidate_seed', 'decode_sample', 'encode_sample', 'hyper_parameters_of']
 
 
 def encode_sample(sample: Sample) -> str:

@@ -27,11 +27,11 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
-from nni_knas import KNAS, GradientKernelEvaluator, __version__
+from nni_knas import KNAS, GradientKernelEvaluator, Run, __version__, open_run
 from nni_knas.candidates import build_network, encode_sample
 from nni_knas.data import DATA_HELP, Data, load_data, load_object
 from nni_knas.experiment import experiment_folder
-from nni_knas.ranked import PORTAL_PAGE
+from nni_knas.portal import PORTAL_PAGE
 from nni_knas.scores import RECOMMENDED, score_names
 
 __all__ = ['main']
@@ -176,12 +176,11 @@ def _search(options: argparse.Namespace) -> None:
         (experiment.resume if options.resume else experiment.run)(port)
     finally:
         experiment.stop()
-    _report(strategy, experiment, time.monotonic() - start)
+    _report(open_run(experiment_folder(experiment)), time.monotonic() - start)
 
 
-def _report(strategy: KNAS, experiment: NasExperiment, seconds: float) -> None:
-    scores = strategy.scores()
-    trained = scores[scores.status == 'trained'].sort_values('metric', ascending=False, kind='stable')
+def _report(run: Run, seconds: float) -> None:
+    scores, trained = run.scores(), run.ranking()
     shown = trained if len(trained) else scores.head(10)
     print()
     print(f'{"rank":>4}  {"score":>10}  {"accuracy":>8}  architecture')
@@ -195,7 +194,7 @@ def _report(strategy: KNAS, experiment: NasExperiment, seconds: float) -> None:
           f'{_duration(scores.training_seconds.sum())} of trials; {_duration(seconds)} in all.')
     if len(trained):
         print(f'Best: accuracy {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {len(scores)} by score.')
-    print(f'Again from Python: nni_knas.open_run({str(experiment_folder(experiment))!r})')
+    print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')
 
 
 def _score(options: argparse.Namespace) -> None:

@@ -124,4 +124,5 @@ def _sample_counts(tree: Any) -> set[int]:
 
 
 def _length(data: Any) -> int:
+    """``len``, which torch's types do not promise for a Dataset."""
     return len(data)

@@ -25,18 +25,13 @@ from nni.runtime.trial_command_channel import (
     get_default_trial_command_channel,
     set_default_trial_command_channel,
 )
-from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
 from nni_knas.record import Candidate, result_path, weights_path
 
-__all__ = ['PORTAL_PAGE', 'RankedEvaluator', 'Result', 'kept_result', 'load_weights', 'portal_page', 'ranked_model']
+__all__ = ['RankedEvaluator', 'Result', 'kept_result', 'load_weights', 'ranked_model']
 
 _logger = logging.getLogger(__name__)
-
-PORTAL_PAGE = 'knas.html'
-"""Name of the page that opens NNI's portal with score and rank as columns."""
-
 
 class Result(NamedTuple):
     """What is kept of a training: the final metric, and its time in seconds without waiting and start-up."""
@@ -116,6 +111,7 @@ def _unused(evaluator: Evaluator) -> Evaluator:
 
     Their trainer counts its epochs on from one network to the next, so in one process it trains the first network only.
     """
+    import pytorch_lightning
     from nni.nas.evaluator.pytorch import Lightning
 
     if not isinstance(evaluator, Lightning) or evaluator.trainer.state.fn is None:
@@ -124,7 +120,7 @@ def _unused(evaluator: Evaluator) -> Evaluator:
     def create(traced: Any) -> Any:
         copy = traced.trace_copy()
         copy.trace_kwargs.update({name: create(value) for name, value in copy.trace_kwargs.items()
-                                  if isinstance(value, (LightningModule, Trainer))})
+                                  if isinstance(value, (pytorch_lightning.LightningModule, pytorch_lightning.Trainer))})
         return copy.get()
 
     return create(evaluator)
@@ -158,24 +154,6 @@ def load_weights(network: nn.Module, path: Path) -> bool:
         return False
     network.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
     return True
-
-
-def portal_page(experiment_id: str, metrics: tuple[str, ...] = ('kernel_score', 'kernel_rank')) -> str:
-    """A page that makes the portal show metrics as columns of its trial table, and goes there.
-
-    The portal shows a metric other than the default only when its columns are chosen, and keeps the choice in the browser.
-    NNI's manager serves what is in an experiment's log folder under ``/logs``.
-    """
-    columns = ['sequenceId', 'id', 'duration', 'status', 'latestAccuracy', *(f'metric/{name}' for name in metrics)]
-    return f"""<!DOCTYPE html>
-<title>KNAS trials</title>
-<script>
-localStorage.setItem({json.dumps(experiment_id + '_columns')}, JSON.stringify({{
-    value: JSON.stringify({json.dumps(columns)}), time: Date.now(), expire: 2592000000, isSelectall: false
-}}));
-location.replace('/detail');
-</script>
-"""
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

@@ -90,7 +90,6 @@ class Record:
     """
 
     def __init__(self, path: Path | None, *, readonly: bool = False) -> None:
-        self.path = path
         self._lock = threading.RLock()
         if path is None:
             name, uri = ':memory:', False
@@ -217,12 +216,9 @@ class Record:
 
     def _add(self, sample: Sample, architecture: str, score: float | None, seconds: float, status: str,
              reason: str | None) -> Candidate:
-        text = encode_sample(sample)
-        self._run('INSERT INTO candidates (sample, architecture, score, seconds, status, reason) '
-                  'VALUES (?, ?, ?, ?, ?, ?)', text, architecture, score, seconds, status, reason)
-        found = self._candidate('WHERE sample = ?', text)
-        assert found is not None
-        return found
+        number = self._run('INSERT INTO candidates (sample, architecture, score, seconds, status, reason) '
+                           'VALUES (?, ?, ?, ?, ?, ?)', encode_sample(sample), architecture, score, seconds, status, reason)
+        return Candidate(number, sample, architecture, score, seconds, status, reason, None, None)
 
     def _candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
         with self._lock:
@@ -237,6 +233,7 @@ class Record:
         with self._lock:
             return self._connection.execute(statement, values).fetchone()
 
-    def _run(self, statement: str, *values: Any) -> None:
+    def _run(self, statement: str, *values: Any) -> int:
+        """Write; gives the number of the row that was inserted last."""
         with self._lock:
-            self._connection.execute(statement, values)
+            return self._connection.execute(statement, values).lastrowid or 0

@@ -38,7 +38,7 @@ from nni_knas.explorers import (
 )
 from nni_knas.fine import FineStage
 from nni_knas.gradients import MisfitError, seeded
-from nni_knas.ranked import PORTAL_PAGE, portal_page
+from nni_knas.portal import PORTAL_PAGE, portal_page
 from nni_knas.record import Record, record_path, weights_path
 from nni_knas.runs import dump_space, restore_model
 

@@ -177,13 +177,12 @@ class Gradients:
             return _gradient(losses.sum(), parameters)
 
     def _map_samples(self, samples: Minibatch, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-        try:
-            if any(isinstance(module, nn.RNNBase) for module in self.network.modules()):
-                raise RuntimeError('functorch has no rule for recurrent layers')
-            return self._map_with_functorch(samples, chosen)
-        except Exception as error:  # what functorch cannot map; a fault of the network shows again below
-            if isinstance(error, CoupledSamples) or is_out_of_memory(error):
-                raise
+        if not any(isinstance(module, nn.RNNBase) for module in self.network.modules()):  # functorch has no rule for them
+            try:
+                return self._map_with_functorch(samples, chosen)
+            except Exception as error:  # what functorch cannot map; a fault of the network shows again below
+                if isinstance(error, CoupledSamples) or is_out_of_memory(error):
+                    raise
         rows = [self._differentiate(samples.part(i, i + 1), list(chosen.values())) for i in range(samples.size)]
         return _stacked(chosen, rows)
 
