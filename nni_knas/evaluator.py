@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
 import nni
@@ -39,7 +40,8 @@ class GradientKernelEvaluator(Evaluator):
         Name of a score (see :func:`nni_knas.scores.score_names`) or a :class:`~nni_knas.scores.Score`. Default: the
         recommended one.
     batch_size
-        Number of samples ``n`` in the minibatch; all samples where there are fewer. Default 50, as in the paper.
+        Number of samples ``n`` in the minibatch; all samples where there are fewer. Default 16: what the recommended
+        score needs; the paper's MGM takes 50.
     seed
         Seed of the minibatch and of the initial weights. The same seed, candidate and minibatch give the same score.
     normalization
@@ -64,7 +66,7 @@ class GradientKernelEvaluator(Evaluator):
     1.3174
     """
 
-    def __init__(self, dataset: Any, score: str | Score | None = None, batch_size: int = 50, seed: int = 0,
+    def __init__(self, dataset: Any, score: str | Score | None = None, batch_size: int = 16, seed: int = 0,
                  normalization: Normalization = 'sample', loss: Loss | None = None,
                  device: str | torch.device | None = None, micro_batch: int | None = None) -> None:
         check_data(dataset)
@@ -117,8 +119,17 @@ class GradientKernelEvaluator(Evaluator):
         """
         if not isinstance(network, nn.Module):
             raise TypeError(f'score takes a torch.nn.Module, not {type(network).__name__}')
+        with self.gradients(network) as gradients:
+            return float(self.score_function(gradients))
+
+    @contextlib.contextmanager
+    def gradients(self, network: nn.Module) -> Iterator[Gradients]:
+        """The gradients of a network on the kernel's minibatch, as scores see them, while the context lasts.
+
+        The network is left as it was found, as by :meth:`score`.
+        """
         with undisturbed(network, seed=self.seed, device=self.device):
-            return float(self.score_function(self._gradients(network)))
+            yield self._gradients(network)
 
     def score_many(self, networks: Iterable[nn.Module | Callable[[], nn.Module]]) -> np.ndarray:
         """The scores of several networks.
@@ -145,8 +156,8 @@ class GradientKernelEvaluator(Evaluator):
 
     def check(self, network: nn.Module) -> None:
         """Raise :class:`~nni_knas.gradients.MisfitError` where network and minibatch do not fit, for one forward pass."""
-        with undisturbed(network, seed=self.seed, device=self.device):
-            self._gradients(network).check()
+        with self.gradients(network) as gradients:
+            gradients.check()
 
     def evaluate(self, model: nn.Module) -> float:
         """Score a network and report the score to NNI as the trial's result.

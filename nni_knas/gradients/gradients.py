@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from nni_knas.gradients.errors import (
     CoupledSamples,
@@ -68,6 +69,8 @@ class Gradients:
         self.micro_batch = micro_batch or minibatch.size
         self.seed = seed
         self._mean: dict[str, Tensor] | None = None
+        self._per_sample: dict[str, Tensor] | None = None
+        self._gram: Tensor | None = None
 
     @functools.cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -90,13 +93,8 @@ class Gradients:
         if self._mean is None:
             parameters = self.parameters
             total: list[Tensor | None] = [None] * len(parameters)
-            try:
-                for part in self._in_parts(lambda samples: self._differentiate(samples, list(parameters.values()))):
-                    _add(total, part)
-            except CoupledSamples:
-                raise ScoringError(
-                    'a BatchNorm with normalization="batch" needs the whole minibatch at once: take a smaller '
-                    'batch_size, leave micro_batch out, or take normalization="sample"') from None
+            for part in self._in_parts(lambda samples: self._differentiate(samples, list(parameters.values())), whole=True):
+                _add(total, part)
             self._mean = {name: g / self.minibatch.size for name, g in zip(parameters, total) if g is not None}
         return self._mean
 
@@ -121,11 +119,82 @@ class Gradients:
         chosen = {name: p for name, p in self.parameters.items() if names is None or name in names}
         if not chosen:
             raise ScoringError('no parameter of the network can receive a gradient')
-        try:
-            parts = list(self._in_parts(lambda samples: self._map_samples(samples, chosen)))
-        except CoupledSamples:
-            return self._differentiate_each(chosen)
-        return {name: torch.cat([part[name] for part in parts]) for name in chosen}
+        if self._per_sample is None or not chosen.keys() <= self._per_sample.keys():
+            try:
+                parts = list(self._in_parts(lambda samples: self._map_samples(samples, chosen)))
+                self._per_sample = {name: torch.cat([part[name] for part in parts]) for name in chosen}
+            except CoupledSamples:
+                self._per_sample = self._differentiate_each(chosen)
+        return {name: self._per_sample[name] for name in chosen}
+
+    def gram(self) -> Tensor:
+        r"""The Gram matrix of the per-sample gradients over all parameters, :math:`\langle g_i, g_j \rangle`.
+
+        Returns
+        -------
+        Tensor of float64, shape n x n
+        """
+        if self._gram is None:
+            rows = [g.flatten(1) for g in self.per_sample().values()]
+            self._gram = torch.stack([(g @ g.T).double() for g in rows]).sum(0)
+        return self._gram
+
+    def at_outputs(self) -> dict[str, Tensor]:
+        r"""The gradient of the summed loss with respect to the outputs of each convolution and linear layer.
+
+        Returns
+        -------
+        dict of str to Tensor
+            For each such module that the loss depends on, by its name, a tensor of shape ``positions x channels``, with the
+            samples and their positions (pixels, tokens) along the first dimension. A module that is called several times
+            has the positions of all its calls.
+
+        Raises
+        ------
+        ScoringError
+            If no parameter receives a gradient, or if inputs or targets do not fit.
+        """
+        parts = list(self._in_parts(self._differentiate_outputs, whole=True))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    @functools.cached_property
+    def _of_outputs(self) -> Gradients:
+        with torch.no_grad(), ScoringMode(self.normalization, self.minibatch.size):
+            outputs = main_output(self._forward(self.minibatch))
+        generator = torch.Generator().manual_seed(self.seed)
+        signs = (2 * torch.randint(2, outputs.shape[1:], generator=generator) - 1).to(outputs)
+        return self._with(self.minibatch, lambda outputs, targets: (signs * main_output(outputs)).sum())
+
+    def of_outputs(self) -> Gradients:
+        """The gradients of the main output in place of the loss: of its sum with random signs, drawn by the seed."""
+        return self._of_outputs
+
+    @functools.cached_property
+    def _of_predictions(self) -> Gradients:
+        with torch.no_grad(), ScoringMode(self.normalization, self.minibatch.size):
+            logits = main_output(self._forward(self.minibatch))
+        cross_entropy = self.loss is None or isinstance(self.loss, nn.CrossEntropyLoss)
+        if not cross_entropy or logits.dim() != 2:
+            raise ScoringError('labels can be drawn from the predictions of a classifier with cross-entropy only')
+        if not torch.isfinite(logits).all():
+            raise ScoringError('the outputs are not finite: the network explodes at its initial weights')
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = torch.multinomial(logits.double().softmax(1).cpu(), 1, generator=generator)[:, 0].to(logits.device)
+        return self._with(self.minibatch._replace(targets=drawn), self.loss)
+
+    def of_predictions(self) -> Gradients:
+        """The gradients for labels that are drawn, by the seed, from the network's own predictions.
+
+        Raises
+        ------
+        ScoringError
+            If the network is not a classifier with cross-entropy.
+        """
+        return self._of_predictions
+
+    def _with(self, minibatch: Minibatch, loss: Loss | None) -> Gradients:
+        return Gradients(self.network, minibatch, loss=loss, normalization=self.normalization,
+                         micro_batch=self.micro_batch, seed=self.seed)
 
     def used(self) -> list[str]:
         """Names of the parameters that receive a gradient, in order, found on the smallest possible part of the data."""
@@ -151,13 +220,22 @@ class Gradients:
                 check_classes(main_output(outputs), self.minibatch.targets)
             self._losses(outputs, samples)
 
-    def _in_parts(self, function: Callable[[Minibatch], T]) -> Iterator[T]:
-        """``function`` of each micro-batch. When memory runs out, the part is repeated as two of half the size."""
+    def _in_parts(self, function: Callable[[Minibatch], T], whole: bool = False) -> Iterator[T]:
+        """``function`` of each micro-batch. When memory runs out, the part is repeated as two of half the size.
+
+        ``whole`` says that there is no other way than one pass where samples are coupled.
+        """
         start, n = 0, self.minibatch.size
         while start < n:
             stop = min(start + self.micro_batch, n)
             try:
                 result = function(self.minibatch.part(start, stop))
+            except CoupledSamples:
+                if not whole:
+                    raise
+                raise ScoringError(
+                    'a BatchNorm with normalization="batch" needs the whole minibatch at once: take a smaller '
+                    'batch_size, leave micro_batch out, or take normalization="sample"') from None
             except Exception as error:
                 if not is_out_of_memory(error) or stop - start == 1:
                     raise
@@ -175,6 +253,18 @@ class Gradients:
         with ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
             losses = self._losses(self._forward(samples), samples)
             return _gradient(losses.sum(), parameters)
+
+    def _differentiate_outputs(self, samples: Minibatch) -> dict[str, Tensor]:
+        """Gradient of the sum of the samples' losses with respect to the outputs of the weight layers."""
+        arrived: dict[str, list[Tensor]] = {}
+        hooks = [module.register_forward_hook(functools.partial(_keep_gradient, arrived.setdefault(name, [])))
+                 for name, module in self.network.named_modules() if isinstance(module, (nn.Linear, _ConvNd))]
+        try:
+            self._differentiate(samples, list(self.parameters.values()))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {name: torch.cat(gradients) for name, gradients in arrived.items() if gradients}
 
     def _map_samples(self, samples: Minibatch, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
         if not any(isinstance(module, nn.RNNBase) for module in self.network.modules()):  # functorch has no rule for them
@@ -247,6 +337,13 @@ class Gradients:
                 raise
             raise MisfitError(f'the loss cannot compare outputs {described(outputs)} with targets '
                               f'{described(samples.targets)}: {first_line(error)}') from error
+
+
+def _keep_gradient(kept: list[Tensor], module: nn.Module, inputs: Any, output: Tensor) -> None:
+    """Forward hook: keep the gradient that arrives at the output, as ``positions x channels``."""
+    channels = 1 if isinstance(module, _ConvNd) else -1
+    if output.requires_grad:
+        output.register_hook(lambda gradient: kept.append(gradient.movedim(channels, -1).flatten(0, -2)))
 
 
 def _arguments(network: nn.Module, inputs: Any) -> tuple[tuple, dict[str, Any]]:

@@ -1,13 +1,21 @@
 """Training-free scores: from the gradients of a network to one number, higher is better.
 
-A score sees the network's gradients on a minibatch and nothing else. Each stands in a file of its own with its formula,
+A score sees the network's gradients on a minibatch and nothing else. Each stands in a file of its kind with its formula,
 its source and what it costs; :func:`get_score` finds it by name and :func:`register` adds one.
 """
 
 from __future__ import annotations
 
+from nni_knas.scores.alignment import LabelAlignment
 from nni_knas.scores.base import RECOMMENDED, Score, get_score, register, score_names
+from nni_knas.scores.channel_entropy import ChannelEntropy, ChannelRank
+from nni_knas.scores.gradient_rank import GradientRank
 from nni_knas.scores.half_covariance import HalfCovariance
+from nni_knas.scores.kernel_spectrum import KernelSpectrum
+from nni_knas.scores.mean_gradient import GradientNorm, LogL1, LogMGM, MGMLogits, Snip
 from nni_knas.scores.mgm import MGM, MGMSampled
+from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
 
-__all__ = ['MGM', 'RECOMMENDED', 'HalfCovariance', 'MGMSampled', 'Score', 'get_score', 'register', 'score_names']
+__all__ = ['MGM', 'RECOMMENDED', 'ChannelEntropy', 'ChannelRank', 'GradientNorm', 'GradientRank', 'HalfCovariance',
+           'KernelSpectrum', 'LabelAlignment', 'LogL1', 'LogMGM', 'MGMLogits', 'MGMSampled', 'Score', 'SignalToNoise',
+           'Snip', 'ZiCo', 'get_score', 'register', 'score_names']

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
+from nni_knas.scores.matrices import norms
 
 ENTRIES = 50
 """Entries of each tensor that the paper's saving looks at."""
@@ -33,7 +34,7 @@ class MGM(Score):
     passes = '1'
 
     def __call__(self, gradients: Gradients) -> float:
-        return _squared_norm(list(gradients.mean().values()))
+        return float(norms(list(gradients.mean().values())).square().sum())
 
 
 @register
@@ -59,7 +60,7 @@ class MGMSampled(Score):
         if not tensors:
             raise ScoringError(f'no parameter tensor of at least {ENTRIES} entries receives a gradient')
         drawn = [g.flatten()[_draw(g, gradients.seed, place)] for place, g in enumerate(tensors)]
-        return _squared_norm(drawn) / len(drawn)
+        return float(norms(drawn).square().sum()) / len(drawn)
 
 
 def _draw(tensor: Tensor, seed: int, place: int) -> Tensor:
@@ -67,8 +68,3 @@ def _draw(tensor: Tensor, seed: int, place: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + place)
     return torch.randperm(tensor.numel(), generator=generator)[:ENTRIES].to(tensor.device)
 
-
-def _squared_norm(tensors: list[Tensor]) -> float:
-    """Sum of the squares of all entries, added up in double precision over the tensors."""
-    norms = torch.stack(torch._foreach_norm(tensors))
-    return float(norms.double().square().sum())
