@@ -1,4 +1,4 @@
-"""The command line: ``nni-knas search`` and ``nni-knas score``."""
+"""The command line: ``nni-knas search``, ``nni-knas score`` and ``nni-knas benchmark``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
 from nni_knas import KNAS, GradientKernelEvaluator, Run, __version__, open_run
+from nni_knas.benchmark.command import add_command as add_benchmark
 from nni_knas.candidates import build_network, encode_sample
 from nni_knas.data import DATA_HELP, Data, load_data, load_object
 from nni_knas.experiment import experiment_folder
@@ -130,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
                        help='JSON file of NNI samples (architecture dicts): a list, or one a line')
     score.add_argument('--csv', type=Path, metavar='FILE', help='write the table to a file, too')
     score.set_defaults(command=_score)
+
+    add_benchmark(commands)
     return parser
 
 

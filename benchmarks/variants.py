@@ -1,0 +1,72 @@
+"""Why gradient-rank is what it is: its variants, ranked by ``nni-knas benchmark``.
+
+    python benchmarks/variants.py --benchmark nats-tss --table TABLE --data folder:CIFAR10 --architectures 300
+
+Takes the options of ``nni-knas benchmark``. How layers are combined: the sum of the effective ranks ``r``, their mean, the sum
+of their logarithms, of their squares and cubes, and the squares with the logarithm of the layer's size, which is the score.
+What a layer's gradient is seen as: the entropy or the second moment of its spectrum in the place of its nuclear norm. Where
+the network starts: He's initialisation, or orthogonal weights, in the place of its own. And what is explained: the gradient
+of the outputs rather than the loss.
+"""
+
+import sys
+from collections.abc import Callable
+
+from nni_knas.cli import main
+from nni_knas.gradients import Gradients, seeded
+from nni_knas.scores import GradientRank, Score, register
+from nni_knas.scores.matrices import effective_ranks
+
+import torch
+from torch import Tensor, nn
+
+
+def matrices(gradients: Gradients) -> list[Tensor]:
+    return [g.flatten(1) for g in gradients.mean().values() if g.dim() > 1]
+
+
+def ranks(gradients: Gradients) -> Tensor:
+    return effective_ranks(matrices(gradients))
+
+
+def spectra(gradients: Gradients) -> list[Tensor]:
+    """Squared singular values of each layer as parts of their sum; layers without gradient are left out."""
+    squares = [torch.linalg.svdvals(m.double()).square() for m in matrices(gradients)]
+    return [s / s.sum() for s in squares if s.sum() > 0]
+
+
+def restarted(gradients: Gradients, start: Callable[[Tensor], Tensor]) -> float:
+    """gradient-rank from other initial weights."""
+    layers = [m for m in gradients.network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    found = [layer.weight.detach().clone() for layer in layers]
+    try:
+        with seeded(gradients.seed):
+            for layer in layers:
+                start(layer.weight)
+        return GradientRank()(Gradients(gradients.network, gradients.minibatch, loss=gradients.loss,
+                                        normalization=gradients.normalization, seed=gradients.seed))
+    finally:
+        with torch.no_grad():
+            for layer, weight in zip(layers, found):
+                layer.weight.copy_(weight)
+
+
+VARIANTS: dict[str, Callable[[Gradients], float]] = {
+    'sum-r': lambda gradients: float(ranks(gradients).sum()),
+    'mean-r': lambda gradients: float(ranks(gradients).mean()),
+    'sum-log-r': lambda gradients: float(torch.log1p(ranks(gradients)).sum()),
+    'sum-r2': lambda gradients: float(ranks(gradients).square().sum()),
+    'sum-r3': lambda gradients: float(ranks(gradients).pow(3).sum()),
+    'second-moment': lambda gradients: sum(float(1 / p.square().sum()) ** 2 for p in spectra(gradients)),
+    'entropy': lambda gradients: sum(float(torch.special.entr(p).sum().exp()) ** 2 for p in spectra(gradients)),
+    'of-outputs': lambda gradients: GradientRank()(gradients.of_outputs()),
+    'he-start': lambda gradients: restarted(gradients, nn.init.kaiming_normal_),
+    'orthogonal-start': lambda gradients: restarted(gradients, nn.init.orthogonal_),
+}
+
+for variant, function in VARIANTS.items():
+    register(type(variant, (Score,), {'name': variant, 'passes': '1', '__doc__': variant,
+                                      '__call__': lambda self, gradients, function=function: function(gradients)}))
+
+if __name__ == '__main__':
+    sys.exit(main(['benchmark', '--scores', ','.join(['gradient-rank', *VARIANTS]), *sys.argv[1:]]))

@@ -1,0 +1,48 @@
+"""The benchmarks that come with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pandas as pd
+from nni.nas.hub.pytorch import NasBench201
+from nni.nas.space import SimplifiedModelSpace
+
+from nni_knas.benchmark.base import Benchmark, register_benchmark, space_benchmark
+from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space
+from nni_knas.benchmark.nats import to_sample
+from nni_knas.benchmark.tables import load_nats_table
+from nni_knas.candidates import build_network
+
+__all__ = ['autoformer_digits', 'darts_cifar10', 'nats_tss']
+
+RESULTS = ['valid_acc', 'test_acc']
+
+
+@register_benchmark('nats-tss')
+def nats_tss(table: str | None, classes: int = 10) -> Benchmark:
+    """NATS-Bench's topology space (NAS-Bench-201): 15,625 architectures, as strings; the user has the table."""
+    space = SimplifiedModelSpace.from_model(NasBench201(num_labels=classes))
+    return Benchmark('nats-tss', load_nats_table(table),
+                     lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed))
+
+
+@register_benchmark('darts-cifar10', data='cifar10', image_size=16)
+def darts_cifar10() -> Benchmark:
+    """Small networks of the DARTS space, trained on CIFAR-10."""
+    return space_benchmark('darts-cifar10', darts_cifar10_space(), _shipped('darts-cifar10'))
+
+
+@register_benchmark('autoformer-digits', image_size=16)
+def autoformer_digits() -> Benchmark:
+    """Small transformers of the AutoFormer space, trained on scikit-learn's digits."""
+    return space_benchmark('autoformer-digits', autoformer_digits_space(), _shipped('autoformer-digits'))
+
+
+def _shipped(name: str) -> pd.DataFrame:
+    file = resources.files('nni_knas.benchmark') / 'tables' / f'{name}.csv'
+    if not file.is_file():
+        raise ValueError(f'the table {name}.csv is missing in this installation: install nni-knas anew, or take another '
+                         'benchmark')
+    with file.open() as lines:
+        return pd.read_csv(lines).set_index('architecture')[RESULTS]

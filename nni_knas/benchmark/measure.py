@@ -1,0 +1,147 @@
+"""The scores of a benchmark's architectures, computed where they are not known yet."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+from tqdm import tqdm
+
+from nni_knas import GradientKernelEvaluator
+from nni_knas.benchmark.base import Benchmark
+from nni_knas.benchmark.baselines import Baseline
+from nni_knas.benchmark.cache import Measured, ScoreCache
+from nni_knas.gradients import Gradients
+from nni_knas.record import reason_of
+from nni_knas.scores import Score
+
+__all__ = ['Measurement', 'measure']
+
+
+def measure(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures: Sequence[str], scores: Sequence[Score],
+            cache: ScoreCache) -> None:
+    """Compute what is missing in the cache.
+
+    The scores of an architecture share one :class:`~nni_knas.gradients.Gradients`, so that a pass that several of them need
+    is made once. Each score is kept the moment it is known; a score that fails is kept with its reason.
+
+    Parameters
+    ----------
+    benchmark
+        Whose architectures they are.
+    kernel
+        Its minibatch, seed, normalisation and device are used, and its own score is not.
+    architectures
+        Which ones.
+    scores
+        Scores and baselines.
+    cache
+        Where they are kept.
+    """
+    settings = {score.name: settings_of(kernel, score) for score in scores}
+    known = {score.name: cache.get(benchmark.name, settings[score.name], score.name) for score in scores}
+    missing = {architecture: [score for score in scores if architecture not in known[score.name]]
+               for architecture in architectures}
+    work = [architecture for architecture in architectures if missing[architecture]]
+    for architecture in tqdm(work, desc=f'Scoring (seed {kernel.seed})', unit='architecture', disable=None):
+        for score, measured in _measured(benchmark, kernel, architecture, missing[architecture]):
+            cache.add(benchmark.name, architecture, settings[score.name], score.name, measured)
+
+
+def _measured(benchmark: Benchmark, kernel: GradientKernelEvaluator, architecture: str,
+              scores: Sequence[Score]) -> Iterator[tuple[Score, Measured]]:
+    rest = list(scores)
+    try:
+        network = benchmark.network(architecture, kernel.seed)
+        with kernel.gradients(network) as gradients:
+            while rest:
+                measured = _measure_one(rest[0], gradients)
+                yield rest.pop(0), measured
+    except Exception as error:  # the network cannot be built, or not be set up for scoring
+        for score in rest:
+            yield score, Measured(None, 0.0, reason_of(error))
+
+
+def _measure_one(score: Score, gradients: Gradients) -> Measured:
+    start = time.perf_counter()
+    try:
+        statistics, reason = score.statistics(gradients), None
+    except Exception as error:
+        return Measured(None, time.perf_counter() - start, reason_of(error))
+    unfit = [f'{name} is {value}' for name, value in statistics.items() if not math.isfinite(value)]
+    if unfit:
+        reason = f'its {unfit[0]}'
+    return Measured(statistics, time.perf_counter() - start, reason)
+
+
+class Measurement:
+    """The scores of a population of architectures under one kernel, read from the cache.
+
+    Parameters
+    ----------
+    benchmark, kernel, cache
+        As for :func:`measure`, which has been run before.
+    """
+
+    def __init__(self, benchmark: Benchmark, kernel: GradientKernelEvaluator, cache: ScoreCache) -> None:
+        self.benchmark, self.kernel, self.cache = benchmark, kernel, cache
+        self._known: dict[str, dict[str, Measured]] = {}
+
+    def values(self, score: Score, architectures: Sequence[str]) -> np.ndarray:
+        """The scores of the architectures, as a population: scores that rank do so among these.
+
+        Returns
+        -------
+        numpy.ndarray of float64, shape N
+            Higher is better; ``nan`` where an architecture has no score.
+        """
+        kept = [self._of(score)[architecture].statistics or {} for architecture in architectures]
+        names = dict.fromkeys(name for statistics in kept for name in statistics)
+        if not names:
+            return np.full(len(architectures), np.nan)
+        return np.asarray(score.aggregate(
+            {name: np.array([statistics.get(name, math.nan) for statistics in kept], dtype=np.float64) for name in names}),
+            dtype=np.float64)
+
+    def reasons(self, score: Score, architectures: Sequence[str]) -> list[str]:
+        """Why some of the architectures have no score, a reason each."""
+        return [reason for architecture in architectures if (reason := self._of(score)[architecture].reason)]
+
+    def _of(self, score: Score) -> dict[str, Measured]:
+        if score.name not in self._known:
+            self._known[score.name] = self.cache.get(self.benchmark.name, settings_of(self.kernel, score), score.name)
+        return self._known[score.name]
+
+
+def settings_of(kernel: GradientKernelEvaluator, score: Score) -> str:
+    """Digest of all that a score depends on besides the architecture: samples, seed, normalisation, the score's own code."""
+    shape, content = _digests(kernel)
+    depends = [shape] if isinstance(score, Baseline) else [shape, content, kernel.seed, kernel.normalization]
+    return hashlib.sha256(json.dumps([*depends, _code(type(score).__module__)]).encode()).hexdigest()[:20]
+
+
+def _digests(kernel: GradientKernelEvaluator) -> tuple[str, str]:
+    """Of the shapes of a sample and the classes, and of the minibatch's content."""
+    leaves, spec = tree_flatten(tuple(kernel.minibatch))
+    tensors = [leaf.cpu().contiguous() for leaf in leaves if isinstance(leaf, Tensor)]
+    content = hashlib.sha256(repr(spec).encode())
+    for tensor in tensors:
+        content.update(f'{tensor.shape} {tensor.dtype}'.encode())
+        content.update(tensor.numpy().tobytes())
+    return repr([tuple(tensor.shape[1:]) for tensor in tensors]), content.hexdigest()
+
+
+@functools.cache
+def _code(module: str) -> str:
+    """Digest of the file that a score is defined in: a score that has been edited is computed anew."""
+    file = getattr(sys.modules.get(module), '__file__', None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else ''
