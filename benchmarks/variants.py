@@ -2,11 +2,12 @@
 
     python benchmarks/variants.py --benchmark nats-tss --table TABLE --data folder:CIFAR10 --architectures 300
 
-Takes the options of ``nni-knas benchmark``. How layers are combined: the sum of the effective ranks ``r``, their mean, the sum
-of their logarithms, of their squares and cubes, and the squares with the logarithm of the layer's size, which is the score.
-What a layer's gradient is seen as: the entropy or the second moment of its spectrum in the place of its nuclear norm. Where
-the network starts: He's initialisation, or orthogonal weights, in the place of its own. And what is explained: the gradient
-of the outputs rather than the loss.
+Takes the options of ``nni-knas benchmark``. How layers are combined: the sum of the effective ranks ``r``, of their
+logarithms, squares and cubes, their mean, and the score over the number of layers or its square root. What a layer's
+gradient is seen as: the entropy or the second moment of its spectrum in the place of its nuclear norm. What the samples add:
+each layer times the squared effective rank of the cosines between its per-sample gradients. Where the network starts: He's
+initialisation, or orthogonal weights, in the place of its own. What is explained: the gradient of the outputs rather than
+the loss.
 """
 
 import sys
@@ -51,6 +52,20 @@ def restarted(gradients: Gradients, start: Callable[[Tensor], Tensor]) -> float:
                 layer.weight.copy_(weight)
 
 
+def with_samples(gradients: Gradients) -> float:
+    """Sum over layers of the score's term times the squared effective rank of the per-sample gradients' cosines."""
+    layers = {name: g.flatten(1) for name, g in gradients.per_sample().items() if g.dim() > 2}
+    samples = effective_ranks([nn.functional.normalize(g, dim=1) for g in layers.values()])
+    rank = effective_ranks([g.mean(0).view(len(gradients.parameters[name]), -1) for name, g in layers.items()])
+    sizes = torch.tensor([gradients.parameters[name].numel() for name in layers], dtype=torch.float64)
+    return float((rank.square() * samples.square() * sizes.log()).sum())
+
+
+def over_layers(gradients: Gradients, power: float) -> float:
+    """The score divided by a power of the number of layers that receive a gradient."""
+    return GradientRank()(gradients) / len(matrices(gradients)) ** power
+
+
 VARIANTS: dict[str, Callable[[Gradients], float]] = {
     'sum-r': lambda gradients: float(ranks(gradients).sum()),
     'mean-r': lambda gradients: float(ranks(gradients).mean()),
@@ -59,6 +74,9 @@ VARIANTS: dict[str, Callable[[Gradients], float]] = {
     'sum-r3': lambda gradients: float(ranks(gradients).pow(3).sum()),
     'second-moment': lambda gradients: sum(float(1 / p.square().sum()) ** 2 for p in spectra(gradients)),
     'entropy': lambda gradients: sum(float(torch.special.entr(p).sum().exp()) ** 2 for p in spectra(gradients)),
+    'mean': lambda gradients: over_layers(gradients, 1),
+    'root-of-layers': lambda gradients: over_layers(gradients, 0.5),
+    'with-samples': with_samples,
     'of-outputs': lambda gradients: GradientRank()(gradients.of_outputs()),
     'he-start': lambda gradients: restarted(gradients, nn.init.kaiming_normal_),
     'orthogonal-start': lambda gradients: restarted(gradients, nn.init.orthogonal_),

@@ -44,13 +44,18 @@ class Benchmark:
         another with ``valid`` in the place of ``test`` holds the validation results that belong to it.
     network
         ``network(architecture, seed)`` gives the freshly initialised network; the initial weights depend on the two alone.
+    key
+        What tells this benchmark's networks from others in the cache of scores: the name, and what else they depend on, such
+        as a number of classes. The name by default.
     """
 
     name: str
     table: pd.DataFrame
     network: Callable[[str, int], nn.Module]
+    key: str = ''
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, 'key', self.key or self.name)
         if self.table.index.has_duplicates:
             twice = self.table.index[self.table.index.duplicated()][0]
             raise ValueError(f'the table of {self.name} has the architecture {twice} more than once')

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +14,7 @@ CREATE TABLE IF NOT EXISTS scores (
     architecture TEXT NOT NULL,
     settings TEXT NOT NULL,     -- digest of all that the score depends on besides the architecture
     score TEXT NOT NULL,        -- the score's name
-    statistics TEXT,            -- what the score keeps of the network, as JSON; NULL where it failed
+    value REAL,                 -- NULL where it failed
     seconds REAL NOT NULL,      -- that the score took after those that were computed before it
     reason TEXT,                -- of a failure
     PRIMARY KEY (benchmark, settings, score, architecture)
@@ -27,7 +25,7 @@ CREATE TABLE IF NOT EXISTS scores (
 class Measured(NamedTuple):
     """What is known of one architecture by one score."""
 
-    statistics: Mapping[str, float] | None
+    value: float | None
     seconds: float
     reason: str | None
 
@@ -65,14 +63,12 @@ class ScoreCache:
 
     def add(self, benchmark: str, architecture: str, settings: str, score: str, measured: Measured) -> None:
         """Keep what was measured."""
-        statistics = None if measured.statistics is None else json.dumps(dict(measured.statistics))
         self._connection.execute('INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)',
-                                 (benchmark, architecture, settings, score, statistics, measured.seconds, measured.reason))
+                                 (benchmark, architecture, settings, score, *measured))
 
     def get(self, benchmark: str, settings: str, score: str) -> dict[str, Measured]:
         """All that is known by one score under the same settings, by architecture."""
         rows = self._connection.execute(
-            'SELECT architecture, statistics, seconds, reason FROM scores '
+            'SELECT architecture, value, seconds, reason FROM scores '
             'WHERE benchmark = ? AND settings = ? AND score = ?', (benchmark, settings, score))
-        return {architecture: Measured(None if statistics is None else json.loads(statistics), seconds, reason)
-                for architecture, statistics, seconds, reason in rows}
+        return {architecture: Measured(*measured) for architecture, *measured in rows}

@@ -60,7 +60,7 @@ def add_command(commands: Any) -> None:
     how.add_argument('--seeds', default='1', metavar='SEEDS',
                      help='of the minibatch and the initial weights: how many, from 0 on, or which, with commas '
                           '(default: %(default)s)')
-    how.add_argument('--batch-size', type=int, default=32, metavar='N', help='images to score on (default: %(default)s)')
+    how.add_argument('--batch-size', type=int, default=16, metavar='N', help='images to score on (default: %(default)s)')
     how.add_argument('--normalization', choices=('sample', 'batch'),
                      help='whose statistics a BatchNorm uses while scoring (default: the kernel\'s)')
     how.add_argument('--device', help='cpu, cuda or cuda:N (default: cuda where there is one)')

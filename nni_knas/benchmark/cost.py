@@ -63,7 +63,7 @@ def cost(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures: S
 def _seconds(score: Score, kernel: GradientKernelEvaluator, network: nn.Module) -> float | None:
     try:
         with kernel.gradients(network) as gradients:
-            return _timed(lambda: score.statistics(gradients), kernel.device)
+            return _timed(lambda: score(gradients), kernel.device)
     except Exception:
         return None
 

@@ -24,7 +24,8 @@ def nats_tss(table: str | None, classes: int = 10) -> Benchmark:
     """NATS-Bench's topology space (NAS-Bench-201): 15,625 architectures, as strings; the user has the table."""
     space = SimplifiedModelSpace.from_model(NasBench201(num_labels=classes))
     return Benchmark('nats-tss', load_nats_table(table),
-                     lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed))
+                     lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
+                     key=f'nats-tss with {classes} classes')
 
 
 @register_benchmark('darts-cifar10', data='cifar10', image_size=16)

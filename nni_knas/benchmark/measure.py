@@ -48,13 +48,13 @@ def measure(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures
         Where they are kept.
     """
     settings = {score.name: settings_of(kernel, score) for score in scores}
-    known = {score.name: cache.get(benchmark.name, settings[score.name], score.name) for score in scores}
+    known = {score.name: cache.get(benchmark.key, settings[score.name], score.name) for score in scores}
     missing = {architecture: [score for score in scores if architecture not in known[score.name]]
                for architecture in architectures}
     work = [architecture for architecture in architectures if missing[architecture]]
     for architecture in tqdm(work, desc=f'Scoring (seed {kernel.seed})', unit='architecture', disable=None):
         for score, measured in _measured(benchmark, kernel, architecture, missing[architecture]):
-            cache.add(benchmark.name, architecture, settings[score.name], score.name, measured)
+            cache.add(benchmark.key, architecture, settings[score.name], score.name, measured)
 
 
 def _measured(benchmark: Benchmark, kernel: GradientKernelEvaluator, architecture: str,
@@ -74,13 +74,12 @@ def _measured(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectur
 def _measure_one(score: Score, gradients: Gradients) -> Measured:
     start = time.perf_counter()
     try:
-        statistics, reason = score.statistics(gradients), None
+        value, reason = float(score(gradients)), None
     except Exception as error:
         return Measured(None, time.perf_counter() - start, reason_of(error))
-    unfit = [f'{name} is {value}' for name, value in statistics.items() if not math.isfinite(value)]
-    if unfit:
-        reason = f'its {unfit[0]}'
-    return Measured(statistics, time.perf_counter() - start, reason)
+    if not math.isfinite(value):
+        reason = f'the score is {value}'
+    return Measured(value, time.perf_counter() - start, reason)
 
 
 class Measurement:
@@ -97,20 +96,16 @@ class Measurement:
         self._known: dict[str, dict[str, Measured]] = {}
 
     def values(self, score: Score, architectures: Sequence[str]) -> np.ndarray:
-        """The scores of the architectures, as a population: scores that rank do so among these.
+        """The scores of the architectures.
 
         Returns
         -------
         numpy.ndarray of float64, shape N
             Higher is better; ``nan`` where an architecture has no score.
         """
-        kept = [self._of(score)[architecture].statistics or {} for architecture in architectures]
-        names = dict.fromkeys(name for statistics in kept for name in statistics)
-        if not names:
-            return np.full(len(architectures), np.nan)
-        return np.asarray(score.aggregate(
-            {name: np.array([statistics.get(name, math.nan) for statistics in kept], dtype=np.float64) for name in names}),
-            dtype=np.float64)
+        kept = [self._of(score)[architecture].value for architecture in architectures]
+        values = np.array([math.nan if value is None else value for value in kept], dtype=np.float64)
+        return np.where(np.isfinite(values), values, np.nan)
 
     def reasons(self, score: Score, architectures: Sequence[str]) -> list[str]:
         """Why some of the architectures have no score, a reason each."""
@@ -118,7 +113,7 @@ class Measurement:
 
     def _of(self, score: Score) -> dict[str, Measured]:
         if score.name not in self._known:
-            self._known[score.name] = self.cache.get(self.benchmark.name, settings_of(self.kernel, score), score.name)
+            self._known[score.name] = self.cache.get(self.benchmark.key, settings_of(self.kernel, score), score.name)
         return self._known[score.name]
 
 

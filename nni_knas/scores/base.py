@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from typing import ClassVar, TypeVar
-
-import numpy as np
 
 from nni_knas.gradients import Gradients
 
@@ -37,26 +34,6 @@ class Score:
             If the network cannot be scored, with the reason.
         """
         raise NotImplementedError(f'{type(self).__name__} does not say how it scores: define __call__(gradients)')
-
-    def statistics(self, gradients: Gradients) -> dict[str, float]:
-        """What the score keeps of one network: its value alone, unless the score compares networks with one another."""
-        return {self.name: self(gradients)}
-
-    def aggregate(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The scores of a population from its networks' statistics.
-
-        Parameters
-        ----------
-        statistics
-            For each statistic, by name, its values over the ``N`` networks of the population: float64, shape ``N``.
-
-        Returns
-        -------
-        numpy.ndarray of float64, shape N
-            Comparable among themselves, higher is better; ``nan`` where a statistic is not finite.
-        """
-        (values,) = statistics.values()
-        return np.where(np.isfinite(values), values, np.nan)
 
     def check(self, samples: int) -> None:
         """Raise ``ValueError`` where a minibatch of this many samples cannot be scored."""
