@@ -497,10 +497,12 @@ def test_evaluate_refuses_scores_that_are_not_finite():
     network = small_network()
     with torch.no_grad():
         network[0].weight[0, 0, 0, 0] = torch.nan
-    kernel = GradientKernelEvaluator((X, Y))
+    kernel = GradientKernelEvaluator((X, Y), 'mgm')
     assert np.isnan(kernel.score(network))
     with pytest.raises(ScoringError, match='the score is nan'):
         kernel.evaluate(network)
+    with pytest.raises(ScoringError, match='a gradient is not finite: the network explodes at its initial weights'):
+        GradientKernelEvaluator((X, Y)).evaluate(network)
 
 
 def test_representation_names_what_matters():

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from nni_knas.gradients.errors import (
@@ -147,7 +148,8 @@ class Gradients:
         dict of str to Tensor
             For each such module that the loss depends on, by its name, a tensor of shape ``positions x channels``, with the
             samples and their positions (pixels, tokens) along the first dimension. A module that is called several times
-            has the positions of all its calls.
+            has the positions of all its calls; one whose weights are used without calling it, as the output projection of
+            ``nn.MultiheadAttention``, is left out.
 
         Raises
         ------
@@ -155,12 +157,23 @@ class Gradients:
             If no parameter receives a gradient, or if inputs or targets do not fit.
         """
         parts = list(self._in_parts(self._differentiate_outputs, whole=True))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        names = [name for name, _ in self.network.named_modules() if any(name in part for part in parts)]
+        return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
+
+    def _outputs(self) -> Tensor:
+        """The main output of every sample, in micro-batches, without a graph."""
+        def of(samples: Minibatch) -> Tensor:
+            with torch.no_grad(), ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
+                return main_output(self._forward(samples))
+
+        try:
+            return torch.cat(list(self._in_parts(of)))
+        except CoupledSamples:
+            return of(self.minibatch)
 
     @functools.cached_property
     def _of_outputs(self) -> Gradients:
-        with torch.no_grad(), ScoringMode(self.normalization, self.minibatch.size):
-            outputs = main_output(self._forward(self.minibatch))
+        outputs = self._outputs()
         generator = torch.Generator().manual_seed(self.seed)
         signs = (2 * torch.randint(2, outputs.shape[1:], generator=generator) - 1).to(outputs)
         return self._with(self.minibatch, lambda outputs, targets: (signs * main_output(outputs)).sum())
@@ -171,9 +184,8 @@ class Gradients:
 
     @functools.cached_property
     def _of_predictions(self) -> Gradients:
-        with torch.no_grad(), ScoringMode(self.normalization, self.minibatch.size):
-            logits = main_output(self._forward(self.minibatch))
-        cross_entropy = self.loss is None or isinstance(self.loss, nn.CrossEntropyLoss)
+        logits = self._outputs()
+        cross_entropy = self.loss in (None, F.cross_entropy) or isinstance(self.loss, nn.CrossEntropyLoss)
         if not cross_entropy or logits.dim() != 2:
             raise ScoringError('labels can be drawn from the predictions of a classifier with cross-entropy only')
         if not torch.isfinite(logits).all():
@@ -341,9 +353,9 @@ class Gradients:
 
 def _keep_gradient(kept: list[Tensor], module: nn.Module, inputs: Any, output: Tensor) -> None:
     """Forward hook: keep the gradient that arrives at the output, as ``positions x channels``."""
-    channels = 1 if isinstance(module, _ConvNd) else -1
+    channels = -1 - len(module.kernel_size) if isinstance(module, _ConvNd) else -1  # there may be no sample dimension
     if output.requires_grad:
-        output.register_hook(lambda gradient: kept.append(gradient.movedim(channels, -1).flatten(0, -2)))
+        output.register_hook(lambda g: kept.append(g.movedim(channels, -1).reshape(-1, g.shape[channels])))
 
 
 def _arguments(network: nn.Module, inputs: Any) -> tuple[tuple, dict[str, Any]]:

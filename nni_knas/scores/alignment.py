@@ -34,9 +34,12 @@ class LabelAlignment(Score):
 
     def __call__(self, gradients: Gradients) -> float:
         kernel = _centred(gradients.of_outputs().gram().cpu())
-        labels = _centred(_label_kernel(gradients.minibatch.targets))
+        if not torch.isfinite(kernel).all():
+            raise ScoringError('a gradient is not finite: the network explodes at its initial weights')
+        products = _label_kernel(gradients.minibatch.targets)
+        labels = _centred(products)
         size = kernel.norm() * labels.norm()
-        if not labels.norm() > 1e-9:
+        if not labels.norm() > 1e-9 * products.norm():
             raise ScoringError('all targets of the minibatch are the same: label-alignment needs samples of two classes')
         return float((kernel * labels).sum() / size) if size > 0 else 0.0
 

@@ -25,7 +25,7 @@ class KernelSpectrum(Score):
     - ``fisher``: the same of the losses' gradients for labels that are drawn, by the seed, from the network's own
       predictions: an estimate of the Fisher information's spectrum by one draw a sample. For classifiers with cross-entropy.
 
-    The functions, each free of scale:
+    The functions, each free of the gradients' scale as far as its square is within single precision:
 
     - ``condition``: :math:`-\log(\lambda_1 / \lambda_n)`, with :math:`\lambda_n` no less than rounding lets it be known;
     - ``entropy``: :math:`-\sum_k p_k \log p_k` with :math:`p_k = \lambda_k / \sum_j \lambda_j`;

@@ -15,7 +15,7 @@ __all__ = ['effective_ranks', 'entropy', 'norms', 'participation_ratio', 'spectr
 
 def norms(tensors: Sequence[Tensor], order: float = 2) -> Tensor:
     """The norm of each tensor's entries, shape ``L``, in double precision."""
-    return torch.stack(torch._foreach_norm(list(tensors), order)).double()
+    return torch.stack(torch._foreach_norm(list(tensors), order, dtype=torch.float64))
 
 
 def effective_ranks(matrices: Sequence[Tensor]) -> Tensor:

@@ -60,7 +60,7 @@ class MGMLogits(Score):
     """
 
     name = 'mgm-logits'
-    passes = '1'
+    passes = '1, and one forward pass'
 
     def __call__(self, gradients: Gradients) -> float:
         return float(norms(list(gradients.of_outputs().mean().values())).square().sum())

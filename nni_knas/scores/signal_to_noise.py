@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from nni_knas.gradients import Gradients, ScoringError
@@ -27,7 +28,8 @@ class SignalToNoise(_SignalToNoise):
     over all parameter tensors ``t``; entries without deviation are left out.
 
     Source: the statistic of ZiCo (Li et al., ICLR 2023), over samples instead of batches and with ``1 +``, so that a tensor
-    without gradient adds 0. Free of the gradient's scale. It assumes that samples differ; it counts parameters, too.
+    without gradient adds 0. Free of the gradient's scale. It assumes that samples differ; it counts parameters, too, and
+    those whose gradient is zero but for rounding (a bias before a BatchNorm) by the noise of rounding.
     """
 
     name = 'snr'
@@ -69,6 +71,10 @@ class ZiCo(_SignalToNoise):
 
 def _ratio(rows: Tensor) -> float:
     """Sum over entries of the mean of the absolute value by the deviation, both over the rows."""
+    largest = rows.abs().max()
+    if not torch.isfinite(largest):
+        raise ScoringError('a gradient is not finite: the network explodes at its initial weights')
+    rows = rows / largest if largest > 0 else rows
     deviation = rows.std(0, unbiased=False)
     ratio = rows.abs().mean(0) / deviation
     return float(ratio[deviation > 0].double().sum())
