@@ -1,4 +1,4 @@
-"""Why gradient-rank is what it is: its variants, ranked by ``nni-knas benchmark``.
+"""Why gradient-rank and steady-rank are what they are: their variants, ranked by ``nni-knas benchmark``.
 
     python benchmarks/variants.py --benchmark nats-tss --table TABLE --data folder:CIFAR10 --architectures 300
 
@@ -7,7 +7,8 @@ logarithms, squares and cubes, their mean, and the score over the number of laye
 gradient is seen as: the entropy or the second moment of its spectrum in the place of its nuclear norm. What the samples add:
 each layer times the squared effective rank of the cosines between its per-sample gradients. Where the network starts: He's
 initialisation, or orthogonal weights, in the place of its own. What is explained: the gradient of the outputs rather than
-the loss.
+the loss. How the gradient's size enters: as the score has it; its logarithm layer by layer; its fourth root; how unequal it
+is among layers; and the other way round, as a factor, as the paper has it.
 """
 
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable
 
 from nni_knas.cli import main
 from nni_knas.gradients import Gradients, seeded
-from nni_knas.scores import GradientRank, Score, register
+from nni_knas.scores import MGM, GradientRank, Score, register
 from nni_knas.scores.matrices import effective_ranks
 
 import torch
@@ -66,6 +67,26 @@ def over_layers(gradients: Gradients, power: float) -> float:
     return GradientRank()(gradients) / len(matrices(gradients)) ** power
 
 
+def sizes(gradients: Gradients) -> Tensor:
+    """Norms of the layers' mean gradients; layers without gradient are left out."""
+    norms = torch.stack([m.double().norm() for m in matrices(gradients)])
+    return norms[norms > 0]
+
+
+def norm_by_layer(gradients: Gradients) -> float:
+    """Sum over layers of r^2 log(1 + n / |g|^2)."""
+    layers = matrices(gradients)
+    terms = [r**2 * torch.log1p(m.numel() / m.double().square().sum())
+             for r, m in zip(effective_ranks(layers), layers) if r > 0]
+    return float(sum(terms))
+
+
+def imbalance(gradients: Gradients) -> float:
+    """The score over the logarithm of the layers' summed gradient norm by its geometric mean."""
+    norms = sizes(gradients)
+    return GradientRank()(gradients) / float(torch.log1p(norms.sum() / norms.log().mean().exp()))
+
+
 VARIANTS: dict[str, Callable[[Gradients], float]] = {
     'sum-r': lambda gradients: float(ranks(gradients).sum()),
     'mean-r': lambda gradients: float(ranks(gradients).mean()),
@@ -77,6 +98,10 @@ VARIANTS: dict[str, Callable[[Gradients], float]] = {
     'mean': lambda gradients: over_layers(gradients, 1),
     'root-of-layers': lambda gradients: over_layers(gradients, 0.5),
     'with-samples': with_samples,
+    'norm-by-layer': norm_by_layer,
+    'norm-fourth-root': lambda gradients: GradientRank()(gradients) / float(sizes(gradients).sum()) ** 0.25,
+    'norm-imbalance': imbalance,
+    'times-mgm': lambda gradients: GradientRank()(gradients) * MGM()(gradients),
     'of-outputs': lambda gradients: GradientRank()(gradients.of_outputs()),
     'he-start': lambda gradients: restarted(gradients, nn.init.kaiming_normal_),
     'orthogonal-start': lambda gradients: restarted(gradients, nn.init.orthogonal_),
@@ -87,4 +112,4 @@ for variant, function in VARIANTS.items():
                                       '__call__': lambda self, gradients, function=function: function(gradients)}))
 
 if __name__ == '__main__':
-    sys.exit(main(['benchmark', '--scores', ','.join(['gradient-rank', *VARIANTS]), *sys.argv[1:]]))
+    sys.exit(main(['benchmark', '--scores', ','.join(['steady-rank', 'gradient-rank', *VARIANTS]), *sys.argv[1:]]))

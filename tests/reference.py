@@ -139,7 +139,7 @@ def first_tensor(tree):
     return first_tensor(next(iter(tree.values())) if isinstance(tree, dict) else tree[0])
 
 
-# The scores of the literature and gradient-rank.
+# The scores of the literature and the project's own.
 
 
 class Passes:
@@ -243,6 +243,11 @@ def gradient_rank(passes):
     return total
 
 
+def steady_rank(passes):
+    entries = np.concatenate([g.ravel() for g in passes.mean if g is not None])
+    return gradient_rank(passes) * np.log(1 + 1 / np.sqrt((entries**2).mean()))
+
+
 def snr(passes):
     total = 0.0
     for i, first in enumerate(passes.of_losses[0]):
@@ -303,8 +308,8 @@ KERNELS = {'gram': lambda passes: gram_of(passes.of_losses), 'ntk': lambda passe
 FUNCTIONS = {'condition': condition_of, 'entropy': entropy_of, 'effective-rank': rank_of}
 OF_PASSES = {
     'gradient-norm': gradient_norm, 'snip': snip, 'mgm-logits': mgm_logits, 'log-l1': log_l1, 'log-mgm': log_mgm,
-    'gradient-rank': gradient_rank, 'snr': snr, 'zico': zico, 'channel-entropy': channel_entropy,
-    'channel-rank': channel_rank, 'label-alignment': label_alignment,
+    'gradient-rank': gradient_rank, 'steady-rank': steady_rank, 'snr': snr, 'zico': zico,
+    'channel-entropy': channel_entropy, 'channel-rank': channel_rank, 'label-alignment': label_alignment,
     **{f'{kernel}-{function}': lambda passes, kernel=kernel, function=function: FUNCTIONS[function](KERNELS[kernel](passes))
        for kernel in KERNELS for function in FUNCTIONS},
 }

@@ -310,7 +310,7 @@ def test_scale_of_the_loss_does_not_matter(name, scale):
 def test_gradient_rank_does_not_depend_on_the_scale_of_the_loss_in_single_precision(exponent, seed):
     network, (x, y) = network_and_data()
     scale = 10**exponent
-    scores = [GradientKernelEvaluator((x, y), seed=seed, loss=loss).score(network)
+    scores = [GradientKernelEvaluator((x, y), 'gradient-rank', seed=seed, loss=loss).score(network)
               for loss in (F.cross_entropy, lambda outputs, targets: scale * F.cross_entropy(outputs, targets))]
     assert scores[1] == pytest.approx(scores[0], rel=1e-4)
 
@@ -398,3 +398,20 @@ def test_every_score_of_the_hub_is_finite_and_reproducible(of_hub, name, space):
     scores = [GradientKernelEvaluator((x, y), name, seed=seed).score(network) for seed in (2, 2)]
     assert type(scores[0]) is float and math.isfinite(scores[0])
     assert scores[0] == scores[1]
+
+
+def test_steady_rank_by_hand():
+    mean = {'two': torch.diag(torch.tensor([2.0, 2.0, 0.0])), 'vector': torch.ones(7)}
+    size = math.sqrt((8 + 7) / 16)
+    gradients = Given(per_sample={name: g[None] for name, g in mean.items()})
+    assert get_score('steady-rank')(gradients) == pytest.approx(4 * math.log(9) * math.log(1 + 1 / size))
+
+
+def test_steady_rank_prefers_the_smaller_gradient_of_the_same_rank():
+    small, large = (Given(per_sample={'w': scale * torch.eye(3)[None]}) for scale in (1.0, 10.0))
+    assert get_score('steady-rank')(small) > get_score('steady-rank')(large) > 0
+
+
+def test_steady_rank_of_no_gradient_at_all():
+    with pytest.raises(ScoringError, match='the gradient is zero everywhere'):
+        get_score('steady-rank')(Given(per_sample={'w': torch.zeros(1, 3, 3)}))

@@ -15,7 +15,8 @@ from nni_knas.scores.kernel_spectrum import KernelSpectrum
 from nni_knas.scores.mean_gradient import GradientNorm, LogL1, LogMGM, MGMLogits, Snip
 from nni_knas.scores.mgm import MGM, MGMSampled
 from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
+from nni_knas.scores.steady_rank import SteadyRank
 
 __all__ = ['MGM', 'RECOMMENDED', 'ChannelEntropy', 'ChannelRank', 'GradientNorm', 'GradientRank', 'HalfCovariance',
            'KernelSpectrum', 'LabelAlignment', 'LogL1', 'LogMGM', 'MGMLogits', 'MGMSampled', 'Score', 'SignalToNoise',
-           'Snip', 'ZiCo', 'get_score', 'register', 'score_names']
+           'Snip', 'SteadyRank', 'ZiCo', 'get_score', 'register', 'score_names']

@@ -7,7 +7,7 @@ from typing import ClassVar, TypeVar
 
 from nni_knas.gradients import Gradients
 
-RECOMMENDED = 'gradient-rank'
+RECOMMENDED = 'steady-rank'
 """Name of the score that is used where none is chosen."""
 
 
