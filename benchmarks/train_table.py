@@ -16,14 +16,13 @@ from pathlib import Path
 
 import nni_knas
 from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space
-from nni_knas.candidates import build_network, candidate_seed, encode_sample
+from nni_knas.candidates import build_network, candidate_seed, encode_sample, random_models
 from nni_knas.data import DATA_HELP, load_data
 
 import numpy as np
 import torch
 from nni.nas.nn.pytorch import ModelSpace
-from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
-from nni.nas.strategy.utils import RetrySamplingHelper
+from nni.nas.space import SimplifiedModelSpace
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -116,19 +115,6 @@ def accuracy(network: nn.Module, data: Images) -> float:
     return 100 * right / len(data[0])
 
 
-def random_models(space: ModelSpace, count: int) -> list[ExecutableModelSpace]:
-    """Different random architectures: the same ones, in the same order, whenever they are drawn."""
-    random_state, sampling = np.random.RandomState(0), RetrySamplingHelper()
-    simplified = SimplifiedModelSpace.from_model(space)
-    models: dict[str, ExecutableModelSpace] = {}
-    while len(models) < count:
-        model = sampling.retry(simplified.random, random_state=random_state)
-        if model is None:
-            break
-        models.setdefault(encode_sample(model.sample), model)
-    return list(models.values())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('table', choices=PRESETS)
@@ -142,7 +128,8 @@ def main() -> None:
 
     preset = PRESETS[options.table]
     output = options.output or TABLES / f'{options.table}.csv'
-    models = random_models(preset.space(), preset.networks if options.networks is None else options.networks)
+    space = SimplifiedModelSpace.from_model(preset.space())
+    models = random_models(space, preset.networks if options.networks is None else options.networks, seed=0)
     if output.exists():
         with output.open(newline='') as file:
             done = {row['architecture'] for row in csv.DictReader(file)}

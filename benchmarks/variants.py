@@ -17,23 +17,20 @@ from collections.abc import Callable
 from nni_knas.cli import main
 from nni_knas.gradients import Gradients, seeded
 from nni_knas.scores import MGM, GradientRank, Score, register
+from nni_knas.scores.gradient_rank import mean_matrices
 from nni_knas.scores.matrices import effective_ranks
 
 import torch
 from torch import Tensor, nn
 
 
-def matrices(gradients: Gradients) -> list[Tensor]:
-    return [g.flatten(1) for g in gradients.mean().values() if g.dim() > 1]
-
-
 def ranks(gradients: Gradients) -> Tensor:
-    return effective_ranks(matrices(gradients))
+    return effective_ranks(mean_matrices(gradients))
 
 
 def spectra(gradients: Gradients) -> list[Tensor]:
     """Squared singular values of each layer as parts of their sum; layers without gradient are left out."""
-    squares = [torch.linalg.svdvals(m.double()).square() for m in matrices(gradients)]
+    squares = [torch.linalg.svdvals(m.double()).square() for m in mean_matrices(gradients)]
     return [s / s.sum() for s in squares if s.sum() > 0]
 
 
@@ -64,18 +61,18 @@ def with_samples(gradients: Gradients) -> float:
 
 def over_layers(gradients: Gradients, power: float) -> float:
     """The score divided by a power of the number of layers that receive a gradient."""
-    return GradientRank()(gradients) / len(matrices(gradients)) ** power
+    return GradientRank()(gradients) / len(mean_matrices(gradients)) ** power
 
 
 def sizes(gradients: Gradients) -> Tensor:
     """Norms of the layers' mean gradients; layers without gradient are left out."""
-    norms = torch.stack([m.double().norm() for m in matrices(gradients)])
+    norms = torch.stack([m.double().norm() for m in mean_matrices(gradients)])
     return norms[norms > 0]
 
 
 def norm_by_layer(gradients: Gradients) -> float:
     """Sum over layers of r^2 log(1 + n / |g|^2)."""
-    layers = matrices(gradients)
+    layers = mean_matrices(gradients)
     terms = [r**2 * torch.log1p(m.numel() / m.double().square().sum())
              for r, m in zip(effective_ranks(layers), layers) if r > 0]
     return float(sum(terms))

@@ -11,14 +11,17 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 from nni.common.serializer import is_traceable
 from nni.mutable import Mutable, Sample
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, model_context
+from nni.nas.strategy.utils import RetrySamplingHelper
 from torch import nn
 
 from nni_knas.gradients import seeded
 
-__all__ = ['architecture_of', 'build_network', 'candidate_seed', 'decode_sample', 'encode_sample', 'hyper_parameters_of']
+__all__ = ['architecture_of', 'build_network', 'candidate_seed', 'decode_sample', 'encode_sample', 'hyper_parameters_of',
+           'random_models']
 
 
 def encode_sample(sample: Sample) -> str:
@@ -88,3 +91,18 @@ def build_network(model: ExecutableModelSpace, seed: int, hyper_parameters: Coll
             with model_context(model.sample):
                 return model.model_space.trace_copy().get(traceable=False)
         return model.executable_model()
+
+
+def random_models(space: ExecutableModelSpace, count: int, seed: int) -> list[ExecutableModelSpace]:
+    """Different random models of a space, fewer than ``count`` where it does not have that many.
+
+    The same seed draws the same ones, in the same order.
+    """
+    random_state, sampling = np.random.RandomState(seed), RetrySamplingHelper()
+    models: dict[str, ExecutableModelSpace] = {}
+    for _ in range(100 * count):
+        model = sampling.retry(space.random, random_state=random_state)
+        if model is None or len(models) == count:
+            break
+        models.setdefault(encode_sample(model.sample or {}), model)
+    return list(models.values())

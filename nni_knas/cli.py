@@ -17,19 +17,17 @@ from typing import Any
 import nni
 import nni.nas.hub.pytorch as hub
 import nni.nas.strategy as strategies
-import numpy as np
 import pandas as pd
 import torch
 from nni.mutable import Sample
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
-from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
 from nni_knas import KNAS, GradientKernelEvaluator, Run, __version__, open_run
 from nni_knas.benchmark.command import add_command as add_benchmark
-from nni_knas.candidates import build_network, encode_sample
+from nni_knas.candidates import build_network, encode_sample, random_models
 from nni_knas.data import DATA_HELP, Data, load_data, load_object
 from nni_knas.experiment import experiment_folder
 from nni_knas.portal import PORTAL_PAGE
@@ -229,14 +227,7 @@ def _chosen(options: argparse.Namespace, space: ExecutableModelSpace) -> list[Ex
     """The models to score: those of the file, or different random ones."""
     if options.architectures is not None:
         return [_frozen(space, sample) for sample in _read_samples(options.architectures)]
-    random_state, sampling = np.random.RandomState(options.seed), RetrySamplingHelper()
-    chosen: dict[str, ExecutableModelSpace] = {}
-    for _ in range(100 * options.samples):
-        model = sampling.retry(space.random, random_state=random_state)
-        if model is None or len(chosen) == options.samples:
-            break
-        chosen.setdefault(encode_sample(model.sample or {}), model)
-    return list(chosen.values())
+    return random_models(space, options.samples, options.seed)
 
 
 def _frozen(space: ExecutableModelSpace, sample: Sample) -> ExecutableModelSpace:

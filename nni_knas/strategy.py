@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -19,8 +18,6 @@ from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import GridSearch, Random
 from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import RetrySamplingHelper
-from torch import Tensor
-from torch.utils._pytree import tree_flatten
 from tqdm import tqdm
 
 from nni_knas.candidates import build_network, hyper_parameters_of
@@ -284,9 +281,6 @@ def _check_counts(candidates: int, top_k: int) -> None:
 
 def _settings(kernel: GradientKernelEvaluator) -> dict[str, Any]:
     """What a score depends on besides the network; two kernels of equal settings give comparable scores."""
-    digest = hashlib.sha256()
-    for leaf in tree_flatten(tuple(kernel.minibatch))[0]:
-        digest.update(leaf.cpu().contiguous().numpy().tobytes() if isinstance(leaf, Tensor) else repr(leaf).encode())
     loss = 'cross-entropy' if kernel.loss is None else getattr(kernel.loss, '__qualname__', type(kernel.loss).__qualname__)
     return {'score': kernel.score_function.name, 'seed': kernel.seed, 'normalization': kernel.normalization, 'loss': loss,
-            'minibatch': digest.hexdigest()}
+            'minibatch': kernel.minibatch.digest()}

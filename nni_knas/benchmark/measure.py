@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 from tqdm import tqdm
 
+import nni_knas
 from nni_knas import GradientKernelEvaluator
 from nni_knas.benchmark.base import Benchmark
 from nni_knas.benchmark.baselines import Baseline
@@ -119,24 +121,21 @@ class Measurement:
 
 def settings_of(kernel: GradientKernelEvaluator, score: Score) -> str:
     """Digest of all that a score depends on besides the architecture: samples, seed, normalisation, the score's own code."""
-    shape, content = _digests(kernel)
-    depends = [shape] if isinstance(score, Baseline) else [shape, content, kernel.seed, kernel.normalization]
+    leaves = tree_flatten(tuple(kernel.minibatch))[0]
+    depends: list[Any] = [repr([tuple(leaf.shape[1:]) for leaf in leaves if isinstance(leaf, Tensor)])]  # of one sample
+    if not isinstance(score, Baseline):
+        depends += [kernel.minibatch.digest(), kernel.seed, kernel.normalization]
     return hashlib.sha256(json.dumps([*depends, _code(type(score).__module__)]).encode()).hexdigest()[:20]
-
-
-def _digests(kernel: GradientKernelEvaluator) -> tuple[str, str]:
-    """Of the shapes of a sample and the classes, and of the minibatch's content."""
-    leaves, spec = tree_flatten(tuple(kernel.minibatch))
-    tensors = [leaf.cpu().contiguous() for leaf in leaves if isinstance(leaf, Tensor)]
-    content = hashlib.sha256(repr(spec).encode())
-    for tensor in tensors:
-        content.update(f'{tensor.shape} {tensor.dtype}'.encode())
-        content.update(tensor.numpy().tobytes())
-    return repr([tuple(tensor.shape[1:]) for tensor in tensors]), content.hexdigest()
 
 
 @functools.cache
 def _code(module: str) -> str:
-    """Digest of the file that a score is defined in: a score that has been edited is computed anew."""
-    file = getattr(sys.modules.get(module), '__file__', None)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else ''
+    """Digest of the code that a score runs: its own file, and those of the scores and gradients that it may build on."""
+    own = getattr(sys.modules.get(module), '__file__', None)
+    package = Path(nni_knas.__file__).parent
+    files = {*package.glob('scores/*.py'), *package.glob('gradients/*.py'), *([Path(own)] if own else [])}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

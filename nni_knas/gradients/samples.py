@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +31,13 @@ class Minibatch(NamedTuple):
     def size(self) -> int:
         """Number of samples ``n``."""
         return next(len(leaf) for leaf in tree_flatten(self.inputs)[0] if isinstance(leaf, Tensor))
+
+    def digest(self) -> str:
+        """Digest of the content, the same for equal samples."""
+        digest = hashlib.sha256()
+        for leaf in tree_flatten(tuple(self))[0]:
+            digest.update(leaf.cpu().contiguous().numpy().tobytes() if isinstance(leaf, Tensor) else repr(leaf).encode())
+        return digest.hexdigest()
 
     def part(self, start: int, stop: int) -> Minibatch:
         """The samples ``start`` to ``stop - 1``."""

@@ -20,10 +20,13 @@ class Score:
         Name in the registry.
     passes
         What it costs: the number of forward-backward passes over the minibatch, or a sentence where it is not one number.
+    least_samples
+        How many samples it has to be given: 1, unless it compares samples.
     """
 
     name: ClassVar[str]
     passes: ClassVar[str]
+    least_samples: ClassVar[int] = 1
 
     def __call__(self, gradients: Gradients) -> float:
         """The score of the network that ``gradients`` belongs to; higher is better.
@@ -37,6 +40,8 @@ class Score:
 
     def check(self, samples: int) -> None:
         """Raise ``ValueError`` where a minibatch of this many samples cannot be scored."""
+        if samples < self.least_samples:
+            raise ValueError(f'{self.name} compares samples: batch_size is {samples}, take {self.least_samples} or more')
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'

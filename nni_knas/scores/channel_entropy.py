@@ -61,6 +61,4 @@ def _covariance(delta: Tensor) -> Tensor:
     """Of the channels, in double precision; ``delta`` is of shape ``positions x channels``."""
     delta = delta.double()  # squares of large or small entries leave the range of single precision
     centred = delta - delta.mean(0)
-    scale = centred.norm()
-    centred = centred / scale if scale > 0 else centred
     return centred.T @ centred

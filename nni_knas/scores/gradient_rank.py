@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
 from nni_knas.scores.matrices import effective_ranks
+
+
+def mean_matrices(gradients: Gradients) -> list[Tensor]:
+    """The mean gradient of each parameter of two dimensions or more, as a matrix of ``outputs x (all the rest)``."""
+    return [g.flatten(1) for g in gradients.mean().values() if g.dim() > 1]
 
 
 @register
@@ -39,7 +45,7 @@ class GradientRank(Score):
     passes = '1'
 
     def __call__(self, gradients: Gradients) -> float:
-        matrices = [g.flatten(1) for g in gradients.mean().values() if g.dim() > 1]
+        matrices = mean_matrices(gradients)
         if not matrices:
             raise ScoringError('no parameter of two dimensions or more receives a gradient')
         sizes = torch.tensor([m.numel() for m in matrices], dtype=torch.float64)

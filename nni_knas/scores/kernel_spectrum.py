@@ -40,11 +40,8 @@ class KernelSpectrum(Score):
     """
 
     passes = '1, with per-sample gradients'
+    least_samples = 2
     kernel: ClassVar[str]
-
-    def check(self, samples: int) -> None:
-        if samples < 2:
-            raise ValueError(f'{self.name} compares samples: batch_size is {samples}, take 2 or more')
 
     def __call__(self, gradients: Gradients) -> float:
         of = {'gram': lambda: gradients, 'ntk': gradients.of_outputs, 'fisher': gradients.of_predictions}[self.kernel]
@@ -62,23 +59,17 @@ class KernelSpectrum(Score):
 
 
 class _Condition(KernelSpectrum):
-    __doc__ = KernelSpectrum.__doc__
-
     def value(self, parts: Tensor) -> float:
         least = torch.finfo(torch.float32).eps * parts[-1]  # gradients are of single precision
         return float(torch.log(parts[0].clamp(min=least) / parts[-1])) if parts[-1] > 0 else -torch.inf
 
 
 class _Entropy(KernelSpectrum):
-    __doc__ = KernelSpectrum.__doc__
-
     def value(self, parts: Tensor) -> float:
         return entropy(parts)
 
 
 class _EffectiveRank(KernelSpectrum):
-    __doc__ = KernelSpectrum.__doc__
-
     def value(self, parts: Tensor) -> float:
         return participation_ratio(parts)
 

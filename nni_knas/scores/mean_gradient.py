@@ -7,6 +7,7 @@ import torch
 from nni_knas.gradients import Gradients
 from nni_knas.scores.base import Score, register
 from nni_knas.scores.matrices import norms
+from nni_knas.scores.mgm import MGM
 
 
 @register
@@ -63,7 +64,7 @@ class MGMLogits(Score):
     passes = '1, and one forward pass'
 
     def __call__(self, gradients: Gradients) -> float:
-        return float(norms(list(gradients.of_outputs().mean().values())).square().sum())
+        return MGM()(gradients.of_outputs())
 
 
 @register

@@ -67,4 +67,3 @@ def _draw(tensor: Tensor, seed: int, place: int) -> Tensor:
     """Indices of ``ENTRIES`` entries of the tensor."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + place)
     return torch.randperm(tensor.numel(), generator=generator)[:ENTRIES].to(tensor.device)
-

@@ -11,14 +11,8 @@ from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
 
 
-class _SignalToNoise(Score):
-    def check(self, samples: int) -> None:
-        if samples < 2:
-            raise ValueError(f'{self.name} compares samples: batch_size is {samples}, take 2 or more')
-
-
 @register
-class SignalToNoise(_SignalToNoise):
+class SignalToNoise(Score):
     r"""Signal to noise of the gradients over the samples, layer by layer in logarithms.
 
     .. math::
@@ -33,6 +27,7 @@ class SignalToNoise(_SignalToNoise):
     """
 
     name = 'snr'
+    least_samples = 2
     passes = '1, with per-sample gradients'
 
     def __call__(self, gradients: Gradients) -> float:
@@ -40,7 +35,7 @@ class SignalToNoise(_SignalToNoise):
 
 
 @register
-class ZiCo(_SignalToNoise):
+class ZiCo(Score):
     r"""Inverse coefficient of variation of the gradients of two batches.
 
     .. math::
@@ -55,6 +50,7 @@ class ZiCo(_SignalToNoise):
     """
 
     name = 'zico'
+    least_samples = 2
     passes = '1, with per-sample gradients'
 
     def __call__(self, gradients: Gradients) -> float:

@@ -7,7 +7,7 @@ import math
 from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
 from nni_knas.scores.gradient_rank import GradientRank
-from nni_knas.scores.matrices import norms
+from nni_knas.scores.mgm import MGM
 
 
 @register
@@ -37,8 +37,7 @@ class SteadyRank(Score):
 
     def __call__(self, gradients: Gradients) -> float:
         rank = GradientRank()(gradients)
-        mean = list(gradients.mean().values())
-        size = math.sqrt(float(norms(mean).square().sum()) / sum(g.numel() for g in mean))
+        size = math.sqrt(MGM()(gradients) / sum(g.numel() for g in gradients.mean().values()))
         if not size > 0:
             raise ScoringError('the gradient is zero everywhere')
         return rank * math.log1p(1 / size)
