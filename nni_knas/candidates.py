@@ -1,12 +1,12 @@
 """A candidate: one architecture of an NNI model space, and its network at initialisation.
 
 The initial weights of a candidate depend on the seed and on its architecture alone, so that its score is the same
-whenever and wherever it is taken.
+whenever and wherever it is taken. A space makes its layers in one order, so candidates that have a layer in the same place
+have the same weights there: what differs between their scores is their architecture rather than their luck.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection
 from typing import Any
@@ -20,7 +20,7 @@ from torch import nn
 
 from nni_knas.gradients import seeded
 
-__all__ = ['architecture_of', 'build_network', 'candidate_seed', 'decode_sample', 'encode_sample', 'hyper_parameters_of',
+__all__ = ['architecture_of', 'build_network', 'decode_sample', 'encode_sample', 'hyper_parameters_of',
            'random_models']
 
 
@@ -67,13 +67,7 @@ def hyper_parameters_of(space: ExecutableModelSpace) -> frozenset[str]:
     return frozenset(space.evaluator.simplify()) if isinstance(space.evaluator, Mutable) else frozenset()
 
 
-def candidate_seed(seed: int, architecture: Sample) -> int:
-    """The seed of a candidate's initial weights, from the run's seed and the architecture."""
-    digest = hashlib.sha256(f'{seed} {encode_sample(architecture)}'.encode()).digest()
-    return int.from_bytes(digest[:7], 'big')
-
-
-def build_network(model: ExecutableModelSpace, seed: int, hyper_parameters: Collection[str] = ()) -> nn.Module:
+def build_network(model: ExecutableModelSpace, seed: int) -> nn.Module:
     """The freshly initialised network of a frozen model.
 
     Parameters
@@ -82,10 +76,8 @@ def build_network(model: ExecutableModelSpace, seed: int, hyper_parameters: Coll
         A frozen NNI model, in any of NNI's formats.
     seed
         The run's seed.
-    hyper_parameters
-        Labels in the model's sample that do not belong to the architecture.
     """
-    with seeded(candidate_seed(seed, architecture_of(model.sample or {}, hyper_parameters))):
+    with seeded(seed):
         if isinstance(model, RawFormatModelSpace) and model.sample and is_traceable(model.model_space):
             # The raw format hands out copies of the space's own weights; a candidate has weights of its own.
             with model_context(model.sample):
