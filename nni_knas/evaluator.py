@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +54,12 @@ class GradientKernelEvaluator(Evaluator):
     micro_batch
         Number of samples that go through a network at once, to save memory; the score is the same to rounding.
         Default: all, halved whenever memory runs out.
+    resolution
+        Pixels that images are reduced to before they are scored on, along their longer side; as they are by default, and
+        where they are no larger. Fewer pixels cost less: a coarse ranking needs no more than 16.
+    threads
+        CPU threads that scoring uses. Sums are rounded differently with another number of them, so that one thread, the
+        default, is what makes a score the same in this process and in one of many.
 
     Raises
     ------
@@ -68,11 +75,13 @@ class GradientKernelEvaluator(Evaluator):
 
     def __init__(self, dataset: Any, score: str | Score | None = None, batch_size: int = 16, seed: int = 0,
                  normalization: Normalization = 'sample', loss: Loss | None = None,
-                 device: str | torch.device | None = None, micro_batch: int | None = None) -> None:
+                 device: str | torch.device | None = None, micro_batch: int | None = None, *,
+                 resolution: int | None = None, threads: int = 1) -> None:
         check_data(dataset)
-        for name, value in (('batch_size', batch_size), ('micro_batch', micro_batch)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f'{name} is {value!r}: it has to be a number of samples, 1 or more')
+        for name, value, unit in (('batch_size', batch_size, 'samples'), ('micro_batch', micro_batch, 'samples'),
+                                  ('resolution', resolution, 'pixels'), ('threads', threads, 'CPU threads')):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f'{name} is {value!r}: it has to be a number of {unit}, 1 or more')
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f'seed is {seed!r}: it has to be a whole number, 0 or more')
         if normalization not in get_args(Normalization):
@@ -88,6 +97,8 @@ class GradientKernelEvaluator(Evaluator):
         self.loss = loss
         self.device = _device(device)
         self.micro_batch = micro_batch
+        self.resolution = resolution
+        self.threads = threads
         self._minibatch: Minibatch | None = None
 
     def extra_repr(self) -> str:
@@ -101,8 +112,23 @@ class GradientKernelEvaluator(Evaluator):
             with torch.inference_mode(False):  # gradients cannot be taken on what is made in inference mode
                 minibatch = draw_minibatch(self.dataset, self.batch_size, self.seed)
                 self.score_function.check(minibatch.size)
-                self._minibatch = minibatch.to(self.device)
+                self._minibatch = minibatch.reduced(self.resolution).to(self.device)
         return self._minibatch
+
+    def quick(self) -> GradientKernelEvaluator | None:
+        """A kernel of much less effort, for a first ranking: two samples, images of half the size but of 16 pixels at least.
+
+        Returns
+        -------
+        GradientKernelEvaluator or None
+            ``None`` where that is no less than half of what this one computes.
+        """
+        samples = max(2, self.score_function.least_samples)
+        if 2 * samples > self.minibatch.size:
+            return None
+        kernel = copy.copy(self)
+        kernel.batch_size, kernel._minibatch = samples, self.minibatch.part(0, samples).halved(16)
+        return kernel
 
     def score(self, network: nn.Module) -> float:
         """The score of a network at its present weights; higher is better.
@@ -128,7 +154,7 @@ class GradientKernelEvaluator(Evaluator):
 
         The network is left as it was found, as by :meth:`score`.
         """
-        with undisturbed(network, seed=self.seed, device=self.device):
+        with _threads(self.threads), undisturbed(network, seed=self.seed, device=self.device):
             yield self._gradients(network)
 
     def score_many(self, networks: Iterable[nn.Module | Callable[[], nn.Module]]) -> np.ndarray:
@@ -187,6 +213,20 @@ class GradientKernelEvaluator(Evaluator):
         dtype = first.dtype if first is not None and first.is_floating_point() else None
         return Gradients(network, self.minibatch.to(self.device, dtype), loss=self.loss, normalization=self.normalization,
                          micro_batch=self.micro_batch, seed=self.seed)
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute on this many CPU threads."""
+    before = torch.get_num_threads()
+    if before == number:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.candidates import architecture_of, build_network, candidate_seed, decode_sample, encode_sample
+from nni_knas.candidates import architecture_of, build_network, decode_sample, encode_sample
 from nni_knas.gradients import MisfitError, ScoringError, seeded
 from nni_knas.scores import MGM, Score
 
@@ -561,14 +561,6 @@ def test_choices_that_cannot_be_written(wrong):
         encode_sample({'op': wrong})
 
 
-def test_candidate_seed_depends_on_seed_and_architecture_alone():
-    seeds = [candidate_seed(*each) for each in [(0, {'a': 1, 'b': 2}), (0, {'b': 2, 'a': 1}), (1, {'a': 1, 'b': 2}),
-                                                (0, {'a': 1, 'b': 3})]]
-    assert seeds[0] == seeds[1]
-    assert len(set(seeds)) == 3
-    assert all(0 <= seed < 2**63 for seed in seeds)
-
-
 def test_architecture_is_the_sample_without_hyper_parameters():
     assert architecture_of({'a': 1, 'rate': 0.1}, {'rate'}) == {'a': 1}
 
@@ -613,7 +605,8 @@ def test_weights_depend_on_seed_and_architecture_alone(kind):
         assert_equal(dict(a.state_dict()), dict(b.state_dict()))
     other = build_network(spaces[0].freeze(SAMPLES[0]), 4)
     assert not torch.equal(other.head.weight, forth[0].head.weight)
-    assert not torch.equal(forth[0].head.weight, forth[1].head.weight)  # another architecture, of the same shape here
+    assert not torch.equal(forth[0].op.weight, forth[1].op.weight)
+    assert torch.equal(forth[0].head.weight, forth[1].head.weight)  # candidates that have a layer in common have its weights
 
 
 def test_candidates_have_weights_of_their_own():
@@ -625,15 +618,6 @@ def test_candidates_have_weights_of_their_own():
         for p in second.parameters():
             p.add_(1)
     assert_equal(before, dict(first.state_dict()))
-
-
-def test_hyper_parameters_do_not_change_the_weights():
-    def built(rate):
-        frozen = model(SimplifiedModelSpace, SAMPLES[0])
-        frozen.sample = {**frozen.sample, 'rate': rate}
-        return build_network(frozen, 3, {'rate'}).head.weight
-
-    assert torch.equal(built(0.1), built(0.2))
 
 
 def test_building_leaves_the_random_state():
@@ -655,3 +639,106 @@ def test_lazy_layers_get_a_sentence():
         GradientKernelEvaluator((torch.randn(4, 5), torch.randint(0, 3, (4,)))).score(network)
     network(torch.randn(4, 5))
     assert GradientKernelEvaluator((torch.randn(4, 5), torch.randint(0, 3, (4,)))).score(network) > 0
+
+
+IMAGES, LABELS = torch.randn(6, 3, 16, 12), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def image_network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(4, 3))
+
+
+def test_resolution_makes_images_smaller():
+    small = nn.functional.adaptive_avg_pool2d(IMAGES, (8, 6))
+    assert (GradientKernelEvaluator((IMAGES, LABELS), 'mgm', resolution=8).score(image_network())
+            == GradientKernelEvaluator((small, LABELS), 'mgm').score(image_network()))
+
+
+def test_images_are_not_made_larger():
+    kernel = GradientKernelEvaluator((IMAGES, LABELS), 'mgm', resolution=40)
+    assert torch.equal(kernel.minibatch.inputs, IMAGES)
+
+
+def test_resolution_of_what_is_no_image_gets_a_sentence():
+    with pytest.raises(ValueError, match=r'resolution=8 makes images smaller, but the inputs, of shape 6x5 .* are none'):
+        GradientKernelEvaluator((torch.randn(6, 5), LABELS), resolution=8).score(nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize('name', ['resolution', 'threads', 'batch_size', 'micro_batch'])
+@pytest.mark.parametrize('value', [0, -1, 1.5, True, 'all'])
+def test_numbers_that_cannot_be(name, value):
+    with pytest.raises(ValueError, match=f'{name} is {value!r}: it has to be a number of'):
+        GradientKernelEvaluator((IMAGES, LABELS), **{name: value})
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_threads_while_scoring_and_after(threads):
+    seen = []
+
+    class Network(nn.Linear):
+        def forward(self, x):
+            seen.append(torch.get_num_threads())
+            if len(seen) > 1:
+                raise RuntimeError('broken')
+            return super().forward(x)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        kernel = GradientKernelEvaluator((torch.randn(6, 5), LABELS), 'mgm', threads=threads)
+        kernel.score(Network(5, 3))
+        assert torch.get_num_threads() == 3
+        with pytest.raises(RuntimeError, match='broken'):
+            kernel.score(Network(5, 3))
+        assert torch.get_num_threads() == 3 and seen == [threads, threads]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_quick_kernel():
+    images, labels = torch.randn(16, 3, 48, 40), torch.arange(16) % 3
+    kernel = GradientKernelEvaluator((images, labels), 'steady-rank')
+    quick = kernel.quick()
+    assert quick.minibatch.inputs.shape == (2, 3, 24, 20) and torch.equal(quick.minibatch.targets, labels[:2])
+    assert kernel.minibatch.inputs.shape == (16, 3, 48, 40) and kernel.batch_size == 16
+    assert quick.score(image_network()) != kernel.score(image_network())
+    assert GradientKernelEvaluator((images[..., :20, :20], labels)).quick().minibatch.inputs.shape == (2, 3, 16, 16)
+    assert GradientKernelEvaluator((torch.randn(16, 5), labels)).quick().minibatch.inputs.shape == (2, 5)
+    assert GradientKernelEvaluator((images, labels), batch_size=3).quick() is None
+
+
+def test_counters_of_batches_are_left_alone():
+    network = image_network()
+    network[1].num_batches_tracked.fill_(7)
+    counter = network[1].num_batches_tracked
+    GradientKernelEvaluator((IMAGES, LABELS), 'mgm').score(network)
+    assert network[1].num_batches_tracked is counter and counter == 7
+
+
+def test_statistics_are_restored_after_a_score_that_calls_the_network_itself():
+    class Careless(Score):
+        name, passes = 'careless', '1'
+
+        def __call__(self, gradients):
+            return float(gradients.network(gradients.minibatch.inputs).sum())
+
+    network = image_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    GradientKernelEvaluator((IMAGES, LABELS), Careless()).score(network)
+    assert_equal(before, dict(network.state_dict()))
+
+
+def test_a_train_method_of_its_own_is_obeyed():
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    network = image_network()
+    network[1] = Frozen(4)
+    kernel = GradientKernelEvaluator((IMAGES, LABELS), 'mgm')
+    live = kernel.score(image_network())
+    frozen = kernel.score(network)
+    network[1] = nn.BatchNorm2d(4)
+    assert frozen != live == kernel.score(network)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 __all__ = ['Minibatch', 'described', 'is_sampled', 'per_sample_leaves']
@@ -48,6 +49,42 @@ class Minibatch(NamedTuple):
 
         return Minibatch(tree_map(cut, self.inputs), tree_map(cut, self.targets))
 
+    def reduced(self, resolution: int | None) -> Minibatch:
+        """The same samples with their images, inputs of shape ``n x channels x height x width``, made smaller.
+
+        Parameters
+        ----------
+        resolution
+            Pixels along the longer side, by averaging; images that have no more stay as they are. ``None`` leaves all.
+
+        Raises
+        ------
+        ValueError
+            If no input is an image.
+        """
+        if resolution is None:
+            return self
+        if not any(_is_image(leaf) for leaf in tree_flatten(self.inputs)[0]):
+            raise ValueError(f'resolution={resolution} makes images smaller, but the inputs, {described(self.inputs)}, are '
+                             'none: leave it out')
+        return self._with_images(lambda pixels: resolution)
+
+    def halved(self, least: int) -> Minibatch:
+        """The same samples with their images, if they have any, made half as large, but not below ``least`` pixels."""
+        return self._with_images(lambda pixels: max(least, pixels // 2))
+
+    def _with_images(self, resolution: Callable[[int], int]) -> Minibatch:
+        """Images made smaller, to ``resolution`` of their pixels along the longer side."""
+
+        def reduce(leaf: Any) -> Any:
+            pixels = max(leaf.shape[2:]) if _is_image(leaf) else 0
+            if not pixels or resolution(pixels) >= pixels:
+                return leaf
+            height, width = (max(1, round(side * resolution(pixels) / pixels)) for side in leaf.shape[2:])
+            return F.adaptive_avg_pool2d(leaf, (height, width))
+
+        return self._replace(inputs=tree_map(reduce, self.inputs))
+
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Minibatch:
         """The same samples on ``device``; floating-point tensors become ``dtype`` where it is given."""
 
@@ -57,6 +94,10 @@ class Minibatch(NamedTuple):
             return leaf.to(device, dtype if leaf.is_floating_point() else None)
 
         return Minibatch(tree_map(move, self.inputs), tree_map(move, self.targets))
+
+
+def _is_image(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dim() == 4 and leaf.is_floating_point()
 
 
 def is_sampled(leaf: Any, n: int) -> bool:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from nni_knas.gradients.errors import CoupledSamples, ScoringError
 
-__all__ = ['Normalization', 'ScoringMode', 'seeded', 'undisturbed']
+__all__ = ['Normalization', 'ScoringMode', 'modules_of', 'seeded', 'undisturbed']
 
 Normalization = Literal['sample', 'batch']
 
@@ -51,40 +52,76 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
     the like are off, since their noise says nothing about the architecture and would differ from part to part of a
     minibatch.
     """
-    modes = [(module, module.training) for module in network.modules()]  # going over a network's modules takes its time
-    parameters = [p for module, _ in modes for p in module._parameters.values() if p is not None]
-    found = [(module, name, buffer) for module, _ in modes for name, buffer in module._buffers.items()]
-    if any(is_lazy(tensor) for tensor in (*parameters, *(buffer for *_, buffer in found)) if tensor is not None):
+    modules = modules_of(network)
+    parameters = [p for module in modules for p in module._parameters.values() if p is not None]
+    buffers = [buffer for module in modules for buffer in module._buffers.values() if buffer is not None]
+    if any(map(is_lazy, parameters)) or any(map(is_lazy, buffers)):
         raise ScoringError('the network has lazy layers that do not know their shapes yet: pass it some data once before')
-    buffers = [(module, name, buffer, None if buffer is None else buffer.clone()) for module, name, buffer in found]
-    # Embeddings with a largest norm scale their weights down in the forward pass.
-    weights = [(module.weight, module.weight.detach().clone()) for module, _ in modes
-               if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None]
+    modes = [module.training for module in modules]
     devices = {p.device for p in parameters}
     home = devices.pop() if len(devices) == 1 else None  # a network spread over several devices stays where it is
     away = device is not None and home is not None and home != device
-    with seeded(seed), torch.inference_mode(False), torch.enable_grad(), \
+    with seeded(seed), torch.inference_mode(False), torch.enable_grad(), _kept_tensors(modules), \
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         try:
             if away:
                 network.to(device)
-            network.train()
-            for module, _ in modes:
+            if all(type(module).train is nn.Module.train for module in modules):
+                for module in modules:
+                    _set_training(module, True)
+            else:
+                network.train()
+            for module in modules:
                 if _is_noise(module):
-                    module.training = False
+                    _set_training(module, False)
             yield
         finally:
             if away:
                 network.to(home)
-            for module, training in modes:
-                module.training = training
-            with torch.no_grad():
-                for module, name, buffer, value in buffers:
-                    if buffer is not None and value is not None:
-                        buffer.copy_(value)
-                    module._buffers[name] = buffer
-                for weight, value in weights:
-                    weight.copy_(value)
+            for module, training in zip(modules, modes):
+                _set_training(module, training)
+
+
+def modules_of(network: nn.Module) -> list[nn.Module]:
+    """All modules of a network, each once, the network first; faster than ``network.modules()``, which makes names."""
+    found, met = [network], {id(network)}
+    for module in found:  # grows meanwhile
+        for child in module._modules.values():
+            if child is not None and id(child) not in met:
+                met.add(id(child))
+                found.append(child)
+    return found
+
+
+def _set_training(module: nn.Module, training: bool) -> None:
+    """``module.training = training`` without the detour through torch's search for parameters."""
+    if 'training' in module.__dict__:
+        module.__dict__['training'] = training
+    else:
+        module.training = training
+
+
+@contextlib.contextmanager
+def _kept_tensors(modules: list[nn.Module]) -> Iterator[None]:
+    """Give buffers, and weights that a forward pass rescales, their old values back at the end."""
+    buffers = [(module._buffers, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+    # BatchNorm counts batches, which would only have to be undone; without a counter it does not.
+    for module in modules:
+        if 'num_batches_tracked' in module._buffers and type(module).forward is _BatchNorm.forward:
+            module._buffers['num_batches_tracked'] = None
+    held = [buffer for place, name, buffer in buffers if buffer is not None and place[name] is not None]
+    # Embeddings with a largest norm scale their weights down in the forward pass.
+    held += [module.weight for module in modules
+             if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None]
+    before = [tensor.detach().clone() for tensor in held]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            if held:
+                torch._foreach_copy_(held, before)
+        for place, name, buffer in buffers:
+            place[name] = buffer
 
 
 def _is_noise(module: nn.Module) -> bool:
@@ -120,18 +157,20 @@ class ScoringMode(TorchFunctionMode):
         self.whole = whole
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.batch_norm:
-            return self._batch_norm(*args, **kwargs)
-        if func in _DROPOUTS:
-            return args[0] if args else kwargs['input']
-        if func in _ATTENTIONS:
-            bound = _ATTENTIONS[func].bind(*args, **kwargs)
-            bound.arguments['dropout_p'] = 0.0
-            return func(*bound.args, **bound.kwargs)
-        return func(*args, **kwargs)
+        replacement = _REPLACED.get(func)
+        if replacement is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        return replacement(self, func, *args, **kwargs or {})
 
-    def _batch_norm(self, input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+    def _no_dropout(self, func: Callable, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return input
+
+    def _attention(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+        bound = _ATTENTIONS[func].bind(*args, **kwargs)
+        bound.arguments['dropout_p'] = 0.0
+        return func(*bound.args, **bound.kwargs)
+
+    def _batch_norm(self, func: Callable, input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
                     weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
                     momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
         if not training:
@@ -143,14 +182,18 @@ class ScoringMode(TorchFunctionMode):
         rows = len(input)
         if rows > self.samples and rows % self.samples == 0:  # a sample has several rows: tokens, frames, patches
             together = input.unflatten(0, (self.samples, -1)).transpose(1, 2)
-            normalised = F.instance_norm(together, None, None, weight, bias, True, momentum, eps)
-            return normalised.transpose(1, 2).flatten(0, 1)
+            return _normalise_each(together, weight, bias, eps).transpose(1, 2).flatten(0, 1)
         if input.shape[2:].numel() > 1:
-            return F.instance_norm(input, None, None, weight, bias, True, momentum, eps)
+            return _normalise_each(input, weight, bias, eps)
         # One value per channel has no statistics of its own.
         mean = input.new_zeros(input.shape[1]) if running_mean is None else running_mean
         var = input.new_ones(input.shape[1]) if running_var is None else running_var
         return F.batch_norm(input, mean, var, weight, bias, False, momentum, eps)
+
+
+def _normalise_each(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Each channel of each sample by its own statistics: what ``F.instance_norm`` computes, by one operation, not ten."""
+    return F.group_norm(input, input.shape[1], weight, bias, eps)
 
 
 _DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout}
@@ -162,3 +205,6 @@ _ATTENTIONS = {  # that of scaled_dot_product_attention, a built-in function, ca
     ] + [inspect.Parameter('others', inspect.Parameter.VAR_KEYWORD)]),
     F.multi_head_attention_forward: inspect.signature(F.multi_head_attention_forward),
 }
+_REPLACED: dict[Any, Callable] = {F.batch_norm: ScoringMode._batch_norm}
+_REPLACED.update((function, ScoringMode._no_dropout) for function in _DROPOUTS)
+_REPLACED.update((function, ScoringMode._attention) for function in _ATTENTIONS)

@@ -38,20 +38,29 @@ def effective_ranks(matrices: Sequence[Tensor]) -> Tensor:
     ScoringError
         If an entry is not finite.
     """
-    grams = defaultdict(list)  # those of one size are decomposed together
-    scales = norms(matrices).tolist()
-    for place, (matrix, scale) in enumerate(zip(matrices, scales)):
-        if not scale < float('inf'):
-            raise ScoringError('a gradient is not finite: the network explodes at its initial weights')
-        if scale > 0:
-            scaled = matrix.double() / scale
-            scaled = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
-            grams[len(scaled)].append((place, scaled @ scaled.T))
+    places = defaultdict(list)  # matrices of one shape are computed together
+    for place, matrix in enumerate(matrices):
+        places[tuple(matrix.shape)].append(place)
+    found = [_effective_ranks(torch.stack([matrices[place] for place in group]).double()) for group in places.values()]
     ranks = torch.zeros(len(matrices), dtype=torch.float64)
-    for group in grams.values():
-        squares = torch.linalg.eigvalsh(torch.stack([gram for _, gram in group])).clamp(min=0)
-        ranks[[place for place, _ in group]] = (squares.sqrt().sum(-1).square() / squares.sum(-1)).cpu()
+    if found:
+        ranks[[place for group in places.values() for place in group]] = torch.cat(found).cpu()  # a GPU is waited for once
+    if not torch.isfinite(ranks).all():
+        raise ScoringError('a gradient is not finite: the network explodes at its initial weights')
     return ranks
+
+
+def _effective_ranks(matrices: Tensor) -> Tensor:
+    """The effective ranks of matrices of one shape, ``L x m x n``; ``nan`` where an entry is not finite."""
+    if matrices.shape[1] > matrices.shape[2]:
+        matrices = matrices.mT
+    scales = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
+    scaled = matrices / scales.clamp(min=torch.finfo(torch.float64).tiny)
+    grams = scaled @ scaled.mT
+    finite = torch.isfinite(grams).all(-1).all(-1)
+    squares = torch.linalg.eigvalsh(torch.where(finite[:, None, None], grams, 0)).clamp(min=0)
+    ranks = squares.sqrt().sum(-1).square() / squares.sum(-1).clamp(min=0.5)  # of a scaled matrix the sum is 1, or it is 0
+    return torch.where(finite, ranks, torch.nan)
 
 
 def spectrum(matrix: Tensor) -> Tensor:
