@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import logging
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import requests
+from nni.experiment import rest
 from nni.experiment.config.utils import parse_time
 from nni.nas.execution import ExecutionEngine, TrainingServiceExecutionEngine
 from nni.nas.experiment import NasExperiment
 from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
-__all__ = ['Trial', 'calling_experiment', 'experiment_folder', 'find_folder', 'max_duration', 'max_trials', 'trials']
+__all__ = ['ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment', 'cancel_trials',
+           'chunk_trials', 'experiment_folder', 'find_folder', 'last_words', 'max_duration', 'max_trials', 'trial_limits',
+           'trials']
+
+_logger = logging.getLogger(__name__)
 
 
 def calling_experiment() -> NasExperiment | None:
@@ -67,6 +76,86 @@ def trials(engine: ExecutionEngine) -> Iterator[Trial]:
                     final = job.finalMetricData[-1].data if job.finalMetricData else None
                     metric = final.get('default') if isinstance(final, dict) else final
                     yield Trial(candidate, job.status, metric)
+
+
+class ChunkTrial(NamedTuple):
+    """A trial of the coarse stage, as NNI's manager knows it: it scores a chunk of candidates."""
+
+    number: int
+    id: str
+    status: str
+    content: dict[str, Any]
+    folder: str
+
+
+def chunk_trials(experiment: NasExperiment) -> Iterator[ChunkTrial]:
+    """The trials of the coarse stage that were ever started, in this process or before a restart."""
+    for job in experiment.list_trial_jobs():
+        for parameters in job.hyperParameters:
+            content = parameters.parameters
+            if isinstance(content, dict) and 'knas_chunk' in content:
+                yield ChunkTrial(content['knas_chunk'], job.trialJobId, job.status, content, job.logPath)
+
+
+class TrialLimits(NamedTuple):
+    """What an experiment allows its trials: how many at a time, and the seconds that one may take."""
+
+    concurrency: int
+    seconds: float
+
+
+def trial_limits(experiment: NasExperiment) -> TrialLimits:
+    """The limits of an experiment that runs; a person may have changed them in the portal."""
+    duration = experiment.config.canonical_copy().max_trial_duration
+    return TrialLimits(experiment.get_experiment_profile()['params']['trialConcurrency'],
+                       math.inf if duration is None else parse_time(duration))
+
+
+def allow_another_trial(experiment: NasExperiment) -> int:
+    """Raise ``max_trial_number`` of a running experiment by one, if it has one; gives the present ``trial_concurrency``.
+
+    NNI's manager counts all trials. It must never reach the number between two trials of the coarse stage: it would not
+    offer workers again.
+    """
+    profile = experiment.get_experiment_profile()
+    if profile['params'].get('maxTrialNumber') is not None:
+        profile['params']['maxTrialNumber'] += 1
+        rest.put(experiment.port, '/experiment?update_type=MAX_TRIAL_NUM', profile, experiment.url_prefix)
+    return profile['params']['trialConcurrency']
+
+
+def cancel_trials(experiment: NasExperiment, numbers: Collection[int], patience: float = 20.0) -> None:
+    """Cancel these trials of the coarse stage, as far as the manager is there; one that it has still to start, too."""
+    start = time.monotonic()
+    try:
+        while experiment.port is not None and time.monotonic() - start < patience:
+            known = {trial.number: trial for trial in chunk_trials(experiment)}
+            alive = [known[n] for n in numbers if n in known and known[n].status in ('WAITING', 'RUNNING', 'UNKNOWN')]
+            if not alive and (all(n in known for n in numbers) or time.monotonic() - start > patience / 3):
+                return
+            for trial in alive:
+                with contextlib.suppress(requests.HTTPError):  # it may have ended by itself meanwhile
+                    experiment.kill_trial_job(trial.id)
+            time.sleep(0.5)
+    except (requests.RequestException, RuntimeError) as error:
+        _logger.debug('The manager cancels no more trials: %s', error)
+
+
+def last_words(experiment: NasExperiment, number: int) -> str:
+    """Why a trial of the coarse stage failed: the last line of its error output, and where to find all of it."""
+    trial = next((trial for trial in chunk_trials(experiment) if trial.number == number), None)
+    if trial is None:
+        return "NNI's manager did not start it; see log/nnimanager.log in the experiment's folder"
+    where = f'its output is in {trial.folder}'
+    prefix = f'{experiment.url_prefix}/' if experiment.url_prefix else ''
+    try:
+        answer = requests.get(f'http://localhost:{experiment.port}/{prefix}api/v1/nni/trial-file/{trial.id}/stderr',
+                              timeout=20)
+        lines = answer.text.split('\n') if answer.ok else []
+    except requests.RequestException:
+        lines = []
+    said = [line.strip() for line in lines if line.strip()]
+    return f'{said[-1]} ({where})' if said else where
 
 
 def find_folder(run: str | Path) -> Path:

@@ -6,18 +6,25 @@ import contextlib
 import logging
 import math
 import pickle
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import nni.nas.strategy.hpo as hpo
+from nni.mutable import MutableAnnotation
 from nni.nas.space import ExecutableModelSpace
+from nni.nas.strategy import GridSearch, Random, RegularizedEvolution
 from nni.nas.strategy.base import Strategy, StrategyStatus
+from nni.nas.strategy.utils import _to_hashable
 
 from nni_knas.candidates import encode_sample
+from nni_knas.engine import ScoringEngine
+from nni_knas.record import Record
 
 __all__ = [
-    'check_space', 'check_unused', 'checked_explorer', 'explorer_state', 'no_pauses', 'restore_explorer', 'space_size',
+    'Checkpoints', 'check_space', 'check_unused', 'checked_explorer', 'explorer_state', 'farthest_ahead', 'learns',
+    'no_pauses', 'restore_explorer', 'space_size',
 ]
 
 _logger = logging.getLogger(__name__)
@@ -84,6 +91,93 @@ def restore_explorer(explorer: Strategy, state: bytes) -> None:
         explorer.load_state_dict(pickle.loads(state))
 
 
+def learns(explorer: Strategy) -> bool:
+    """Whether results steer the exploration."""
+    return type(explorer) not in (Random, GridSearch)
+
+
+def farthest_ahead(explorer: Strategy) -> float:
+    """How many candidates an explorer can be ahead of their scores: evolution needs one in its population to choose from."""
+    return explorer.population_size if isinstance(explorer, RegularizedEvolution) else math.inf
+
+
+class Checkpoints:
+    """Notes now and then where an exploration stands, so that it need not be gone through again after a restart.
+
+    A checkpoint is taken between two submissions: the explorer's state, with the models whose results it does not know.
+    What it knows of all others is in the record. The distance between two grows with the exploration, so that all of them
+    together are not much larger than the last one, and with what they cost.
+
+    Explorers other than NNI's ``Random`` and ``RegularizedEvolution`` do not tell all that they know; resumed, they explore
+    again from the beginning, against the record.
+
+    Parameters
+    ----------
+    explorer
+        Explores, initialised.
+    engine
+        Whose models it submits.
+    record
+        Where checkpoints are kept.
+    """
+
+    least = 100
+    """Fewest candidates between two checkpoints."""
+
+    growth = 1.1
+    """Number of candidates at a checkpoint over that at the one before."""
+
+    cost = 0.01
+    """Largest share of the time that checkpoints take."""
+
+    def __init__(self, explorer: Strategy, engine: ScoringEngine, record: Record) -> None:
+        self.explorer = explorer
+        self.engine = engine
+        self.record = record
+        self._identity = f'checkpoint of {explorer!r}'
+        self._next = self.least if type(explorer) in (Random, RegularizedEvolution) else math.inf
+        self._not_before = 0.0
+
+    def __call__(self) -> None:
+        """Take a checkpoint if it is time to. To be called between two submissions."""
+        if self.engine.number < self._next or time.monotonic() < self._not_before:
+            return
+        if isinstance(self.explorer, RegularizedEvolution):
+            alive = len(self.explorer._population) + len(self.explorer._running_models)
+            if alive < self.explorer.population_size:
+                return  # from here it would go on with random ones, though it may be past that
+        start = time.monotonic()
+        state = self.engine.state_dict()
+        if not state:
+            self._next = math.inf
+            return
+        explorer = self.explorer.state_dict()
+        explorer.pop('dedup_history', None)  # the record has it
+        self.record.set_meta(self._identity, pickle.dumps((explorer, state)))
+        end = time.monotonic()
+        self._not_before = end + (end - start) / self.cost
+        self._plan()
+
+    def restore(self) -> None:
+        """Take up the exploration at the newest checkpoint, if there is one."""
+        content = self.record.get_meta(self._identity)
+        if content is None:
+            return
+        state, engine_state = pickle.loads(content)
+        self.engine.load_state_dict(engine_state)
+        running = self.engine.running
+        if getattr(self.explorer, '_dedup_helper', None) is not None:
+            history = {_to_hashable(sample) for sample in self.record.samples(self.engine.number)}
+            state['dedup_history'] = history | {_to_hashable(model.sample) for model in running}
+        self.explorer.load_state_dict({**state, 'num_running_models': 0})  # NNI drops them, with a warning
+        if isinstance(self.explorer, RegularizedEvolution):
+            self.explorer._running_models = running
+        self._plan()
+
+    def _plan(self) -> None:
+        self._next = max(self.engine.number * self.growth, self.engine.number + self.least)
+
+
 @contextlib.contextmanager
 def no_pauses() -> Iterator[None]:
     """NNI's tuner strategies pause for a second after each model, to let trials start; scoring starts none."""
@@ -97,15 +191,17 @@ def no_pauses() -> Iterator[None]:
 
 def space_size(space: ExecutableModelSpace, limit: int) -> float:
     """Number of candidates in a space, where it is below ``limit``; else some number that is not."""
-    choices = 1.0
-    for mutable in space.simplify().values():
+    choices, mutables = 1.0, space.simplify().values()
+    for mutable in mutables:
         try:
-            coarse, finer = (sum(1 for _ in mutable.grid(granularity=granularity)) for granularity in (1, 4))
+            coarse, finer = (len({repr(value) for value in mutable.grid(granularity=granularity)}) for granularity in (1, 4))
         except NotImplementedError:
             return math.inf
         choices *= coarse if coarse == finer else math.inf  # a continuous choice has more the closer one looks
         if choices > 100 * limit:
             return math.inf  # constraints may leave out some, hardly so many; and counting would take long
+    if choices >= limit and not any(isinstance(mutable, MutableAnnotation) for mutable in mutables):
+        return choices
     seen: set[str] = set()
     for model in space.grid(granularity=1):
         seen.add(encode_sample(model.sample or {}))

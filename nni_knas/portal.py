@@ -16,7 +16,9 @@ def portal_page(experiment_id: str) -> str:
     The portal shows a metric other than the default only when its columns are chosen, and keeps the choice in the browser.
     NNI's manager serves what is in an experiment's log folder under ``/logs``.
     """
-    columns = ['sequenceId', 'id', 'duration', 'status', 'latestAccuracy', 'metric/kernel_score', 'metric/kernel_rank']
+    # What a trial has not, it shows empty; a column that no trial has is not shown.
+    columns = ['sequenceId', 'id', 'space/scoring', 'duration', 'status', 'latestAccuracy', 'metric/kernel_score',
+               'metric/kernel_rank']
     return f"""<!DOCTYPE html>
 <title>KNAS trials</title>
 <script>

@@ -6,6 +6,8 @@ while a run goes on. Nothing here knows who writes, or why.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -23,8 +25,9 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB);
 CREATE TABLE IF NOT EXISTS candidates (
     id INTEGER PRIMARY KEY,         -- in the order of exploration, from 1
-    sample TEXT NOT NULL UNIQUE,    -- NNI's sample, as JSON
-    architecture TEXT NOT NULL,     -- the part of it that shapes the network
+    sample TEXT NOT NULL,           -- NNI's sample, as JSON
+    digest BLOB NOT NULL UNIQUE,    -- of the sample; an index of digests is small, one of samples is as large as the table
+    architecture BLOB,              -- digest of the part that shapes the network; NULL where that is the whole sample
     score REAL,                     -- higher is better; NULL where it failed
     seconds REAL NOT NULL,          -- building and scoring
     status TEXT NOT NULL,           -- scored, failed, training, trained, training-failed
@@ -32,11 +35,12 @@ CREATE TABLE IF NOT EXISTS candidates (
     metric REAL,                    -- what the evaluator reported at the end of training
     training_seconds REAL
 );
-CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture);
-CREATE INDEX IF NOT EXISTS by_score ON candidates (score IS NULL, score DESC, id);
+CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture) WHERE architecture IS NOT NULL;
 """
 _RANKING = 'ORDER BY score IS NULL, score DESC, id'
-_FIELDS = 'id, sample, architecture, score, seconds, status, reason, metric, training_seconds'
+_COLUMNS = {'candidate': 'int64', 'score': 'float64', 'metric': 'float64', 'status': 'object', 'reason': 'object',
+            'seconds': 'float64', 'training_seconds': 'float64', 'architecture': 'object'}
+_FIELDS = 'id, sample, score, seconds, status, reason, metric, training_seconds'
 
 
 def record_path(folder: Path) -> Path:
@@ -59,12 +63,15 @@ def reason_of(error: Exception) -> str:
     return f'{type(error).__name__}: {error}'.strip().splitlines()[0]
 
 
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
 class Candidate(NamedTuple):
     """One row of the record; see the table's definition for the fields."""
 
     id: int
     sample: Sample
-    architecture: str
     score: float | None
     seconds: float
     status: str
@@ -121,21 +128,48 @@ class Record:
 
     # Coarse stage.
 
-    def add_scored(self, sample: Sample, architecture: str, score: float, seconds: float) -> Candidate:
-        """A candidate has its score."""
-        return self._add(sample, architecture, score, seconds, 'scored', None)
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written inside is durable together, at the end."""
+        with self._lock:
+            self._connection.execute('BEGIN')
+            try:
+                yield
+            finally:  # each statement makes sense by itself: of an interrupted transaction, what was written is kept
+                self._connection.execute('COMMIT')
 
-    def add_failed(self, sample: Sample, architecture: str, reason: str, seconds: float) -> Candidate:
-        """A candidate could not be scored."""
-        return self._add(sample, architecture, None, seconds, 'failed', reason)
+    def add_scored(self, sample: Sample, architecture: str, score: float, seconds: float,
+                   number: int | None = None) -> Candidate:
+        """A candidate has its score.
+
+        Parameters
+        ----------
+        sample
+            NNI's sample.
+        architecture
+            The part of it that shapes the network, as text.
+        score
+            Higher is better.
+        seconds
+            Time spent on building and scoring.
+        number
+            The candidate's number in the order of exploration; where another one has it, or by default, the next that is
+            free.
+        """
+        return self._add(sample, architecture, score, seconds, 'scored', None, number)
+
+    def add_failed(self, sample: Sample, architecture: str, reason: str, seconds: float,
+                   number: int | None = None) -> Candidate:
+        """A candidate could not be scored; for the parameters see :meth:`add_scored`."""
+        return self._add(sample, architecture, None, seconds, 'failed', reason, number)
 
     def find(self, sample: Sample) -> Candidate | None:
         """The row of a sample, if it has one."""
-        return self._candidate('WHERE sample = ?', encode_sample(sample))
+        return self._candidate('WHERE digest = ?', _digest(encode_sample(sample)))
 
     def find_architecture(self, architecture: str) -> Candidate | None:
-        """The first row of an architecture, whatever its hyper-parameters."""
-        return self._candidate('WHERE architecture = ? ORDER BY id', architecture)
+        """The first row of an architecture, whatever its hyper-parameters, where its sample has any."""
+        return self._candidate('WHERE architecture = ? ORDER BY id', _digest(architecture))
 
     def __len__(self) -> int:
         """Number of candidates, failed ones included."""
@@ -149,6 +183,12 @@ class Record:
     def explored(self) -> list[Candidate]:
         """All candidates in the order of exploration."""
         return list(self._candidates('ORDER BY id'))
+
+    def samples(self, numbers_to: int) -> Iterator[Sample]:
+        """Samples of the candidates up to this number, one at a time."""
+        for first in range(1, numbers_to + 1, 1000):
+            yield from (c.sample for c in self._candidates('WHERE id BETWEEN ? AND ?', first,
+                                                           min(first + 999, numbers_to)))
 
     def best_score(self) -> float | None:
         return self._one('SELECT MAX(score) FROM candidates')[0]
@@ -200,25 +240,26 @@ class Record:
             ``score``, ``metric``, ``status``, ``reason``, ``seconds`` (building and scoring), ``training_seconds``, and
             ``architecture`` (NNI's sample, a dict).
         """
-        rows = list(self._candidates(_RANKING))
-        frame = pd.DataFrame({
-            'candidate': pd.Series([c.id for c in rows], dtype='int64'),
-            'score': pd.Series([c.score for c in rows], dtype='float64'),
-            'metric': pd.Series([c.metric for c in rows], dtype='float64'),
-            'status': pd.Series([c.status for c in rows], dtype='object'),
-            'reason': pd.Series([c.reason for c in rows], dtype='object'),
-            'seconds': pd.Series([c.seconds for c in rows], dtype='float64'),
-            'training_seconds': pd.Series([c.training_seconds for c in rows], dtype='float64'),
-            'architecture': pd.Series([c.sample for c in rows], dtype='object'),
-        })
+        fields = 'id, score, metric, status, reason, seconds, training_seconds, sample'
+        with self._lock:
+            rows = self._connection.execute(f'SELECT {fields} FROM candidates {_RANKING}').fetchall()
+        columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
+        columns[-1] = [decode_sample(sample) for sample in columns[-1]]
+        frame = pd.DataFrame({name: pd.Series(values, dtype=kind)
+                              for (name, kind), values in zip(_COLUMNS.items(), columns)})
         frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
         return frame
 
     def _add(self, sample: Sample, architecture: str, score: float | None, seconds: float, status: str,
-             reason: str | None) -> Candidate:
-        number = self._run('INSERT INTO candidates (sample, architecture, score, seconds, status, reason) '
-                           'VALUES (?, ?, ?, ?, ?, ?)', encode_sample(sample), architecture, score, seconds, status, reason)
-        return Candidate(number, sample, architecture, score, seconds, status, reason, None, None)
+             reason: str | None, number: int | None) -> Candidate:
+        text = encode_sample(sample)
+        values = (text, _digest(text), None if architecture == text else _digest(architecture), score, seconds, status,
+                  reason)
+        if number is not None and self._one('SELECT 1 FROM candidates WHERE id = ?', number):
+            number = None
+        number = self._run('INSERT INTO candidates (id, sample, digest, architecture, score, seconds, status, reason) '
+                           'VALUES (?, ?, ?, ?, ?, ?, ?, ?)', number, *values)
+        return Candidate(number, sample, score, seconds, status, reason, None, None)
 
     def _candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
         with self._lock:

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,19 @@ from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
-from nni_knas.candidates import build_network, hyper_parameters_of
-from nni_knas.engine import ScoringEngine
+from nni_knas.candidates import hyper_parameters_of
+from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Workers, gpus
+from nni_knas.engine.engine import SECONDS
 from nni_knas.evaluator import GradientKernelEvaluator
 from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials
 from nni_knas.explorers import (
+    Checkpoints,
     check_space,
     check_unused,
     checked_explorer,
     explorer_state,
+    farthest_ahead,
+    learns,
     no_pauses,
     restore_explorer,
     space_size,
@@ -48,7 +52,7 @@ class KNAS(Strategy):
     """Search without training: score many candidates by their gradients, train only the best few.
 
     In the coarse stage an NNI strategy, the *explorer*, explores the space against an engine that scores instead of
-    training, in this process. In the fine stage the ``top_k`` best go to the experiment's own engine, with the
+    training, in this process or in others. In the fine stage the ``top_k`` best go to the experiment's own engine, with the
     experiment's own evaluator, as trials like any other.
 
     Every candidate and every result is in the run's record the moment it is known (``knas/record.sqlite`` in the
@@ -64,13 +68,25 @@ class KNAS(Strategy):
     top_k
         How many of the best to train; 0 stops after scoring.
     explorer
-        Any NNI multi-trial strategy, new and not used elsewhere. Default: ``Random`` without duplicates, by the kernel's
-        seed. A tuner in it (``TPE``) is set to maximise, since higher scores are better.
+        Any NNI multi-trial strategy, new and not used elsewhere. Default: ``Random`` by the kernel's seed. A tuner in it
+        (``TPE``) is set to maximise, since higher scores are better. One that waits for a model's result calls
+        ``engine.wait_models(model)``.
     record
         File of the record, for use without an experiment, or to keep the record elsewhere.
     keep_weights
         Keep the trained weights of the fine stage in the experiment's directory, where :func:`nni_knas.open_run` finds
         them.
+    placement
+        Where candidates are scored: ``'process'``, in this process; ``'workers'``, in processes of this machine;
+        ``'gpus'``, a process for each CUDA device; ``'trials'``, in trials of the experiment's training service; or a
+        :class:`~nni_knas.engine.Placement`. The same seed gives the same candidates, scores and ranking in all of them, to
+        the last bit on one kind of device.
+    workers
+        Number of processes for ``'workers'``, which it implies. Default: one for each CPU core that this process may use.
+    ahead
+        How many candidates the explorer is ahead of their scores: it chooses the candidate number ``j`` knowing the scores
+        of the first ``j - ahead``. Default: 16, more only for placements that need more to be busy. With 1, an explorer
+        that learns knows all scores before each choice, and only one candidate is scored at a time.
 
     Raises
     ------
@@ -89,29 +105,36 @@ class KNAS(Strategy):
 
     def __init__(self, kernel: GradientKernelEvaluator, candidates: int = 300, top_k: int = 20,
                  explorer: Strategy | None = None, *, record: str | Path | None = None,
-                 keep_weights: bool = True) -> None:
+                 keep_weights: bool = True, placement: str | Placement = 'process', workers: int | None = None,
+                 ahead: int | None = None) -> None:
         super().__init__()
         if not isinstance(kernel, GradientKernelEvaluator):
             raise TypeError(f'kernel has to be a GradientKernelEvaluator, not {type(kernel).__name__}')
         _check_counts(candidates, top_k)
+        _check_placement(placement, workers, ahead)
         self.kernel = kernel
         self.candidates = candidates
         self.top_k = top_k
         if isinstance(explorer, KNAS):
             raise ValueError('KNAS cannot explore for KNAS: give a multi-trial strategy such as RegularizedEvolution()')
-        self.explorer = checked_explorer(explorer) if explorer is not None else Random(seed=kernel.seed)
+        self.explorer = checked_explorer(explorer) if explorer is not None else Random(dedup=False, seed=kernel.seed)
         self.keep_weights = keep_weights
+        if ahead is not None and ahead > farthest_ahead(self.explorer):
+            raise ValueError(f'ahead={ahead} is more than the explorer\'s population_size={self.explorer.population_size}: '
+                             'it could not choose a parent')
+        self.placement = placement if workers is None else Workers(workers)
+        self.ahead = ahead
         self._record_path = Path(record) if record is not None else None
         self._record: Record | None = None
         self._folder: Path | None = None
-        self._hyper_parameters: frozenset[str] = frozenset()
         self._model_space: ExecutableModelSpace | None = None
         self._scoring: ScoringEngine | None = None
         self._deadline = math.inf
         self._training: FineStage | None = None
 
     def extra_repr(self) -> str:
-        return f'kernel={self.kernel!r}, candidates={self.candidates}, top_k={self.top_k}, explorer={self.explorer!r}'
+        return (f'kernel={self.kernel!r}, candidates={self.candidates}, top_k={self.top_k}, explorer={self.explorer!r}, '
+                f'placement={self.placement!r}')
 
     def scores(self) -> pd.DataFrame:
         """All candidates so far, best first, failed ones last; see :meth:`nni_knas.record.Record.frame`."""
@@ -153,13 +176,13 @@ class KNAS(Strategy):
             (log / PORTAL_PAGE).write_text(portal_page(experiment.id))
         self._record = Record(self._record_path or (record_path(self._folder) if self._folder else None))
         # A run that is resumed has used up a part of its time.
-        self._deadline = time.monotonic() + max_duration(experiment) - sum(self._record.seconds())
-        self._hyper_parameters = hyper_parameters_of(model_space)
+        before = (self._record.get_meta(SECONDS) or 0.0) + self._record.seconds()[1]
+        self._deadline = time.monotonic() + max_duration(experiment) - before
         self._check_settings()
+        scorer = Scorer(self.kernel, model_space, hyper_parameters_of(model_space))
         if not len(self._record):
-            self._check_fit(model_space)
-        self._scoring = ScoringEngine(self.kernel, self._record, self.candidates, deadline=self._deadline,
-                                      hyper_parameters=self._hyper_parameters)
+            self._check_fit(scorer)
+        self._scoring = self._scoring_engine(scorer)
         self._prepare_explorer(model_space)
         self._record.set_meta('space', dump_space(model_space))
         self._training = FineStage(model_space, engine, self._record, folder=self._folder, keep_weights=self.keep_weights,
@@ -181,7 +204,7 @@ class KNAS(Strategy):
                                  f'{", ".join(changed)} differ from what the run began with')
         self._opened_record().set_meta('kernel', json.dumps(settings))
 
-    def _check_fit(self, space: ExecutableModelSpace) -> None:
+    def _check_fit(self, scorer: Scorer) -> None:
         """Before any work: networks of the space take the minibatch, and the targets fit.
 
         One network that takes it is enough. Only when all that are tried refuse is the data at fault, not the candidate.
@@ -190,11 +213,11 @@ class KNAS(Strategy):
         random_state = np.random.RandomState(self.kernel.seed)
         refusal: MisfitError | None = None
         for _ in range(50):
-            model = sampling.retry(space.random, random_state=random_state)
+            model = sampling.retry(scorer.space.random, random_state=random_state)
             if model is None:
                 return
             try:
-                self.kernel.check(build_network(model, self.kernel.seed, self._hyper_parameters))
+                self.kernel.check(scorer.build(model.sample or {}))
                 return
             except MisfitError as error:
                 refusal = error
@@ -202,6 +225,16 @@ class KNAS(Strategy):
                 return
         assert refusal is not None
         raise refusal
+
+    def _scoring_engine(self, scorer: Scorer) -> ScoringEngine:
+        """A resumed run is as far ahead as it was, wherever it goes on, since the exploration depends on that."""
+        record, placement = self._opened_record(), _placement(self.placement)
+        ahead = self.ahead or record.get_meta('ahead') or max(ScoringEngine.least_ahead, placement.ahead)
+        ahead = int(min(ahead, farthest_ahead(self.explorer)))
+        engine = ScoringEngine(scorer, record, self.candidates, placement, ahead=ahead, deadline=self._deadline)
+        record.set_meta('ahead', engine.ahead)
+        engine.elastic = not learns(self.explorer)
+        return engine
 
     def _prepare_explorer(self, space: ExecutableModelSpace) -> None:
         size = space_size(space, self.candidates)
@@ -234,18 +267,22 @@ class KNAS(Strategy):
     def _explore(self) -> None:
         """Coarse stage."""
         record, scoring = self._opened_record(), self._scoring
-        assert scoring is not None
+        assert scoring is not None and self._training is not None
         with tqdm(total=self.candidates, initial=min(len(record), self.candidates), desc='Scoring', unit='candidate',
                   disable=None) as scoring.bar:
             if scoring.budget_available():
-                with seeded(self.kernel.seed), no_pauses():
+                checkpoints = Checkpoints(self.explorer, scoring, record)
+                with scoring.opened(self._training.engine), seeded(self.kernel.seed), no_pauses():
+                    checkpoints.restore()
+                    scoring.after_submission = checkpoints
                     self.explorer.run()
+                    scoring.wait_models()
         scoring.bar = None
         total, failed = len(record), record.count('failed')
-        if time.monotonic() >= self._deadline and total < self.candidates:
+        if time.monotonic() >= scoring.deadline and total < self.candidates:
             _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total, self.candidates)
         if total == failed:
-            reason, times = record.frequent_reason('failed') or ('the explorer gave no candidate', 0)
+            reason, times = record.frequent_reason('failed') or ('the explorer gave no candidate in time', 0)
             raise RuntimeError(f'none of the {total} candidates could be scored; the most frequent reason ({times} of '
                                f'{total}): {reason}')
         _logger.info('Scored %d candidates, %d failed.', total - failed, failed)
@@ -277,6 +314,33 @@ def _check_counts(candidates: int, top_k: int) -> None:
             raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
     if top_k > candidates:
         raise ValueError(f'top_k={top_k} is more than candidates={candidates}: no more can be trained than are scored')
+
+
+def _check_placement(placement: str | Placement, workers: int | None, ahead: int | None) -> None:
+    for name, value in (('workers', workers), ('ahead', ahead)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f'{name} is {value!r}: it has to be a whole number, 1 or more')
+    if isinstance(placement, str) and placement not in _PLACEMENTS:
+        raise ValueError(f'unknown placement {placement!r}: it is one of {", ".join(_PLACEMENTS)}, or a Placement')
+    if not isinstance(placement, (str, Placement)):
+        raise TypeError(f'placement is {placement!r}: it has to be one of {", ".join(_PLACEMENTS)}, or a Placement')
+    if workers is not None and placement not in ('process', 'workers'):
+        raise ValueError(f'workers={workers} goes with placement="workers", not with {placement!r}')
+    if placement == 'gpus':
+        gpus()  # says if there are none
+
+
+def _trials() -> Placement:
+    from nni_knas.engine.trials import Trials
+
+    return Trials()
+
+
+_PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': _trials}
+
+
+def _placement(placement: str | Placement) -> Placement:
+    return _PLACEMENTS[placement]() if isinstance(placement, str) else placement
 
 
 def _settings(kernel: GradientKernelEvaluator) -> dict[str, Any]:

@@ -80,3 +80,32 @@ def test_threads(tmp_path):
     for thread in threads:
         thread.join()
     assert len(record) == len(record.frame()) == 200
+
+
+def test_numbers_of_exploration():
+    """Written in any order; where a number is taken, the next that is free."""
+    record = Record(None)
+    for number, expected in ((3, 3), (1, 1), (3, 4), (None, 5), (2, 2)):
+        sample = {'choice': len(record)}
+        assert record.add_scored(sample, encode_sample(sample), 1.0, 0.1, number).id == expected
+    assert [candidate.id for candidate in record.explored()] == [1, 2, 3, 4, 5]
+    assert [sample['choice'] for sample in record.samples(4)] == [1, 4, 0, 2]
+    assert list(record.frame().candidate) == [1, 2, 3, 4, 5]  # equal scores rank by number
+
+
+def test_networks_that_several_samples_share():
+    record = Record(None)
+    for rate in (0.1, 0.2):
+        record.add_scored({'width': 4, 'rate': rate}, encode_sample({'width': 4}), 2.0, 0.1)
+    assert record.find_architecture(encode_sample({'width': 4})).sample == {'width': 4, 'rate': 0.1}
+    assert record.find_architecture(encode_sample({'width': 8})) is None
+
+
+def test_a_transaction_that_is_interrupted_keeps_what_was_written(tmp_path):
+    record = Record(tmp_path / 'record.sqlite')
+    with pytest.raises(KeyboardInterrupt), record.transaction():
+        add(record, {'choice': 1})
+        assert len(Record(tmp_path / 'record.sqlite', readonly=True)) == 0
+        raise KeyboardInterrupt
+    add(record, {'choice': 2})
+    assert len(Record(tmp_path / 'record.sqlite', readonly=True)) == 2

@@ -1,0 +1,173 @@
+"""Build candidates of one space and score them with one kernel: what is done in every placement."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import sys
+import time
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import cloudpickle  # type: ignore[import-untyped]
+import torch
+from nni.mutable import Sample
+from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, SimplifiedModelSpace
+from torch import nn
+
+from nni_knas.builder import NetworkBuilder
+from nni_knas.candidates import architecture_of
+from nni_knas.evaluator import GradientKernelEvaluator
+from nni_knas.record import reason_of
+
+__all__ = ['Scorer', 'Verdict']
+
+
+class Verdict(NamedTuple):
+    """What became of a candidate.
+
+    Attributes
+    ----------
+    score
+        Higher is better; ``None`` where it failed.
+    reason
+        Why it failed.
+    seconds
+        Time spent on building and scoring.
+    """
+
+    score: float | None
+    reason: str | None
+    seconds: float
+
+
+class Scorer:
+    """Scores candidates; the same candidate gets the same verdict wherever it is scored.
+
+    Parameters
+    ----------
+    kernel
+        Scores the networks.
+    space
+        The space that the candidates are of.
+    hyper_parameters
+        Labels in the samples that belong to the evaluator and do not shape the network.
+    """
+
+    def __init__(self, kernel: GradientKernelEvaluator, space: ExecutableModelSpace,
+                 hyper_parameters: Collection[str] = ()) -> None:
+        self.kernel = kernel
+        self.space = space
+        self.hyper_parameters = frozenset(hyper_parameters)
+        device = kernel.device if kernel.device.type != 'cpu' else None  # on the CPU networks are built anyway
+        self._builder = NetworkBuilder(space, kernel.seed, device)
+
+    def score(self, sample: Sample) -> Verdict:
+        """Score a candidate; whatever goes wrong with it is the verdict's reason."""
+        start = time.perf_counter()
+        score, reason = self._judge(sample)
+        return Verdict(score, reason, time.perf_counter() - start)
+
+    def build(self, sample: Sample) -> nn.Module:
+        """The freshly initialised network of a candidate, until the next one is asked for."""
+        return self._builder.network(sample)
+
+    def architecture(self, sample: Sample) -> Sample:
+        """The part of a sample that shapes the network."""
+        return architecture_of(sample, self.hyper_parameters)
+
+    def _judge(self, sample: Sample) -> tuple[float | None, str | None]:
+        try:
+            score = self.kernel.score(self.build(sample))
+        except Exception as error:
+            return None, reason_of(error)
+        return (score, None) if math.isfinite(score) else (None, f'the score is {score}')
+
+    # To other processes.
+
+    def dumps(self) -> bytes:
+        """The scorer as bytes, from which :meth:`loads` makes one of equal scores in another process.
+
+        What is defined in the script that runs travels as a whole. The kernel travels with its minibatch, without the
+        dataset that it was drawn from; the space without weights and evaluator.
+
+        Raises
+        ------
+        ValueError
+            If something in the kernel or in the space cannot travel.
+        """
+        parts = {'kernel': _kernel_parts(self.kernel), 'space': _portable_space(self.space),
+                 'hyper_parameters': self.hyper_parameters, 'numerics': _numerics()}
+        for name, part in parts.items():
+            try:
+                parts[name] = cloudpickle.dumps(part)
+            except Exception as error:
+                raise ValueError(f'the {name} cannot be sent to another process, score in this one with '
+                                 f'placement="process": {reason_of(error)}') from error
+        return pickle.dumps(parts)
+
+    @classmethod
+    def loads(cls, data: bytes, device: str | torch.device | None = None) -> Scorer:
+        """The scorer that :meth:`dumps` gave, in a process that computes as that of :meth:`dumps` did from now on.
+
+        Parameters
+        ----------
+        data
+            What :meth:`dumps` gave.
+        device
+            Where to score, in the place of the kernel's device.
+        """
+        parts: dict[str, Any] = {name: pickle.loads(part) for name, part in pickle.loads(data).items()}
+        _set_numerics(parts['numerics'])
+        kernel_class, attributes = parts['kernel']
+        kernel = object.__new__(kernel_class)
+        kernel.__dict__.update(attributes)
+        if device is not None:
+            kernel.device = torch.device(device)
+        if kernel.device.type == 'cuda':
+            torch.cuda.set_device(kernel.device)  # where networks put what they make while they run
+        kernel._minibatch = kernel._minibatch.to(kernel.device)
+        return cls(kernel, parts['space'], parts['hyper_parameters'])
+
+
+def _kernel_parts(kernel: GradientKernelEvaluator) -> tuple[type, dict[str, Any]]:
+    """Class and attributes of a kernel, but for its dataset."""
+    attributes = {name: value for name, value in vars(kernel).items() if not name.startswith('_nni_')}  # nni.trace's notes
+    attributes.update(dataset=None, _minibatch=kernel.minibatch.to(torch.device('cpu')))
+    cls = type(kernel)
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls or cls.__module__ == '__main__':
+        cls = vars(cls).get('__wrapped__', cls)  # what nni.trace wraps a class in can only be imported
+    return cls, attributes
+
+
+def _portable_space(space: ExecutableModelSpace) -> ExecutableModelSpace:
+    if isinstance(space, RawFormatModelSpace):
+        space = SimplifiedModelSpace.from_model(space.model_space)
+    if isinstance(space, SimplifiedModelSpace):
+        return SimplifiedModelSpace(space.model, space.mutables, None)
+    return space
+
+
+_BACKENDS = (('cudnn', 'deterministic'), ('cudnn', 'benchmark'), ('cudnn', 'allow_tf32'), ('cuda.matmul', 'allow_tf32'))
+
+
+def _numerics() -> dict[str, Any]:
+    """torch's settings that scores depend on."""
+    return {'dtype': torch.get_default_dtype(), 'precision': torch.get_float32_matmul_precision(),
+            'deterministic': torch.are_deterministic_algorithms_enabled(),
+            'backends': [getattr(_backend(name), setting) for name, setting in _BACKENDS]}
+
+
+def _set_numerics(numerics: dict[str, Any]) -> None:
+    torch.set_default_dtype(numerics['dtype'])
+    torch.set_float32_matmul_precision(numerics['precision'])
+    torch.use_deterministic_algorithms(numerics['deterministic'])
+    for (name, setting), value in zip(_BACKENDS, numerics['backends']):
+        setattr(_backend(name), setting, value)
+
+
+def _backend(name: str) -> Any:
+    backend: Any = torch.backends
+    for part in name.split('.'):
+        backend = getattr(backend, part)
+    return backend

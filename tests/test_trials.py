@@ -1,0 +1,641 @@
+"""The placement in NNI's trials: first its decisions, on a simulated training service; then on real ones.
+
+As a script it is a search for a test that kills it: python test_trials.py ACTION FOLDER PORT.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import nni
+import numpy as np
+import psutil
+import pytest
+import torch
+from nni.experiment.config import RemoteConfig, RemoteMachineConfig
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine, TrainingServiceExecutionEngine
+from nni.nas.execution.event import IntermediateMetricEvent, TrainingEndEvent
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
+from nni.nas.space import ModelStatus, SimplifiedModelSpace
+from nni.nas.strategy import RegularizedEvolution
+from servers import free_port, wait_until
+from spaces import LoggedMGM, TinySpace, lines, tiny_kernel, train
+from sshd import ssh_server
+
+import nni_knas.engine.trials as trials_module
+import nni_knas.experiment as experiment_module
+from nni_knas import KNAS, open_run
+from nni_knas.candidates import encode_sample
+from nni_knas.engine.placement import Task
+from nni_knas.engine.scorer import Scorer
+from nni_knas.engine.trials import Chunk, Pace, Trials
+
+
+class Service(TrainingServiceExecutionEngine):
+    """NNI's engine and manager with a clock of their own: a trial takes ``startup`` seconds, and ``cost`` a candidate.
+
+    ``dies(chunk, number)`` says whether a trial dies over a candidate; ``dies(chunk, None)``, before it is up.
+    """
+
+    def __init__(self, concurrency=2, startup=6.0, cost=0.1, dies=lambda chunk, number: False, limit=None):
+        ExecutionEngine.__init__(self)
+        self.nodejs_binding = self
+        self.startup, self.cost, self.dies = startup, cost, dies
+        self.now, self.workers = 0.0, concurrency
+        self.profile = {'params': {'trialConcurrency': concurrency, 'maxTrialNumber': limit}}
+        self.status, self.port, self.url_prefix = 'RUNNING', 1, None
+        self.chunks, self.sizes, self.jobs, self.metrics = [], [], [], {}
+        self.scored = []
+        self._agenda, self._order = [], itertools.count()
+        self.config = SimpleNamespace(canonical_copy=lambda: SimpleNamespace(max_trial_duration=None))
+
+    def submit_models(self, *models):
+        for model in models:
+            chunk = nni.load(nni.dump(model))  # what the trial gets
+            self.chunks.append(chunk)
+            self.sizes.append(len(chunk.tasks))
+            self.workers -= 1
+            self._run(model, chunk)
+
+    def _run(self, model, chunk):
+        time = self.now + self.startup * 0.8
+        if self.dies(chunk, None):
+            return self._at(time, TrainingEndEvent(model, ModelStatus.Failed))
+        self._at(time, IntermediateMetricEvent(model, {'default': 0, 'best_kernel_score': chunk.best}))
+        for scored, task in enumerate(chunk.tasks, start=1):
+            time += self.cost
+            if self.dies(chunk, task.number):
+                return self._at(time, TrainingEndEvent(model, ModelStatus.Failed))
+            report = {'default': scored, 'best_kernel_score': None, 'candidate': task.number, 'kernel_score': score(task),
+                      'seconds': self.cost}
+            self.scored.append(task.number)
+            self._at(time, IntermediateMetricEvent(model, report))
+        self._at(time + self.startup * 0.2, TrainingEndEvent(model, ModelStatus.Trained))
+
+    def _at(self, time, event):
+        heapq.heappush(self._agenda, (time, next(self._order), event))
+
+    def step(self):
+        """The next event happens."""
+        if not self._agenda:
+            self.now += 1.0
+            return
+        self.now, _, event = heapq.heappop(self._agenda)
+        if isinstance(event, TrainingEndEvent):
+            self.workers += 1
+        self.dispatch_model_event(event)
+
+    def idle_worker_available(self):
+        return self.workers > 0
+
+    # The experiment.
+
+    def get_experiment_profile(self):
+        return self.profile
+
+    def get_status(self):
+        return self.status
+
+    def list_trial_jobs(self):
+        return self.jobs
+
+    def get_job_metrics(self):
+        return self.metrics
+
+
+class Simulated(Trials):
+    """The placement, with the clock of its service."""
+
+    def _hear(self, wait=0.0):
+        if wait:
+            self._engine.step()
+        return super()._hear()
+
+
+def score(task):
+    return task.number / 7
+
+
+@pytest.fixture
+def simulate(monkeypatch):
+    """Start a placement on a simulated service."""
+
+    def simulate(service, **options):
+        monkeypatch.setattr(trials_module, 'time', SimpleNamespace(monotonic=lambda: service.now))
+        monkeypatch.setattr(experiment_module, 'rest', SimpleNamespace(put=lambda *arguments: None))
+        placement = Simulated(**options)
+        placement.start(tiny_scorer(), service)
+        return placement
+
+    return simulate
+
+
+def tiny_scorer(**options):
+    return Scorer(tiny_kernel(**options), SimplifiedModelSpace.from_model(TinySpace()))
+
+
+def search(placement, count, first=1):
+    """Score as many candidates as an engine does whose explorer always has one; gives the verdicts by number."""
+    verdicts, held, numbers = {}, 0, iter(range(first, first + count))
+    while True:
+        while held < placement.ahead and (number := next(numbers, None)) is not None:
+            placement.put(Task(number, {'n': number}))
+            held += 1
+        if held < placement.ahead:
+            placement.flush()
+        if not held:
+            return verdicts
+        for task, verdict in placement.get():
+            assert task.number not in verdicts
+            verdicts[task.number] = verdict
+            held -= 1
+
+
+def test_each_candidate_gets_its_verdict(simulate):
+    service = Service()
+    verdicts = search(simulate(service), 300)
+    assert {number: verdict.score for number, verdict in verdicts.items()} == {n: n / 7 for n in range(1, 301)}
+    assert sorted(service.scored) == list(range(1, 301))
+
+
+@pytest.mark.parametrize('window', [1, 5, 16])
+def test_explorer_that_waits_for_results(simulate, window):
+    """It gives no more candidates than so many ahead of the oldest that has no result yet."""
+    service = Service(startup=6.0, cost=0.1)
+    placement = simulate(service)
+    known, oldest, number = set(), 1, 0
+    while oldest <= 100:
+        while number < min(100, oldest + window - 1):
+            number += 1
+            placement.put(Task(number, {'n': number}))
+        if number == 100:
+            placement.flush()
+        known.update(task.number for task, _ in placement.get())
+        while oldest in known:
+            oldest += 1
+    assert known == set(range(1, 101))
+    assert len(service.sizes) <= 2 + 100 / max(1, window // 2)  # each trial gets its part of those there are
+
+
+def test_few_candidates_are_not_spread_over_many_trials(simulate):
+    """The first chunks are to measure; the rest is shared, so that both trials end at the same time."""
+    service = Service(startup=6.0, cost=0.1)
+    search(simulate(service), 300)
+    assert service.sizes[:2] == [4, 4] and len(service.sizes) == 4
+    assert service.sizes[2] == pytest.approx(service.sizes[3], abs=5)
+
+
+@pytest.mark.parametrize('cost', [0.1, 3.0, 100.0])
+def test_start_up_is_under_a_tenth_of_the_time(simulate, cost):
+    service = Service(startup=6.0, cost=cost)
+    search(simulate(service), int(2000 / cost) + 30)
+    for size in service.sizes[2:-2]:  # without the first, which measure, and the last, which share the rest
+        assert 6.0 / (6.0 + size * cost) < 0.11 and (size == 1 or size * cost < 9 * 6.0 + 2 * cost)
+    assert len(service.sizes) * 6.0 / (sum(service.sizes) * cost) < 0.15
+
+
+def test_last_candidates_are_shared(simulate):
+    service = Service(concurrency=4, startup=6.0, cost=1.0)
+    search(simulate(service), 500)
+    ideal = 500 / 4
+    assert service.now < ideal * 1.3
+
+
+def test_few_seconds_of_work_stay_in_one_trial(simulate):
+    """A second trial would not make it faster."""
+    service = Service(concurrency=2, startup=6.0, cost=0.01)
+    search(simulate(service), 108)
+    assert service.sizes == [4, 4, 100]
+
+
+def test_ahead_grows_with_the_chunks(simulate):
+    placement = simulate(Service(concurrency=3, startup=6.0, cost=0.1))
+    assert placement.ahead == 2 * 3 * Pace.FIRST
+    search(placement, 100)
+    assert placement.ahead == pytest.approx(2 * 3 * 9 * 60, rel=0.05)
+
+
+def test_chunks_can_be_limited(simulate):
+    service = Service()
+    placement = simulate(service, chunk=10)
+    search(placement, 100)
+    assert placement.ahead == 40 and max(service.sizes) == 10
+
+
+def test_chunks_stay_within_the_longest_trial(simulate):
+    """NNI ends trials that take longer than max_trial_duration."""
+    service = Service(startup=6.0, cost=1.0)
+    service.config = SimpleNamespace(canonical_copy=lambda: SimpleNamespace(max_trial_duration='40s'))
+    search(simulate(service), 200)
+    assert max(service.sizes) <= 20
+
+
+def test_no_more_trials_than_run(simulate):
+    service = Service(concurrency=2)
+    placement = simulate(service)
+    for number in range(20):
+        placement.put(Task(number, {'n': number}))
+    assert service.sizes == [4, 4]
+
+
+def test_a_flush_starts_what_waits(simulate):
+    service = Service()
+    placement = simulate(service)
+    placement.put(Task(1, {'n': 1}))
+    assert service.sizes == []
+    placement.flush()
+    assert service.sizes == [1]
+    [(task, verdict)] = placement.get()
+    assert task.number == 1 and verdict.score == 1 / 7
+
+
+def test_get_starts_what_waits_where_nothing_else_will_come(simulate):
+    placement = simulate(Service())
+    placement.put(Task(1, {'n': 1}))
+    assert placement.get()[0][0].number == 1
+
+
+def test_a_dead_trial_loses_only_what_it_had_not_reported(simulate):
+    died = []
+
+    def dies(chunk, number):
+        if number == 33 and not died:
+            died.append(chunk)
+            return True
+        return False
+
+    service = Service(dies=dies)
+    verdicts = search(simulate(service), 60)
+    assert all(verdicts[n].score == n / 7 for n in range(1, 61))
+    assert sorted(service.scored) == list(range(1, 61))
+    assert [33] in [[task.number for task in chunk.tasks] for chunk in service.chunks]  # it was tried again alone
+
+
+def test_a_candidate_that_kills_twice_gets_no_score(simulate):
+    service = Service(dies=lambda chunk, number: number in (5, 6, 7, 33))
+    verdicts = search(simulate(service), 60)
+    for number, verdict in verdicts.items():
+        if number in (5, 6, 7, 33):
+            assert verdict.score is None and verdict.reason == 'the trials that scored it died twice'
+        else:
+            assert verdict.score == number / 7
+    assert len(service.scored) == 56
+
+
+def test_a_trial_that_succeeds_without_all_its_reports(simulate):
+    service = Service()
+    run = service._run
+
+    def forgetful(model, chunk):
+        if chunk.number == 1:
+            chunk.tasks = chunk.tasks[:2]
+        run(model, chunk)
+
+    service._run = forgetful
+    assert len(search(simulate(service), 20)) == 20
+
+
+def test_trials_that_cannot_start(simulate):
+    service = Service(dies=lambda chunk, number: True)
+    with pytest.raises(RuntimeError, match=r'3 trials in a row ended before they had scored a candidate: .*log'):
+        search(simulate(service), 60)
+
+
+def test_a_trial_that_cannot_start_now_and_then(simulate):
+    service = Service(dies=lambda chunk, number: number is None and chunk.number % 3 != 0)
+    assert len(search(simulate(service), 60)) == 60
+
+
+def test_a_report_that_comes_after_the_end(simulate):
+    """NNI stores a report before it passes it on, and may see the end of the trial meanwhile."""
+    service = Service()
+    run = service._run
+
+    def late(model, chunk):
+        run(model, chunk)
+        if chunk.number == 1:
+            last = max(entry for entry in service._agenda if isinstance(entry[2], IntermediateMetricEvent)
+                       and entry[2].model is model)
+            service._agenda.remove(last)
+            heapq.heapify(service._agenda)
+            service._at(service.now + service.startup + 1.0, last[2])
+
+    service._run = late
+    verdicts = search(simulate(service), 40)
+    assert all(verdicts[n].score == n / 7 for n in range(1, 41))
+
+
+def test_trials_of_the_scoring_do_not_count(simulate):
+    service = Service(limit=5)
+    search(simulate(service), 100)
+    assert service.profile['params']['maxTrialNumber'] == 5 + len(service.sizes)
+
+
+def test_concurrency_changed_in_the_portal(simulate):
+    service = Service(concurrency=2)
+    placement = simulate(service)
+    search(placement, 50)
+    service.profile['params']['trialConcurrency'] = 4
+    service.workers += 2
+    search(placement, 50, first=51)
+    assert placement.ahead == 2 * 4 * placement.pace.full()
+
+
+def test_budget_that_ends(simulate):
+    service = Service()
+    placement = simulate(service)
+    placement.put(Task(1, {'n': 1}))
+    service.status, service.workers = 'DONE', 0
+    assert placement.get() == []
+
+
+def test_taken_over_after_a_restart(simulate):
+    before = Service()
+    first = simulate(before)
+    search(first, 10)
+    chunks = [nni.dump(Chunk(chunk.number, chunk.tasks, '', kernel=chunk.kernel)) for chunk in before.chunks]
+    service = Service()
+    service.jobs = [SimpleNamespace(trialJobId=f't{n}', status='SUCCEEDED', logPath='there', hyperParameters=[
+        SimpleNamespace(parameters=json.loads(chunk))]) for n, chunk in enumerate(chunks)]
+    reports = [{'default': 0}, {'default': 1, 'candidate': 3, 'kernel_score': 3 / 7, 'seconds': 0.5},
+               {'default': 2, 'candidate': 4, 'kernel_score': None, 'reason': 'broken', 'seconds': 0.5}]
+    service.metrics = {'t0': [SimpleNamespace(data=report) for report in reports]}
+    verdicts = {}
+    placement = simulate(service)
+    for number in range(1, 11):
+        placement.put(Task(number + 20, {'n': number}))
+    for task, verdict in placement.get():
+        verdicts[task.sample['n']] = verdict
+    assert verdicts == {3: (3 / 7, None, 0.5), 4: (None, 'broken', 0.5)}
+    placement.flush()
+    assert sorted(task.sample['n'] for chunk in service.chunks for task in chunk.tasks) != []
+    assert all(task.sample['n'] not in (3, 4) for chunk in service.chunks for task in chunk.tasks)
+    assert service.chunks[0].number == len(before.chunks) + 1
+
+
+def test_a_chunk_in_its_trial(monkeypatch):
+    """It scores what it brings along, and reports each score when it is known."""
+    scorer = tiny_scorer()
+    samples = [scorer.space.random(random_state=np.random.RandomState(seed)).sample for seed in range(3)]
+    reports = []
+    monkeypatch.setattr(nni, 'report_intermediate_result', reports.append)
+    chunk = Chunk(7, [Task(n, sample) for n, sample in enumerate(samples, start=11)], trials_module._packed(scorer))
+    text = nni.dump(chunk)
+    assert len(text) < 20_000
+    nni.load(text).execute()
+    scores = [scorer.score(sample).score for sample in samples]
+    assert [report.get('kernel_score') for report in reports] == [None, *scores]
+    assert [report['default'] for report in reports] == [0, 1, 2, 3]
+    assert reports[-1]['best_kernel_score'] == max(scores)
+    assert [report['candidate'] for report in reports[1:]] == [11, 12, 13]
+
+
+def test_a_trial_that_nni_starts_again_scores_nothing(monkeypatch):
+    reports = []
+    monkeypatch.setattr(nni, 'report_intermediate_result', reports.append)
+    monkeypatch.setattr(nni.trial, '_params', {'parameter_source': 'resumed'})
+    Chunk(1, [Task(1, {})], 'never read').execute()
+    assert reports == []
+
+
+def test_samples_travel_unchanged():
+    sample = {'a': (1, 2), 'b': [1, 2], 'c': None, 'd': True, 'e': 'C# at //host'}
+    [task] = nni.load(nni.dump(Chunk(1, [Task(5, sample)], ''))).tasks
+    assert task == Task(5, sample) and encode_sample(task.sample) == encode_sample(sample)
+
+
+def test_an_engine_without_trials():
+    with pytest.raises(ValueError, match='needs an experiment with a training service'):
+        Trials().start(tiny_scorer(), SequentialExecutionEngine())
+
+
+@pytest.mark.parametrize('chunk', [0, 1.5, True])
+def test_bad_chunk(chunk):
+    with pytest.raises(ValueError, match='number of candidates, 1 or more'):
+        Trials(chunk)
+
+
+def test_stop_before_start():
+    Trials().stop()
+
+
+# With NNI's own local service.
+
+
+def make(folder: Path, pause: float = 0.0, identity: str | None = None, **options) -> NasExperiment:
+    """A search of 18 candidates in trials, two at a time."""
+    kernel = tiny_kernel(score=LoggedMGM(str(folder / 'scored'), pause))
+    strategy = KNAS(kernel, **{'candidates': 18, 'top_k': 2, 'placement': 'trials', **options})
+    config = NasExperimentConfig('ts', 'simplified', 'local')
+    config.trial_concurrency = 2
+    config.max_trial_number = 2
+    config.experiment_working_directory = str(folder)
+    return NasExperiment(TinySpace(), FunctionalEvaluator(train, log=str(folder / 'trained')), strategy, config, id=identity)
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """Make an experiment; it is stopped when the test ends, and has left no process then."""
+    monkeypatch.chdir(Path(__file__).parent)  # trials import from here
+    made = []
+
+    def experiment(**options):
+        made.append(make(tmp_path, **options))
+        return made[-1]
+
+    yield experiment
+    for each in made:
+        each.stop()
+    assert not scoring_processes()
+
+
+def scoring_processes():
+    """The processes of trials that this process has started."""
+    return [process for process in psutil.Process().children(recursive=True)
+            if process.name().startswith('python') and 'nni.nas.execution.training_service' in process.cmdline()]
+
+
+def meanwhile(action):
+    """Do something while an experiment runs; what went wrong with it comes out of ``join``."""
+    errors = []
+
+    def guarded():
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+
+    def join():
+        thread.join(120)
+        if errors:
+            raise errors[0]
+
+    return join
+
+
+def check_scores(scores, count=18):
+    """Those of this process, to the last bit."""
+    scorer = tiny_scorer(score='mgm')
+    assert len(scores) == count
+    assert [scorer.score(sample).score for sample in scores.architecture] == list(scores.score)
+
+
+@pytest.mark.slow
+def test_search(experiment, tmp_path):
+    """Scores are those of any other placement, max_trial_number counts the trained models alone, the portal shows it all."""
+    search = experiment(pause=0.4)
+    port, seen = free_port(), []
+
+    def look():
+        wait_until(lambda: len(lines(tmp_path / 'scored')) >= 9)
+        seen.extend(portal_rows(port))
+
+    join = meanwhile(look) if shutil.which('chromium') and shutil.which('chromedriver') else lambda: None
+    search.run(port)
+    join()
+    scores = search.strategy.scores()
+    check_scores(scores)
+    assert scores.status.value_counts().to_dict() == {'scored': 16, 'trained': 2}
+    assert len(lines(tmp_path / 'scored')) == len({str(sample) for sample in scores.architecture})
+    jobs = search.list_trial_jobs()
+    chunks = [job for job in jobs if 'knas_chunk' in job.hyperParameters[0].parameters]
+    assert all(job.status == 'SUCCEEDED' and not job.finalMetricData for job in chunks)
+    assert len(jobs) == len(chunks) + 2
+    assert search.get_experiment_profile()['params']['maxTrialNumber'] == len(jobs)
+    if seen:
+        assert any(row['latestAccuracy'].endswith('(LATEST)') and 'candidates' in row['space/scoring'] for row in seen)
+        check_portal(port)
+
+
+def portal_rows(port):
+    from test_services import open_browser, table
+
+    browser = open_browser()
+    try:
+        browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
+        wait_until(lambda: len(table(browser)) >= 3, 60)
+        return table(browser)
+    finally:
+        browser.quit()
+
+
+def check_portal(port):
+    """The best trials are trained models alone; the parameters of a chunk are readable; its progress is a curve."""
+    from test_services import open_browser, table
+
+    browser = open_browser()
+    try:
+        browser.get(f'http://127.0.0.1:{port}/oview')
+        wait_until(lambda: len(browser.find_elements('css selector', '[data-automationid="DetailsRow"]')) == 2, 60)
+        browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
+        wait_until(lambda: len(table(browser)) >= 4, 60)
+        browser.execute_script('document.querySelector(\'#tableList [data-automation-key="_expand"] i\').click()')
+        wait_until(lambda: browser.find_elements('css selector', '.openRow .bgHyper'))
+        parameters = browser.find_element('css selector', '.openRow .bgHyper').text
+        assert '4 candidates, 1 to 4' in parameters and 'first_candidate' in parameters and 'scorer' not in parameters
+    finally:
+        browser.quit()
+
+
+@pytest.mark.slow
+def test_killed_trial(experiment, tmp_path):
+    search = experiment(pause=0.5, top_k=0)
+
+    def kill():
+        wait_until(lambda: len(lines(tmp_path / 'scored')) >= 10)
+        process = max(scoring_processes(), key=lambda process: process.create_time())
+        process.send_signal(signal.SIGKILL)
+
+    join = meanwhile(kill)
+    search.run(free_port())
+    join()
+    scores = search.strategy.scores()
+    check_scores(scores)
+    different = len({str(sample) for sample in scores.architecture})
+    assert different <= len(lines(tmp_path / 'scored')) <= different + 1  # it may have been killed before its report
+
+
+@pytest.mark.slow
+def test_trials_that_fail(experiment):
+    """The error says what the trial said, and where the rest is."""
+    search = experiment(top_k=0)
+    search.config._trial_command_params = {'python': f'{sys.executable} -c "import nowhere" #'}
+    with pytest.raises(RuntimeError, match=r"3 trials in a row .*: ModuleNotFoundError: .*'nowhere' .*/trials/"):
+        search.run(free_port())
+
+
+@pytest.mark.slow
+def test_explorer_that_learns(experiment, tmp_path):
+    """It is as far ahead of the scores as on any other placement, so it goes the same way."""
+    ways = []
+    for placement in ('trials', 'process'):
+        explorer = RegularizedEvolution(population_size=6, sample_size=3)
+        explorer._random_state.seed(5)
+        search = experiment(candidates=12, top_k=0, explorer=explorer, ahead=4, placement=placement)
+        search.run(free_port())
+        ways.append(list(search.strategy.scores().architecture))
+    assert ways[0] == ways[1]
+
+
+@pytest.mark.slow
+def test_killed_search(tmp_path):
+    """NNI's manager and its trials outlive the process that is killed. What they scored since is not scored again."""
+
+    def start(action):
+        return subprocess.Popen([sys.executable, __file__, action, str(tmp_path), str(free_port())],
+                                cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
+
+    process = start('run')
+    wait_until(lambda: len(lines(tmp_path / 'scored')) >= 10)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = len(lines(tmp_path / 'scored'))
+    wait_until(lambda: len(lines(tmp_path / 'scored')) >= before + 2)
+    assert start('resume').wait(180) == 0
+    scores = open_run(tmp_path / 'killed').scores()
+    check_scores(scores)
+    # One in each of two trials may have been in work when they were stopped.
+    assert len(lines(tmp_path / 'scored')) <= len({str(sample) for sample in scores.architecture}) + 2
+
+
+@pytest.mark.slow
+def test_remote_machine(experiment, tmp_path):
+    """Over SSH, with another home folder: nothing of this machine's is needed there but the installation."""
+    home = tmp_path / 'home'
+    home.mkdir()
+    with ssh_server(home) as server:
+        search = experiment(top_k=1, candidates=8)
+        machine = RemoteMachineConfig(host='127.0.0.1', port=server.port, user=server.user, ssh_key_file=str(server.key),
+                                      python_path=str(Path(sys.executable).parent))
+        search.config.training_service = RemoteConfig(machine_list=[machine])
+        search.config.nni_manager_ip = '127.0.0.1'  # what the machine calls this one
+        search.run(free_port())
+        scores = search.strategy.scores()
+        check_scores(scores, 8)
+        assert scores.status.iloc[0] == 'trained'
+        assert all(job.logPath.startswith('127.0.0.1:') for job in search.list_trial_jobs())
+        assert list(home.glob('nni-experiments/*/environments/remote-worker1/trials/*'))
+        search.stop()
+    assert not [process for process in psutil.process_iter(['cmdline'])
+                if any(str(home) in word for word in process.info['cmdline'] or [])]
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    action, folder, port = sys.argv[1:]
+    search = make(Path(folder), 0.6, 'killed', top_k=0)
+    getattr(search, action)(int(port))
+    search.stop()
