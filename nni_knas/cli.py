@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import nni
 import nni.nas.hub.pytorch as hub
@@ -32,6 +32,7 @@ from nni_knas.data import DATA_HELP, Data, load_data, load_object
 from nni_knas.experiment import experiment_folder
 from nni_knas.portal import PORTAL_PAGE
 from nni_knas.scores import RECOMMENDED, score_names
+from nni_knas.strategy import PLACEMENTS, Effort
 
 __all__ = ['main']
 
@@ -96,6 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     coarse.add_argument('--candidates', type=int, default=300, metavar='N', help='how many to score (default: %(default)s)')
     coarse.add_argument('--explorer', choices=EXPLORERS, default='random',
                         help='how the space is explored (default: %(default)s)')
+    coarse.add_argument('--placement', choices=PLACEMENTS, default='process',
+                        help='where candidates are scored: in this process, in worker processes, in one for each GPU, or in '
+                             'NNI\'s trials (default: %(default)s)')
+    coarse.add_argument('--workers', type=int, metavar='N', help='score in N worker processes (default for --placement '
+                                                                'workers: one a core)')
+    coarse.add_argument('--effort', choices=get_args(Effort), default='adaptive',
+                        help='score all quickly and the best in full, or all in full (default: %(default)s)')
+    coarse.add_argument('--merge-identical', action='store_true',
+                        help='score candidates that compute the same once')
     fine = search.add_argument_group('fine stage')
     fine.add_argument('--top-k', type=int, default=3, metavar='K',
                       help='how many of the best to train; 0 stops after scoring (default: %(default)s)')
@@ -164,7 +174,8 @@ def _search(options: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise UsageError(f'--{name.replace("_", "-")} is {value}: it has to be 1 or more')
     data, space, kernel = _prepare(options)
-    strategy = KNAS(kernel, options.candidates, options.top_k, _explorer(options))
+    strategy = KNAS(kernel, options.candidates, options.top_k, _explorer(options), placement=options.placement,
+                    workers=options.workers, effort=options.effort, merge_identical=options.merge_identical)
     experiment = NasExperiment(space, _training(options, data), strategy, _config(options), id=options.resume)
     if options.resume and not experiment.has_checkpoint():
         raise UsageError(f'there is no run {options.resume!r} to resume')
@@ -189,9 +200,9 @@ def _report(run: Run, seconds: float) -> None:
         accuracy = '' if pd.isna(row.metric) else f'{row.metric:.4f}'
         score = '' if pd.isna(row.score) else f'{row.score:.4g}'
         print(f'{rank:>4}  {score:>10}  {accuracy:>8}  {_one_line(row.architecture)}')
-    failed = int((scores.status == 'failed').sum())
-    failures = f', {failed} failed' if failed else ''
-    print(f'\nScored {len(scores)} candidates in {_duration(scores.seconds.sum())}{failures}; trained {len(trained)} in '
+    failed, screened = (int((scores.status == status).sum()) for status in ('failed', 'screened'))
+    notes = (f', {len(scores) - screened} of them in full' if screened else '') + (f', {failed} failed' if failed else '')
+    print(f'\nScored {len(scores)} candidates in {_duration(scores.seconds.sum())}{notes}; trained {len(trained)} in '
           f'{_duration(scores.training_seconds.sum())} of trials; {_duration(seconds)} in all.')
     if len(trained):
         print(f'Best: accuracy {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {len(scores)} by score.')

@@ -96,6 +96,7 @@ class GradientKernelEvaluator(Evaluator):
         self.normalization: Normalization = normalization
         self.loss = loss
         self.device = _device(device)
+        self.device_is_chosen = device is not None
         self.micro_batch = micro_batch
         self.resolution = resolution
         self.threads = threads

@@ -129,13 +129,14 @@ def _unused(evaluator: Evaluator) -> Evaluator:
 def ranked_model(model: ExecutableModelSpace, candidate: Candidate, rank: int, folder: Path | None,
                  keep_weights: bool) -> ExecutableModelSpace:
     """Prepare a frozen model for its trial: NNI runs it and shows it with its score and rank."""
-    assert model.evaluator is not None and candidate.score is not None
-    model.evaluator = RankedEvaluator(model.evaluator, candidate.id, candidate.score, rank,
+    score = candidate.rated
+    assert model.evaluator is not None and score is not None
+    model.evaluator = RankedEvaluator(model.evaluator, candidate.id, score, rank,
                                       str(folder) if folder is not None else None, keep_weights)
     if isinstance(model, SimplifiedModelSpace):
         dump = model._dump
         # The portal shows a "mutation_summary" as the trial's parameters, in place of the model's inner workings.
-        summary = {**candidate.sample, 'kernel_score': candidate.score, 'kernel_rank': rank}
+        summary = {**candidate.sample, 'kernel_score': score, 'kernel_rank': rank}
         model._dump = lambda: {**dump(), 'mutation_summary': summary, 'knas_candidate': candidate.id}
     return model
 

@@ -27,20 +27,21 @@ CREATE TABLE IF NOT EXISTS candidates (
     id INTEGER PRIMARY KEY,         -- in the order of exploration, from 1
     sample TEXT NOT NULL,           -- NNI's sample, as JSON
     digest BLOB NOT NULL UNIQUE,    -- of the sample; an index of digests is small, one of samples is as large as the table
-    architecture BLOB,              -- digest of the part that shapes the network; NULL where that is the whole sample
-    score REAL,                     -- higher is better; NULL where it failed
+    architecture BLOB,              -- digest of what tells the network from others; NULL where that is the whole sample
+    quick REAL,                     -- score at little effort; NULL where there is none
+    score REAL,                     -- score at full effort, higher is better; NULL where there is none
     seconds REAL NOT NULL,          -- building and scoring
-    status TEXT NOT NULL,           -- scored, failed, training, trained, training-failed
+    status TEXT NOT NULL,           -- screened (has a quick score alone), scored, failed, training, trained, training-failed
     reason TEXT,                    -- of a failure
     metric REAL,                    -- what the evaluator reported at the end of training
     training_seconds REAL
 );
 CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture) WHERE architecture IS NOT NULL;
 """
-_RANKING = 'ORDER BY score IS NULL, score DESC, id'
-_COLUMNS = {'candidate': 'int64', 'score': 'float64', 'metric': 'float64', 'status': 'object', 'reason': 'object',
-            'seconds': 'float64', 'training_seconds': 'float64', 'architecture': 'object'}
-_FIELDS = 'id, sample, score, seconds, status, reason, metric, training_seconds'
+_RANKING = "ORDER BY status = 'failed', score DESC, quick DESC, id"  # in SQLite NULL comes last so
+_COLUMNS = {'candidate': 'int64', 'score': 'float64', 'quick': 'float64', 'metric': 'float64', 'status': 'object',
+            'reason': 'object', 'seconds': 'float64', 'training_seconds': 'float64', 'architecture': 'object'}
+_FIELDS = 'id, sample, quick, score, seconds, status, reason, metric, training_seconds'
 
 
 def record_path(folder: Path) -> Path:
@@ -72,12 +73,18 @@ class Candidate(NamedTuple):
 
     id: int
     sample: Sample
+    quick: float | None
     score: float | None
     seconds: float
     status: str
     reason: str | None
     metric: float | None
     training_seconds: float | None
+
+    @property
+    def rated(self) -> float | None:
+        """The score; where there is none at full effort, the quick one."""
+        return self.quick if self.score is None else self.score
 
     @property
     def finished(self) -> bool:
@@ -147,7 +154,7 @@ class Record:
         sample
             NNI's sample.
         architecture
-            The part of it that shapes the network, as text.
+            What tells its network from others, as text.
         score
             Higher is better.
         seconds
@@ -156,12 +163,41 @@ class Record:
             The candidate's number in the order of exploration; where another one has it, or by default, the next that is
             free.
         """
-        return self._add(sample, architecture, score, seconds, 'scored', None, number)
+        return self._add(sample, architecture, 'scored', seconds, number, score=score)
 
     def add_failed(self, sample: Sample, architecture: str, reason: str, seconds: float,
                    number: int | None = None) -> Candidate:
         """A candidate could not be scored; for the parameters see :meth:`add_scored`."""
-        return self._add(sample, architecture, None, seconds, 'failed', reason, number)
+        return self._add(sample, architecture, 'failed', seconds, number, reason=reason)
+
+    def add_screened(self, sample: Sample, architecture: str, quick: float | None, seconds: float,
+                     number: int | None = None) -> Candidate:
+        """A candidate has a quick score, or could not be scored quickly, which says little; see :meth:`add_scored`."""
+        return self._add(sample, architecture, 'screened', seconds, number, quick=quick)
+
+    def networks(self) -> Iterator[tuple[int, float | None, float | None, bool]]:
+        """Of each network its first candidate: number, quick score, score, and whether there is no full score to come."""
+        with self._lock:
+            rows = self._connection.execute("SELECT MIN(id), quick, score, score IS NOT NULL OR status = 'failed' "
+                                            'FROM candidates GROUP BY COALESCE(architecture, digest) ORDER BY 1').fetchall()
+        yield from rows
+
+    def get(self, number: int) -> Candidate:
+        """The candidate of a number."""
+        return next(self._candidates('WHERE id = ?', number))
+
+    def rate(self, number: int, score: float | None, reason: str | None, seconds: float) -> None:
+        """A candidate that was screened has its score, or has failed for a reason, and so have others of its network.
+
+        One that was trained meanwhile keeps what came of that.
+        """
+        with self._lock:
+            self._run('UPDATE candidates SET seconds = seconds + ? WHERE id = ?', seconds, number)
+            self._run("UPDATE candidates SET score = ?, reason = CASE status WHEN 'screened' THEN ? ELSE reason END, "
+                      "status = CASE status WHEN 'screened' THEN ? ELSE status END "
+                      "WHERE score IS NULL AND status != 'failed' AND (id = ? OR "
+                      'architecture = (SELECT architecture FROM candidates WHERE id = ?))',
+                      score, reason, 'failed' if score is None else 'scored', number, number)
 
     def find(self, sample: Sample) -> Candidate | None:
         """The row of a sample, if it has one."""
@@ -191,7 +227,7 @@ class Record:
                                                            min(first + 999, numbers_to)))
 
     def best_score(self) -> float | None:
-        return self._one('SELECT MAX(score) FROM candidates')[0]
+        return self._one('SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates')[0]
 
     def frequent_reason(self, status: str) -> tuple[str, int] | None:
         """The most frequent reason of failures of this status, and how many candidates share it."""
@@ -201,8 +237,12 @@ class Record:
     # Fine stage.
 
     def best(self, k: int) -> list[Candidate]:
-        """The ``k`` candidates of the highest score, best first; failed ones are not among them."""
-        return list(self._candidates(f'WHERE score IS NOT NULL {_RANKING} LIMIT ?', k))
+        """The ``k`` candidates of the highest score, best first; failed ones are not among them.
+
+        Those that have a quick score alone come after all others.
+        """
+        return list(self._candidates(f'WHERE score IS NOT NULL OR quick IS NOT NULL AND status != \'failed\' {_RANKING} '
+                                     'LIMIT ?', k))
 
     def trained(self) -> list[Candidate]:
         """The candidates that were trained and have a metric, the highest metric first."""
@@ -222,7 +262,8 @@ class Record:
 
     def stop_training(self, candidate: int) -> None:
         """Training was given up before its end, and can be taken up again."""
-        self._run("UPDATE candidates SET status = 'scored' WHERE id = ?", candidate)
+        self._run("UPDATE candidates SET status = CASE WHEN score IS NULL THEN 'screened' ELSE 'scored' END WHERE id = ?",
+                  candidate)
 
     def seconds(self) -> tuple[float, float]:
         """Seconds spent on scoring and on training so far, summed over candidates."""
@@ -237,10 +278,10 @@ class Record:
         -------
         pandas.DataFrame
             A row a candidate: ``rank`` (1 is the best; the index), ``candidate`` (number in the order of exploration),
-            ``score``, ``metric``, ``status``, ``reason``, ``seconds`` (building and scoring), ``training_seconds``, and
-            ``architecture`` (NNI's sample, a dict).
+            ``score``, ``quick`` (score at little effort), ``metric``, ``status``, ``reason``, ``seconds`` (building and
+            scoring), ``training_seconds``, and ``architecture`` (NNI's sample, a dict).
         """
-        fields = 'id, score, metric, status, reason, seconds, training_seconds, sample'
+        fields = 'id, score, quick, metric, status, reason, seconds, training_seconds, sample'
         with self._lock:
             rows = self._connection.execute(f'SELECT {fields} FROM candidates {_RANKING}').fetchall()
         columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
@@ -250,16 +291,16 @@ class Record:
         frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
         return frame
 
-    def _add(self, sample: Sample, architecture: str, score: float | None, seconds: float, status: str,
-             reason: str | None, number: int | None) -> Candidate:
+    def _add(self, sample: Sample, architecture: str, status: str, seconds: float, number: int | None, *,
+             quick: float | None = None, score: float | None = None, reason: str | None = None) -> Candidate:
         text = encode_sample(sample)
-        values = (text, _digest(text), None if architecture == text else _digest(architecture), score, seconds, status,
-                  reason)
+        values = (text, _digest(text), None if architecture == text else _digest(architecture), quick, score, seconds,
+                  status, reason)
         if number is not None and self._one('SELECT 1 FROM candidates WHERE id = ?', number):
             number = None
-        number = self._run('INSERT INTO candidates (id, sample, digest, architecture, score, seconds, status, reason) '
-                           'VALUES (?, ?, ?, ?, ?, ?, ?, ?)', number, *values)
-        return Candidate(number, sample, score, seconds, status, reason, None, None)
+        number = self._run('INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
+                           'reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)', number, *values)
+        return Candidate(number, sample, quick, score, seconds, status, reason, None, None)
 
     def _candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
         with self._lock:

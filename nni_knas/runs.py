@@ -64,7 +64,7 @@ class Run:
         if len(ranking):
             return ranking.iloc[0]
         scores = self.scores()
-        if not scores.score.notna().any():
+        if not (scores.score.notna() | scores.quick.notna()).any():
             raise LookupError(f'{self!r} has no candidate with a score yet')
         return scores.iloc[0]
 
@@ -149,8 +149,8 @@ def restore_model(space: ExecutableModelSpace, candidate: Candidate, weights: Pa
     return model
 
 
-_STATUS = {'scored': ModelStatus.Frozen, 'failed': ModelStatus.Invalid, 'training': ModelStatus.Training,
-           'trained': ModelStatus.Trained, 'training-failed': ModelStatus.Failed}
+_STATUS = {'screened': ModelStatus.Frozen, 'scored': ModelStatus.Frozen, 'failed': ModelStatus.Invalid,
+           'training': ModelStatus.Training, 'trained': ModelStatus.Trained, 'training-failed': ModelStatus.Failed}
 
 
 def _trained(build: Callable[[], Any], weights: Path) -> Callable[[], nn.Module]:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -43,9 +43,11 @@ from nni_knas.portal import PORTAL_PAGE, portal_page
 from nni_knas.record import Record, record_path, weights_path
 from nni_knas.runs import dump_space, restore_model
 
-__all__ = ['KNAS']
+__all__ = ['KNAS', 'PLACEMENTS', 'Effort']
 
 _logger = logging.getLogger(__name__)
+
+Effort = Literal['adaptive', 'full']
 
 
 class KNAS(Strategy):
@@ -88,6 +90,15 @@ class KNAS(Strategy):
         of the first ``j - ahead``. Default: 16, more only for placements that need more to be busy. With 1, an explorer
         that learns knows all scores before each choice, and only one candidate is scored at a time.
 
+    effort
+        ``'adaptive'``: score all candidates on little (:meth:`GradientKernelEvaluator.quick`), and in full only those that
+        may still be among the ``top_k``, of which 1 % are missed by expectation (:class:`nni_knas.race.Race`). The others
+        keep their quick score in a column of its own and rank behind. It takes 100 candidates, and four for each of the
+        ``top_k``, to be worth it; with fewer, and with ``'full'``, each candidate is scored in full.
+    merge_identical
+        Recognise candidates that compute the same, whatever their labels (:class:`nni_knas.identity.Identity`), and score
+        each network once. Telling networks apart costs about a twentieth of a full score.
+
     Raises
     ------
     ValueError, TypeError
@@ -106,12 +117,14 @@ class KNAS(Strategy):
     def __init__(self, kernel: GradientKernelEvaluator, candidates: int = 300, top_k: int = 20,
                  explorer: Strategy | None = None, *, record: str | Path | None = None,
                  keep_weights: bool = True, placement: str | Placement = 'process', workers: int | None = None,
-                 ahead: int | None = None) -> None:
+                 ahead: int | None = None, effort: Effort = 'adaptive', merge_identical: bool = False) -> None:
         super().__init__()
         if not isinstance(kernel, GradientKernelEvaluator):
             raise TypeError(f'kernel has to be a GradientKernelEvaluator, not {type(kernel).__name__}')
         _check_counts(candidates, top_k)
         _check_placement(placement, workers, ahead)
+        if effort not in get_args(Effort):
+            raise ValueError(f'unknown effort {effort!r}: it is "adaptive" or "full"')
         self.kernel = kernel
         self.candidates = candidates
         self.top_k = top_k
@@ -124,6 +137,8 @@ class KNAS(Strategy):
                              'it could not choose a parent')
         self.placement = placement if workers is None else Workers(workers)
         self.ahead = ahead
+        self.effort: Effort = effort
+        self.merge_identical = merge_identical
         self._record_path = Path(record) if record is not None else None
         self._record: Record | None = None
         self._folder: Path | None = None
@@ -179,11 +194,11 @@ class KNAS(Strategy):
         before = (self._record.get_meta(SECONDS) or 0.0) + self._record.seconds()[1]
         self._deadline = time.monotonic() + max_duration(experiment) - before
         self._check_settings()
-        scorer = Scorer(self.kernel, model_space, hyper_parameters_of(model_space))
-        if not len(self._record):
-            self._check_fit(scorer)
-        self._scoring = self._scoring_engine(scorer)
-        self._prepare_explorer(model_space)
+        scorer = Scorer(self.kernel, model_space, hyper_parameters_of(model_space), merge_identical=self.merge_identical)
+        size = space_size(model_space, self.candidates)
+        quick = self._begins_quickly(scorer, min(size, self.candidates))
+        self._scoring = self._scoring_engine(scorer, quick)
+        self._prepare_explorer(model_space, size)
         self._record.set_meta('space', dump_space(model_space))
         self._training = FineStage(model_space, engine, self._record, folder=self._folder, keep_weights=self.keep_weights,
                                    max_trials=max_trials(experiment), deadline=self._deadline)
@@ -204,10 +219,29 @@ class KNAS(Strategy):
                                  f'{", ".join(changed)} differ from what the run began with')
         self._opened_record().set_meta('kernel', json.dumps(settings))
 
-    def _check_fit(self, scorer: Scorer) -> None:
+    def _begins_quickly(self, scorer: Scorer, count: float) -> bool:
+        """Whether candidates are scored quickly at first. A resumed run goes on as it began."""
+        record = self._opened_record()
+        before = record.get_meta('effort')
+        if len(record) and before is not None:
+            if before == 'adaptive' and self.effort == 'full':
+                raise ValueError('this run cannot be taken up with effort="full", since it began with "adaptive"')
+            return before == 'adaptive'
+        fits = self._check_fit(scorer)
+        quick = (self.effort == 'adaptive' and self.top_k > 0 and count >= max(100, 4 * self.top_k) and fits
+                 and self.kernel.quick() is not None)
+        record.set_meta('effort', 'adaptive' if quick else 'full')
+        return quick
+
+    def _check_fit(self, scorer: Scorer) -> bool:
         """Before any work: networks of the space take the minibatch, and the targets fit.
 
         One network that takes it is enough. Only when all that are tried refuse is the data at fault, not the candidate.
+
+        Returns
+        -------
+        bool
+            Whether they take the minibatch of quick scores, too, as far as could be seen.
         """
         sampling = RetrySamplingHelper()
         random_state = np.random.RandomState(self.kernel.seed)
@@ -215,29 +249,35 @@ class KNAS(Strategy):
         for _ in range(50):
             model = sampling.retry(scorer.space.random, random_state=random_state)
             if model is None:
-                return
+                return True
             try:
-                self.kernel.check(scorer.build(model.sample or {}))
-                return
+                network = scorer.build(model.sample or {})
+                self.kernel.check(network)
             except MisfitError as error:
                 refusal = error
+                continue
             except Exception:  # a fault of this candidate; the coarse stage records it
-                return
+                return True
+            try:
+                scorer.quick.check(network)
+            except Exception:  # small images may be too small
+                return False
+            return True
         assert refusal is not None
         raise refusal
 
-    def _scoring_engine(self, scorer: Scorer) -> ScoringEngine:
+    def _scoring_engine(self, scorer: Scorer, quick: bool) -> ScoringEngine:
         """A resumed run is as far ahead as it was, wherever it goes on, since the exploration depends on that."""
         record, placement = self._opened_record(), _placement(self.placement)
         ahead = self.ahead or record.get_meta('ahead') or max(ScoringEngine.least_ahead, placement.ahead)
         ahead = int(min(ahead, farthest_ahead(self.explorer)))
-        engine = ScoringEngine(scorer, record, self.candidates, placement, ahead=ahead, deadline=self._deadline)
+        engine = ScoringEngine(scorer, record, self.candidates, placement, ahead=ahead, deadline=self._deadline,
+                               quick=quick)
         record.set_meta('ahead', engine.ahead)
         engine.elastic = not learns(self.explorer)
         return engine
 
-    def _prepare_explorer(self, space: ExecutableModelSpace) -> None:
-        size = space_size(space, self.candidates)
+    def _prepare_explorer(self, space: ExecutableModelSpace, size: float) -> None:
         if size < self.candidates:
             warnings.warn(f'the space has only {size} candidates, fewer than the {self.candidates} asked for: all of them '
                           'are scored', stacklevel=1)
@@ -268,24 +308,35 @@ class KNAS(Strategy):
         """Coarse stage."""
         record, scoring = self._opened_record(), self._scoring
         assert scoring is not None and self._training is not None
-        with tqdm(total=self.candidates, initial=min(len(record), self.candidates), desc='Scoring', unit='candidate',
-                  disable=None) as scoring.bar:
-            if scoring.budget_available():
-                checkpoints = Checkpoints(self.explorer, scoring, record)
-                with scoring.opened(self._training.engine), seeded(self.kernel.seed), no_pauses():
-                    checkpoints.restore()
-                    scoring.after_submission = checkpoints
-                    self.explorer.run()
-                    scoring.wait_models()
-        scoring.bar = None
+        unfinished = scoring.quick and (record.get_meta('finished for') or 0) < self.top_k
+        if scoring.budget_available() or unfinished:
+            with scoring.opened(self._training.engine), seeded(self.kernel.seed), no_pauses():
+                self._run_explorer(scoring)
+                if scoring.quick and self.top_k:
+                    scoring.finish(self.top_k)
         total, failed = len(record), record.count('failed')
-        if time.monotonic() >= scoring.deadline and total < self.candidates:
-            _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total, self.candidates)
-        if total == failed:
+        if time.monotonic() >= scoring.deadline:
+            if total < self.candidates:
+                _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total, self.candidates)
+        elif scoring.quick:
+            record.set_meta('finished for', self.top_k)
+        if not record.best(1):
             reason, times = record.frequent_reason('failed') or ('the explorer gave no candidate in time', 0)
             raise RuntimeError(f'none of the {total} candidates could be scored; the most frequent reason ({times} of '
                                f'{total}): {reason}')
         _logger.info('Scored %d candidates, %d failed.', total - failed, failed)
+
+    def _run_explorer(self, scoring: ScoringEngine) -> None:
+        record = self._opened_record()
+        with tqdm(total=self.candidates, initial=min(len(record), self.candidates), desc='Scoring', unit='candidate',
+                  disable=None) as scoring.bar:
+            if scoring.budget_available():
+                checkpoints = Checkpoints(self.explorer, scoring, record)
+                checkpoints.restore()
+                scoring.after_submission = checkpoints
+                self.explorer.run()
+                scoring.wait_models()
+        scoring.bar = None
 
     # Small helpers.
 
@@ -320,10 +371,10 @@ def _check_placement(placement: str | Placement, workers: int | None, ahead: int
     for name, value in (('workers', workers), ('ahead', ahead)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f'{name} is {value!r}: it has to be a whole number, 1 or more')
-    if isinstance(placement, str) and placement not in _PLACEMENTS:
-        raise ValueError(f'unknown placement {placement!r}: it is one of {", ".join(_PLACEMENTS)}, or a Placement')
+    if isinstance(placement, str) and placement not in PLACEMENTS:
+        raise ValueError(f'unknown placement {placement!r}: it is one of {", ".join(PLACEMENTS)}, or a Placement')
     if not isinstance(placement, (str, Placement)):
-        raise TypeError(f'placement is {placement!r}: it has to be one of {", ".join(_PLACEMENTS)}, or a Placement')
+        raise TypeError(f'placement is {placement!r}: it has to be one of {", ".join(PLACEMENTS)}, or a Placement')
     if workers is not None and placement not in ('process', 'workers'):
         raise ValueError(f'workers={workers} goes with placement="workers", not with {placement!r}')
     if placement == 'gpus':
@@ -336,11 +387,11 @@ def _trials() -> Placement:
     return Trials()
 
 
-_PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': _trials}
+PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': _trials}
 
 
 def _placement(placement: str | Placement) -> Placement:
-    return _PLACEMENTS[placement]() if isinstance(placement, str) else placement
+    return PLACEMENTS[placement]() if isinstance(placement, str) else placement
 
 
 def _settings(kernel: GradientKernelEvaluator) -> dict[str, Any]:

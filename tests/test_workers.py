@@ -25,6 +25,7 @@ from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator
 from nni_knas.engine import Scorer, Task, Workers, gpus, workers
+from nni_knas.gradients import Minibatch
 from nni_knas.record import Record
 from nni_knas.scores import MGM
 
@@ -413,3 +414,14 @@ class TestArguments:
         assert copy.deepcopy(KNAS(tiny_kernel(), workers=3)).placement.workers == 3
 
 
+
+
+@pytest.mark.parametrize(('chosen', 'there'), [(None, 'cuda'), ('cpu', 'cpu')])
+def test_a_scorer_takes_another_machines_device_unless_one_was_chosen(monkeypatch, chosen, there):
+    scorer = Scorer(tiny_kernel(device=chosen), SimplifiedModelSpace.from_model(TinySpace()))
+    data = scorer.dumps()
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
+    monkeypatch.setattr(Minibatch, 'to', lambda minibatch, device, dtype=None: minibatch)
+    assert Scorer.loads(data, elsewhere=True).kernel.device.type == there
+    assert Scorer.loads(data).kernel.device.type == 'cpu'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import time
@@ -19,12 +20,16 @@ from tqdm import tqdm
 from nni_knas.candidates import decode_sample, encode_sample
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
-from nni_knas.record import Record
+from nni_knas.race import Race
+from nni_knas.record import Candidate, Record
 
 __all__ = ['ScoringEngine']
 
 SECONDS = 'scoring seconds'
 """Where the record keeps how long scoring has taken so far."""
+
+BATCH = 'batch in full'
+"""Where the record keeps the numbers of the candidates that were last to be scored in full together."""
 
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +45,7 @@ class _Scored:
     text
         Its sample as text.
     architecture
-        The part of the sample that shapes the network, as text.
+        What tells its network from others, as text.
     known
         Whether the verdict is there.
     score
@@ -80,6 +85,8 @@ class ScoringEngine(ExecutionEngine):
         for all but large ones.
     deadline
         ``time.monotonic()`` at which the budget ends, if any.
+    quick
+        Whether to score quickly at first; :meth:`finish` then scores the best in full.
 
     Attributes
     ----------
@@ -98,19 +105,20 @@ class ScoringEngine(ExecutionEngine):
     """Default of ``ahead``, for placements that do not need more to be busy."""
 
     def __init__(self, scorer: Scorer, record: Record, candidates: int, placement: Placement, *, ahead: int | None = None,
-                 deadline: float = math.inf) -> None:
+                 deadline: float = math.inf, quick: bool = False) -> None:
         super().__init__()
         self.scorer = scorer
         self.record = record
         self.placement = placement
         self.ahead = ahead if ahead is not None else max(self.least_ahead, placement.ahead)
         self.deadline = deadline
+        self.quick = quick
         self.bar: tqdm | None = None
         self.after_submission: Callable[[], None] | None = None
         self.elastic = False
         self._window: deque[tuple[ExecutableModelSpace, _Scored]] = deque()  # submitted and not reported, in order
         self._pending: dict[str, _Scored] = {}  # without a verdict, by sample
-        self._twins: dict[str, list[_Scored]] = {}  # of those, all of one architecture, by architecture
+        self._twins: dict[str, list[_Scored]] = {}  # of those, all that are one network, by what tells it
         self._asked: dict[int, _Scored] = {}  # of those, the ones that the placement has, by number
         self._number = 0  # of different candidates that were submitted
         self._known_in_a_row = 0
@@ -119,6 +127,7 @@ class ScoringEngine(ExecutionEngine):
         self._best = record.best_score()
         self._anew = False
         self._noted = time.monotonic()
+        self._batch = self.least_ahead
 
     @contextlib.contextmanager
     def opened(self, engine: ExecutionEngine) -> Iterator[None]:
@@ -132,6 +141,7 @@ class ScoringEngine(ExecutionEngine):
         self._noted = time.monotonic()
         try:
             self.placement.start(self.scorer, engine)
+            self._batch = max(self.least_ahead, self.placement.ahead)  # before it grows with what quick scores take
             yield
         finally:
             self.placement.stop()
@@ -170,24 +180,28 @@ class ScoringEngine(ExecutionEngine):
         if text in self._pending:
             return self._pending[text]
         row = self.record.find(sample)
-        return _Scored(row.id, sample, known=True, score=row.score) if row is not None else None
+        return _Scored(row.id, sample, known=True, score=self._score_of(row)) if row is not None else None
+
+    def _score_of(self, row: Candidate) -> float | None:
+        return row.quick if self.quick else row.score
 
     def _begin(self, number: int, text: str) -> _Scored:
-        """Have a candidate scored, unless one is or was that differs in the evaluator's hyper-parameters alone."""
+        """Have a candidate scored, unless one is or was that is the same network."""
         sample = decode_sample(text)  # its own: NNI's grid changes the samples of the models that it has given out
-        candidate = _Scored(number, sample, text, encode_sample(self.scorer.architecture(sample)))
+        candidate = _Scored(number, sample, text, self.scorer.identity(sample))
         self._left -= 1
         self._pending[text] = candidate
         if candidate.architecture in self._twins:
             self._twins[candidate.architecture].append(candidate)
             return candidate
         self._twins[candidate.architecture] = [candidate]
-        twin = self.record.find_architecture(candidate.architecture) if self.scorer.hyper_parameters else None
+        twin = self.record.find_architecture(candidate.architecture) if self.scorer.has_twins else None
         if twin is not None:
-            self._judge(candidate, Verdict(twin.score, twin.reason if twin.score is None else None, 0.0))
+            score = self._score_of(twin)
+            self._judge(candidate, Verdict(score, twin.reason if score is None else None, 0.0))
         else:
             self._asked[number] = candidate
-            self.placement.put(Task(number, sample))
+            self.placement.put(Task(number, sample, self.quick))
         return candidate
 
     # Verdicts come in.
@@ -211,7 +225,9 @@ class ScoringEngine(ExecutionEngine):
 
     def _write(self, candidate: _Scored, verdict: Verdict) -> None:
         score, reason, seconds = verdict
-        if score is not None:
+        if self.quick:
+            row = self.record.add_screened(candidate.sample, candidate.architecture, score, seconds, candidate.number)
+        elif score is not None:
             row = self.record.add_scored(candidate.sample, candidate.architecture, score, seconds, candidate.number)
         else:
             _logger.info('Candidate failed: %s. Sample: %s', reason, candidate.sample)
@@ -235,6 +251,59 @@ class ScoringEngine(ExecutionEngine):
             if self._best is not None:
                 self.bar.set_postfix_str(f'best {self._best:.4g}', refresh=False)
             self.bar.update()
+
+    # The best, in full.
+
+    def finish(self, k: int) -> None:
+        """After a quick exploration: score in full those candidates that may be among the best ``k``.
+
+        Parameters
+        ----------
+        k
+            How many of the best are looked for.
+        """
+        networks = list(self.record.networks())
+        race = Race({number: quick for number, quick, _, _ in networks}, k, batch=self._batch)
+        for number, _, score, finished in networks:
+            if finished:
+                race.add(number, score)
+                self._share(number, score)
+        # A batch that was interrupted is finished first: where a race ends depends on where it was looked at.
+        begun = set(json.loads(self.record.get_meta(BATCH) or '[]'))
+        batch = [number for number, _, _, finished in networks if number in begun and not finished] or race.next()
+        with tqdm(desc='Scoring in full', unit='candidate', disable=None) as bar:
+            while batch and self._score_in_full(batch, race, bar):
+                batch = race.next()
+
+    def _share(self, number: int, score: float | None) -> None:
+        """Give what is known of a network to those of its candidates that were explored since."""
+        if self.scorer.has_twins:
+            self.record.rate(number, score, self.record.get(number).reason if score is None else None, 0.0)
+
+    def _score_in_full(self, batch: list[int], race: Race, bar: tqdm) -> bool:
+        """Score a batch of the race; ``False`` where the time is over."""
+        if time.monotonic() >= self.deadline:
+            return False
+        self.record.set_meta(BATCH, json.dumps(batch))
+        for number in batch:
+            self.placement.put(Task(number, self.record.get(number).sample))
+        self.placement.flush()
+        left = len(batch)
+        while left:
+            verdicts = self.placement.get() if time.monotonic() < self.deadline else []
+            if not verdicts:
+                self.deadline = -math.inf
+                return False
+            for task, (score, reason, seconds) in verdicts:
+                if score is None:
+                    _logger.info('Candidate failed: %s. Sample: %s', reason, task.sample)
+                self.record.rate(task.number, score, reason, seconds)
+                race.add(task.number, score)
+                bar.update()
+            left -= len(verdicts)
+            if time.monotonic() - self._noted > 1:
+                self._note_time()
+        return True
 
     # Results go out.
 

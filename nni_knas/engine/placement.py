@@ -13,10 +13,21 @@ __all__ = ['Placement', 'Task']
 
 
 class Task(NamedTuple):
-    """A candidate to score, by its number in the order of exploration."""
+    """A candidate to score.
+
+    Attributes
+    ----------
+    number
+        In the order of exploration.
+    sample
+        NNI's sample.
+    quick
+        Whether to score it quickly, as :meth:`~nni_knas.GradientKernelEvaluator.quick` does.
+    """
 
     number: int
     sample: Sample
+    quick: bool = False
 
 
 class Placement:
@@ -48,7 +59,8 @@ class Placement:
     def get(self) -> list[tuple[Task, Verdict]]:
         """Verdicts that were not given out yet, in any order, at least one: waits for it where there is none.
 
-        It is called only while it holds candidates, and each of them gets exactly one verdict.
+        It is called only while it holds candidates, and each of them gets exactly one verdict. An empty list says that
+        there will be no more.
         """
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 import sys
@@ -16,8 +17,9 @@ from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, SimplifiedM
 from torch import nn
 
 from nni_knas.builder import NetworkBuilder
-from nni_knas.candidates import architecture_of
+from nni_knas.candidates import architecture_of, encode_sample
 from nni_knas.evaluator import GradientKernelEvaluator
+from nni_knas.identity import Identity
 from nni_knas.record import reason_of
 
 __all__ = ['Scorer', 'Verdict']
@@ -52,20 +54,28 @@ class Scorer:
         The space that the candidates are of.
     hyper_parameters
         Labels in the samples that belong to the evaluator and do not shape the network.
+    merge_identical
+        Whether :meth:`identity` recognises networks that compute the same.
     """
 
     def __init__(self, kernel: GradientKernelEvaluator, space: ExecutableModelSpace,
-                 hyper_parameters: Collection[str] = ()) -> None:
+                 hyper_parameters: Collection[str] = (), *, merge_identical: bool = False) -> None:
         self.kernel = kernel
         self.space = space
         self.hyper_parameters = frozenset(hyper_parameters)
         device = kernel.device if kernel.device.type != 'cpu' else None  # on the CPU networks are built anyway
         self._builder = NetworkBuilder(space, kernel.seed, device)
+        self._identity = Identity(space, kernel.minibatch) if merge_identical else None
 
-    def score(self, sample: Sample) -> Verdict:
+    @functools.cached_property
+    def quick(self) -> GradientKernelEvaluator:
+        """The kernel that scores quickly."""
+        return self.kernel.quick() or self.kernel
+
+    def score(self, sample: Sample, quick: bool = False) -> Verdict:
         """Score a candidate; whatever goes wrong with it is the verdict's reason."""
         start = time.perf_counter()
-        score, reason = self._judge(sample)
+        score, reason = self._judge(sample, self.quick if quick else self.kernel)
         return Verdict(score, reason, time.perf_counter() - start)
 
     def build(self, sample: Sample) -> nn.Module:
@@ -76,9 +86,20 @@ class Scorer:
         """The part of a sample that shapes the network."""
         return architecture_of(sample, self.hyper_parameters)
 
-    def _judge(self, sample: Sample) -> tuple[float | None, str | None]:
+    @property
+    def has_twins(self) -> bool:
+        """Whether different samples may be one network."""
+        return bool(self.hyper_parameters) or self._identity is not None
+
+    def identity(self, sample: Sample) -> str:
+        """Text that is the same for candidates that are one network, and so have one score."""
+        # NNI builds no network from a part of a sample, be it the part that shapes the network.
+        fingerprint = self._identity.fingerprint(sample) if self._identity is not None else None
+        return fingerprint or encode_sample(self.architecture(sample))
+
+    def _judge(self, sample: Sample, kernel: GradientKernelEvaluator) -> tuple[float | None, str | None]:
         try:
-            score = self.kernel.score(self.build(sample))
+            score = kernel.score(self.build(sample))
         except Exception as error:
             return None, reason_of(error)
         return (score, None) if math.isfinite(score) else (None, f'the score is {score}')
@@ -107,7 +128,7 @@ class Scorer:
         return pickle.dumps(parts)
 
     @classmethod
-    def loads(cls, data: bytes, device: str | torch.device | None = None) -> Scorer:
+    def loads(cls, data: bytes, device: str | torch.device | None = None, *, elsewhere: bool = False) -> Scorer:
         """The scorer that :meth:`dumps` gave, in a process that computes as that of :meth:`dumps` did from now on.
 
         Parameters
@@ -116,12 +137,16 @@ class Scorer:
             What :meth:`dumps` gave.
         device
             Where to score, in the place of the kernel's device.
+        elsewhere
+            This may be another machine: where the user chose no device for the kernel, this machine's is taken.
         """
         parts: dict[str, Any] = {name: pickle.loads(part) for name, part in pickle.loads(data).items()}
         _set_numerics(parts['numerics'])
         kernel_class, attributes = parts['kernel']
         kernel = object.__new__(kernel_class)
         kernel.__dict__.update(attributes)
+        if elsewhere and not kernel.device_is_chosen:
+            device = 'cuda' if torch.cuda.is_available() else 'cpu'
         if device is not None:
             kernel.device = torch.device(device)
         if kernel.device.type == 'cuda':

@@ -56,6 +56,7 @@ class Chunk(ExecutableModelSpace):
         super().__init__(ModelStatus.Frozen)
         self.number = number
         self.tasks = list(tasks)
+        self.quick = any(task.quick for task in self.tasks)  # all of them, or none
         self.scorer = scorer
         self.best = best
         self.kernel = kernel
@@ -74,6 +75,7 @@ class Chunk(ExecutableModelSpace):
                                  'candidates': len(self.tasks), 'first_candidate': first, 'last_candidate': last},
             'knas_chunk': self.number,
             'tasks': [[task.number, _without_comments(encode_sample(task.sample))] for task in self.tasks],
+            'quick': self.quick,
             'scorer': self.scorer,
             'best': self.best,
             'kernel': self.kernel,
@@ -81,7 +83,7 @@ class Chunk(ExecutableModelSpace):
 
     @classmethod
     def _load(cls, **content: Any) -> Chunk:
-        tasks = [Task(number, decode_sample(sample)) for number, sample in content['tasks']]
+        tasks = [Task(number, decode_sample(sample), content['quick']) for number, sample in content['tasks']]
         return cls(content['knas_chunk'], tasks, content['scorer'], content['best'], content['kernel'])
 
     def execute(self) -> None:
@@ -93,7 +95,7 @@ class Chunk(ExecutableModelSpace):
         best = self.best
         _report(0, best)  # shows that the trial is up, and when
         for scored, task in enumerate(self.tasks, start=1):
-            verdict = scorer.score(task.sample)
+            verdict = scorer.score(task.sample, task.quick)
             if verdict.score is not None:
                 best = verdict.score if best is None else max(best, verdict.score)
             _report(scored, best, candidate=task.number, kernel_score=verdict.score, seconds=verdict.seconds,
@@ -120,7 +122,7 @@ def _packed(scorer: Scorer) -> str:
 
 
 def _unpacked(text: str) -> Scorer:
-    return Scorer.loads(lzma.decompress(base64.urlsafe_b64decode(text)))
+    return Scorer.loads(lzma.decompress(base64.urlsafe_b64decode(text)), elsewhere=True)
 
 
 def _without_comments(text: str) -> str:
@@ -197,6 +199,10 @@ class Pace:
         if times.started is not None:
             self._startups.append(now - times.last + times.started - times.submitted)
 
+    def forget_cost(self) -> None:
+        """What comes now costs something else."""
+        self._scoring, self._scored = 0.0, 0
+
     def full(self) -> int:
         """Candidates in a chunk of which there are plenty."""
         if self.cost is None:
@@ -261,10 +267,11 @@ class Trials(Placement):
         self._ready: list[tuple[Task, Verdict]] = []
         self._chunks: list[Chunk] = []  # all that were submitted: late reports find them
         self._under_way: set[Chunk] = set()
-        self._known: dict[str, Verdict] = {}  # scored before a restart
+        self._known: dict[tuple[str, bool], Verdict] = {}  # scored before a restart, quickly or not
         self._suspects: set[int] = set()
         self._stillborn = 0
         self._flushed = False
+        self._quick = False  # what the candidates of now are scored
         self._held = 0  # as many as there were when somebody waited: no more come at a time
         self._heard = time.monotonic()
         self._before = 0
@@ -302,7 +309,10 @@ class Trials(Placement):
 
     def put(self, task: Task) -> None:
         self._flushed = False
-        known = self._known.get(encode_sample(task.sample)) if self._known else None
+        if task.quick != self._quick:
+            self._quick, self._held, self._best = task.quick, 0, None
+            self.pace.forget_cost()
+        known = self._known.get((encode_sample(task.sample), task.quick)) if self._known else None
         if known is not None:
             self._ready.append((task, known))
             return
@@ -368,15 +378,18 @@ class Trials(Placement):
         if 'candidate' not in report:
             self.pace.start(chunk.times, moment)
             return
-        self.pace.report(chunk.times, moment)
-        task = self._open.pop(report['candidate'], None)
-        if task is not None:  # it may have been scored twice, where a report came later than the trial's end
+        if chunk.quick == self._quick:
+            self.pace.report(chunk.times, moment)
+        chunk.times.last = moment
+        task = self._open.get(report['candidate'])
+        if task is not None and task.quick == chunk.quick:  # it may have a verdict: a report can come after a trial's end
+            del self._open[task.number]
             self._judge(task, _verdict(report))
 
     def _take_end(self, chunk: Chunk, status: ModelStatus, moment: float) -> None:
         self.pace.end(chunk.times, moment)
         self._under_way.discard(chunk)
-        lost = [task for task in chunk.tasks if task.number in self._open]
+        lost = [task for task in chunk.tasks if self._open.get(task.number) == task]
         if not lost:
             return
         _logger.warning('A trial that scored ended as %s with %d of %d candidates left; others take them over.',
@@ -400,6 +413,7 @@ class Trials(Placement):
             self._alone.append(task)
 
     def _judge(self, task: Task, verdict: Verdict) -> None:
+        self._suspects.discard(task.number)  # it may come again, to be scored in full
         if verdict.score is not None:
             self._best = verdict.score if self._best is None else max(self._best, verdict.score)
         self._ready.append((task, verdict))
@@ -428,13 +442,15 @@ class Trials(Placement):
             chunk.scorer = ''  # it has been sent; the chunk is kept for its reports
 
     def _next_tasks(self, least: int) -> list[Task]:
-        if self._alone:
-            return [self._alone.popleft()]
+        while self._alone:
+            task = self._alone.popleft()
+            if self._open.get(task.number) == task:
+                return [task]
         size = self.pace.shared(len(self._open), self._concurrency) if least == 1 else least
         tasks: list[Task] = []
         while self._waiting and len(tasks) < size:
             task = self._waiting.popleft()
-            if task.number in self._open:
+            if self._open.get(task.number) == task:  # the same number may be here to be scored quickly, which came late
                 tasks.append(task)
         return tasks
 
@@ -460,7 +476,7 @@ class Trials(Placement):
             for metric in metrics.get(trial.id, []):
                 number = metric.data.get('candidate')
                 if number in samples:
-                    self._known[samples[number]] = _verdict(metric.data)
+                    self._known[samples[number], trial.content.get('quick', False)] = _verdict(metric.data)
         if self._known:
             _logger.info('%d candidates were scored in trials of before.', len(self._known))
 

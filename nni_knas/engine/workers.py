@@ -167,7 +167,9 @@ class Workers(Placement):
             worker.ready = True
             self._stillborn = 0
         elif kind == 'verdict':
-            self._verdicts.append((worker.tasks.popleft(), content))
+            task = worker.tasks.popleft()
+            self._deaths.pop(task.number, None)  # it may come again, to be scored in full
+            self._verdicts.append((task, content))
         else:
             how = worker.kill(patience=5)
             if kind == 'end':
@@ -186,6 +188,7 @@ class Workers(Placement):
             number = worker.tasks[0].number
             self._deaths[number] += 1
             if self._deaths[number] == 2:
+                del self._deaths[number]
                 reason = f'it killed two worker processes ({how})'
                 self._verdicts.append((worker.tasks.popleft(), Verdict(None, reason, 0.0)))
 
@@ -325,7 +328,8 @@ def serve() -> None:
     threading.Thread(target=_read, args=(tasks, waiting), daemon=True).start()
     _send(verdicts, ('ready', None))
     while True:
-        verdict = scorer.score(waiting.get().sample)
+        task = waiting.get()
+        verdict = scorer.score(task.sample, task.quick)
         _send(verdicts, ('verdict', verdict))
         if verdict.reason is not None and 'CUDA error' in verdict.reason:  # no later one could be scored in this process
             _send(verdicts, ('retired', None))
