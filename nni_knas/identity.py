@@ -44,31 +44,25 @@ class Identity:
 
     def __init__(self, space: ExecutableModelSpace, minibatch: Minibatch) -> None:
         device = torch.device('cpu')
-        sample = minibatch.part(0, 1).to(device, torch.float64)
-        # Small images are enough; a network may need all of one.
-        self._inputs = [sample._with_images(lambda pixels: 16).inputs, sample.inputs]
+        self._inputs = minibatch.part(0, 1).to(device, torch.float64).inputs
         self._builder = NetworkBuilder(space, 0, device, _weigh)
 
     def fingerprint(self, sample: Sample) -> str | None:
         """What tells the candidate's network from others; ``None`` where it cannot be told."""
         try:
-            network = self._builder.network(sample)
-        except Exception:  # it will be said when the candidate is scored
+            return self._of(self._builder.network(sample))
+        except Exception:  # what is wrong with it will be said when the candidate is scored
             return None
-        for inputs in self._inputs:
-            try:
-                return self._of(network, inputs)
-            except Exception:
-                continue
-        return None
 
-    def _of(self, network: nn.Module, inputs: object) -> str:
-        arguments, keywords = arguments_of(network, inputs)
+    def _of(self, network: nn.Module) -> str | None:
+        arguments, keywords = arguments_of(network, self._inputs)
         weights = [p for p in network.parameters() if p.requires_grad and p.dim() > 1]
         with _evaluating(network), torch.enable_grad():
             outputs = main_output(network(*arguments, **keywords)).flatten()
             weighted = outputs @ torch.linspace(1, 2, len(outputs), dtype=outputs.dtype)  # outputs are told apart
             gradients = torch.autograd.grad(weighted, weights, allow_unused=True) if weighted.requires_grad else []
+        if not torch.isfinite(weighted):
+            return None
         sizes = {i: float(g.norm()) for i, g in enumerate(gradients) if g is not None}
         least = 1e-10 * max(sizes.values(), default=0.0)  # what ought to cancel out leaves rounding errors
         layers = sorted((tuple(weights[i].shape), self._rounded(size)) for i, size in sizes.items() if size > least)

@@ -97,7 +97,7 @@ class KNAS(Strategy):
         ``top_k``, to be worth it; with fewer, and with ``'full'``, each candidate is scored in full.
     merge_identical
         Recognise candidates that compute the same, whatever their labels (:class:`nni_knas.identity.Identity`), and score
-        each network once. Telling networks apart costs about a twentieth of a full score.
+        each network once. Telling networks apart costs about a tenth of a full score, and half of a quick one.
 
     Raises
     ------
@@ -318,6 +318,9 @@ class KNAS(Strategy):
         if time.monotonic() >= scoring.deadline:
             if total < self.candidates:
                 _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total, self.candidates)
+            elif unfinished:
+                _logger.warning('The experiment\'s time was over before all that may be among the best %d had a full score.',
+                                self.top_k)
         elif scoring.quick:
             record.set_meta('finished for', self.top_k)
         if not record.best(1):

@@ -129,3 +129,39 @@ def test_scale_is_told_apart_behind_a_normalisation():
 
     identity = Identity(SimplifiedModelSpace.from_model(Doubling()), Minibatch(torch.randn(3, 3, 8, 8), torch.zeros(3)))
     assert identity.fingerprint({'times': 0}) != identity.fingerprint({'times': 1})
+
+
+def test_outputs_that_are_not_finite_tell_nothing():
+    class Exploding(ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.op = LayerChoice([Logarithm(), Root()], label='op')
+            self.last = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.last(self.op(x))
+
+    class Logarithm(nn.Module):
+        def forward(self, x):
+            return torch.log(-x.abs())
+
+    class Root(nn.Module):
+        def forward(self, x):
+            return torch.sqrt(-1 - x.abs())
+
+    identity = Identity(SimplifiedModelSpace.from_model(Exploding()), Minibatch(torch.randn(3, 6), torch.zeros(3)))
+    assert identity.fingerprint({'op': 0}) is None is identity.fingerprint({'op': 1})
+
+
+def test_images_are_compared_at_their_own_size():
+    class Resizing(ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.op = LayerChoice([nn.Identity(), nn.AdaptiveAvgPool2d(16)], label='op')
+            self.conv = nn.Conv2d(3, 4, 3, stride=2)
+
+        def forward(self, x):
+            return self.conv(self.op(x)).mean((2, 3))
+
+    identity = Identity(SimplifiedModelSpace.from_model(Resizing()), Minibatch(torch.randn(3, 3, 32, 32), torch.zeros(3)))
+    assert identity.fingerprint({'op': 0}) != identity.fingerprint({'op': 1})

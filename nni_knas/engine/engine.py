@@ -127,7 +127,6 @@ class ScoringEngine(ExecutionEngine):
         self._best = record.best_score()
         self._anew = False
         self._noted = time.monotonic()
-        self._batch = self.least_ahead
 
     @contextlib.contextmanager
     def opened(self, engine: ExecutionEngine) -> Iterator[None]:
@@ -141,7 +140,6 @@ class ScoringEngine(ExecutionEngine):
         self._noted = time.monotonic()
         try:
             self.placement.start(self.scorer, engine)
-            self._batch = max(self.least_ahead, self.placement.ahead)  # before it grows with what quick scores take
             yield
         finally:
             self.placement.stop()
@@ -263,7 +261,8 @@ class ScoringEngine(ExecutionEngine):
             How many of the best are looked for.
         """
         networks = list(self.record.networks())
-        race = Race({number: quick for number, quick, _, _ in networks}, k, batch=self._batch)
+        race = Race({number: quick for number, quick, _, _ in networks}, k,
+                    batch=max(self.least_ahead, self.ahead))
         for number, _, score, finished in networks:
             if finished:
                 race.add(number, score)
