@@ -94,10 +94,11 @@ class Gradients:
         if self._mean is None:
             parameters = self.parameters
             total: list[Tensor | None] = [None] * len(parameters)
-            for part in self._in_parts(lambda samples: self._differentiate(samples, list(parameters.values())), whole=True):
+            weight = 1 / self.minibatch.size
+            for part in self._in_parts(lambda samples: self._differentiate(samples, list(parameters.values()), weight),
+                                       whole=True):
                 _add(total, part)
-            found = {name: g for name, g in zip(parameters, total) if g is not None}
-            self._mean = dict(zip(found, torch._foreach_div([*found.values()], self.minibatch.size)))
+            self._mean = {name: g for name, g in zip(parameters, total) if g is not None}
         return self._mean
 
     def per_sample(self, names: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -261,11 +262,11 @@ class Gradients:
             yield result
             start = stop
 
-    def _differentiate(self, samples: Minibatch, parameters: list[nn.Parameter]) -> list[Tensor | None]:
-        """Gradient of the sum of the samples' losses."""
+    def _differentiate(self, samples: Minibatch, parameters: list[nn.Parameter], weight: float = 1) -> list[Tensor | None]:
+        """Gradient of the sum of the samples' losses, times ``weight``."""
         with ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
             losses = self._losses(self._forward(samples), samples)
-            return _gradient(losses.sum(), parameters)
+            return _gradient(losses.sum() * weight, parameters)
 
     def _differentiate_outputs(self, samples: Minibatch) -> dict[str, Tensor]:
         """Gradient of the sum of the samples' losses with respect to the outputs of the weight layers."""

@@ -26,7 +26,7 @@ Normalization = Literal['sample', 'batch']
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's, numpy's and Python's global random generators, and give them their old states back at the end."""
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    cuda = torch.cuda.is_initialized()
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda_states = torch.cuda.get_rng_state_all() if cuda else []
     try:

@@ -38,28 +38,36 @@ def effective_ranks(matrices: Sequence[Tensor]) -> Tensor:
     ScoringError
         If an entry is not finite.
     """
-    places = defaultdict(list)  # matrices of one shape are computed together
+    shapes, grams = defaultdict(list), defaultdict(list)  # matrices of one size are computed together
     for place, matrix in enumerate(matrices):
-        places[tuple(matrix.shape)].append(place)
-    found = [_effective_ranks(torch.stack([matrices[place] for place in group]).double()) for group in places.values()]
+        shapes[tuple(matrix.shape)].append(place)
+    for shape, places in shapes.items():
+        grams[min(shape)].append((places, _scaled_grams(torch.stack([matrices[place] for place in places]).double())))
     ranks = torch.zeros(len(matrices), dtype=torch.float64)
-    if found:
-        ranks[[place for group in places.values() for place in group]] = torch.cat(found).cpu()  # a GPU is waited for once
+    order = [place for groups in grams.values() for places, _ in groups for place in places]
+    if order:
+        found = [_ranks(torch.cat([gram for _, gram in groups])) for groups in grams.values()]
+        ranks[order] = torch.cat(found).cpu()  # a GPU is waited for once
     if not torch.isfinite(ranks).all():
         raise ScoringError('a gradient is not finite: the network explodes at its initial weights')
     return ranks
 
 
-def _effective_ranks(matrices: Tensor) -> Tensor:
-    """The effective ranks of matrices of one shape, ``L x m x n``; ``nan`` where an entry is not finite."""
+def _scaled_grams(matrices: Tensor) -> Tensor:
+    """The smaller Gram matrix of each of ``L x m x n``, as parts of its trace; ``nan`` where an entry is not finite."""
     if matrices.shape[1] > matrices.shape[2]:
         matrices = matrices.mT
-    scales = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
-    scaled = matrices / scales.clamp(min=torch.finfo(torch.float64).tiny)
-    grams = scaled @ scaled.mT
-    finite = torch.isfinite(grams).all(-1).all(-1)
+    grams = matrices @ matrices.mT
+    traces = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    traces = torch.where(torch.isfinite(traces), traces, torch.nan)
+    return torch.where(traces == 0, 0, grams / traces)
+
+
+def _ranks(grams: Tensor) -> Tensor:
+    """The effective ranks behind Gram matrices of one size, shape ``L``; ``nan`` where an entry is not finite."""
+    finite = torch.isfinite(grams[:, 0, 0])  # all entries are, or none
     squares = torch.linalg.eigvalsh(torch.where(finite[:, None, None], grams, 0)).clamp(min=0)
-    ranks = squares.sqrt().sum(-1).square() / squares.sum(-1).clamp(min=0.5)  # of a scaled matrix the sum is 1, or it is 0
+    ranks = squares.sqrt().sum(-1).square() / squares.sum(-1).clamp(min=0.5)  # the sum is the trace, 1 or 0
     return torch.where(finite, ranks, torch.nan)
 
 
