@@ -31,7 +31,7 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import SimplifiedModelSpace
 from nni.nas.strategy import GridSearch
-from torch.nn import functional as F
+from scoring import authors_loop, forward_backward, seconds
 
 AUTHORS = "authors' procedure: 50 passes of one image, Gram mean"
 ADAPTIVE = 'steady-rank, 16 images, adaptive effort'
@@ -45,16 +45,8 @@ SETTINGS = {  # score, images, pixels
 
 
 def authors_procedure(model, images, labels):
-    """Build the network through NNI; then a pass a sample, at batch size 1 in training mode; the mean of the Gram matrix."""
-    network = build_network(model, 0).train()
-    parameters = list(network.parameters())
-    total = [torch.zeros_like(p) for p in parameters]
-    for image, label in zip(images, labels):
-        loss = F.cross_entropy(network(image[None]), label[None])
-        for sum_, gradient in zip(total, torch.autograd.grad(loss, parameters, allow_unused=True)):
-            if gradient is not None:
-                sum_ += gradient
-    return float(sum((g / len(images)).double().square().sum() for g in total))
+    """Build the network through NNI; then a pass a sample; the mean of the Gram matrix."""
+    return authors_loop(build_network(model, 0), images, labels)
 
 
 def candidate(space, scorer, record, random_state, architecture):
@@ -66,16 +58,6 @@ def candidate(space, scorer, record, random_state, architecture):
     if record.find(sample) is None:
         record.add_scored(sample, text, verdict.score, verdict.seconds)
     return verdict.score
-
-
-def forward_backward(network, images, labels):
-    return torch.autograd.grad(F.cross_entropy(network(images), labels), list(network.parameters()), allow_unused=True)
-
-
-def seconds(function, *arguments):
-    start = time.perf_counter()
-    result = function(*arguments)
-    return time.perf_counter() - start, result
 
 
 def best_of(repeats, function, *arguments):
@@ -123,7 +105,7 @@ def overheads(options, space, data) -> None:
         kernels = {score: GradientKernelEvaluator(data, score, n) for score in ('mgm', 'gradient-rank', 'steady-rank')}
         images, labels = kernels['mgm'].minibatch
         for model in models:
-            network = build_network(model, 0).train()
+            network = build_network(model, 0)
             forward_backward(network, images, labels)
             plain = best_of(5, forward_backward, network, images, labels)
             for score, kernel in kernels.items():

@@ -202,8 +202,8 @@ def _report(run: Run, seconds: float) -> None:
         print(f'{rank:>4}  {score:>10}  {accuracy:>8}  {_one_line(row.architecture)}')
     failed, screened = (int((scores.status == status).sum()) for status in ('failed', 'screened'))
     notes = (f', {len(scores) - screened} of them in full' if screened else '') + (f', {failed} failed' if failed else '')
-    print(f'\nScored {len(scores)} candidates in {_duration(scores.seconds.sum())}{notes}; trained {len(trained)} in '
-          f'{_duration(scores.training_seconds.sum())} of trials; {_duration(seconds)} in all.')
+    print(f'\nScored {len(scores)} candidates in {_duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
+          f'in {_duration(scores.training_seconds.sum())} of trials; {_duration(seconds)} in all.')
     if len(trained):
         print(f'Best: accuracy {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {len(scores)} by score.')
     print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')

@@ -106,6 +106,13 @@ class GradientKernelEvaluator(Evaluator):
         return f'score={self.score_function.name!r}, batch_size={self.batch_size}, seed={self.seed}, ' \
                f'normalization={self.normalization!r}, device={str(self.device)!r}'
 
+    def settings(self) -> dict[str, Any]:
+        """What a score depends on besides the network; two kernels of equal settings give comparable scores."""
+        loss = self.loss
+        name = 'cross-entropy' if loss is None else getattr(loss, '__qualname__', type(loss).__qualname__)
+        return {'score': self.score_function.name, 'seed': self.seed, 'normalization': self.normalization, 'loss': name,
+                'minibatch': self.minibatch.digest()}
+
     @property
     def minibatch(self) -> Minibatch:
         """The samples that every network is scored on, drawn when first asked for."""

@@ -133,6 +133,14 @@ class Record:
     def set_meta(self, key: str, value: str | bytes | float) -> None:
         self._run('INSERT OR REPLACE INTO meta VALUES (?, ?)', key, value)
 
+    def scoring_seconds(self) -> float:
+        """How long scoring has taken, by the clock; with several workers that is less than the sum over candidates."""
+        return self.get_meta('scoring seconds') or 0.0
+
+    def add_scoring_seconds(self, seconds: float) -> None:
+        """Scoring has gone on for so long."""
+        self.set_meta('scoring seconds', self.scoring_seconds() + seconds)
+
     # Coarse stage.
 
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from nni_knas.candidates import hyper_parameters_of
 from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Workers, gpus
-from nni_knas.engine.engine import SECONDS
 from nni_knas.evaluator import GradientKernelEvaluator
 from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials
 from nni_knas.explorers import (
@@ -191,7 +190,7 @@ class KNAS(Strategy):
             (log / PORTAL_PAGE).write_text(portal_page(experiment.id))
         self._record = Record(self._record_path or (record_path(self._folder) if self._folder else None))
         # A run that is resumed has used up a part of its time.
-        before = (self._record.get_meta(SECONDS) or 0.0) + self._record.seconds()[1]
+        before = self._record.scoring_seconds() + self._record.seconds()[1]
         self._deadline = time.monotonic() + max_duration(experiment) - before
         self._check_settings()
         scorer = Scorer(self.kernel, model_space, hyper_parameters_of(model_space), merge_identical=self.merge_identical)
@@ -210,7 +209,7 @@ class KNAS(Strategy):
 
     def _check_settings(self) -> None:
         """Scores compare only with scores of the same kernel on the same minibatch."""
-        settings = _settings(self.kernel)
+        settings = self.kernel.settings()
         before = self._opened_record().get_meta('kernel')
         if before is not None and len(self._opened_record()):
             changed = [name for name, value in json.loads(before).items() if settings.get(name) != value]
@@ -395,10 +394,3 @@ PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers
 
 def _placement(placement: str | Placement) -> Placement:
     return PLACEMENTS[placement]() if isinstance(placement, str) else placement
-
-
-def _settings(kernel: GradientKernelEvaluator) -> dict[str, Any]:
-    """What a score depends on besides the network; two kernels of equal settings give comparable scores."""
-    loss = 'cross-entropy' if kernel.loss is None else getattr(kernel.loss, '__qualname__', type(kernel.loss).__qualname__)
-    return {'score': kernel.score_function.name, 'seed': kernel.seed, 'normalization': kernel.normalization, 'loss': loss,
-            'minibatch': kernel.minibatch.digest()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import nni
@@ -380,6 +381,7 @@ class TestResume:
             set_meta(self, key, value)
 
         monkeypatch.setattr(Record, 'set_meta', noted)
+        monkeypatch.setattr(Checkpoints, 'cost', math.inf)  # on a busy machine there are fewer
         explore(EXPLORERS['random'](), tmp_path / 'record', Shuffled(), Digits(), 3000)
         assert 10 <= len(numbers) <= 25 and max(numbers) < 20_000
 

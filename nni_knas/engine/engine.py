@@ -25,9 +25,6 @@ from nni_knas.record import Candidate, Record
 
 __all__ = ['ScoringEngine']
 
-SECONDS = 'scoring seconds'
-"""Where the record keeps how long scoring has taken so far."""
-
 BATCH = 'batch in full'
 """Where the record keeps the numbers of the candidates that were last to be scored in full together."""
 
@@ -239,7 +236,7 @@ class ScoringEngine(ExecutionEngine):
     def _note_time(self) -> None:
         """Note the time that scoring has taken, for a deadline that holds over restarts."""
         now = time.monotonic()
-        self.record.set_meta(SECONDS, (self.record.get_meta(SECONDS) or 0.0) + now - self._noted)
+        self.record.add_scoring_seconds(now - self._noted)
         self._noted = now
 
     def _show_progress(self, score: float | None) -> None:

@@ -8,6 +8,7 @@ dies loses only what it had not reported.
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import lzma
 import math
@@ -128,13 +129,6 @@ def _unpacked(text: str) -> Scorer:
 def _without_comments(text: str) -> str:
     """JSON text that means the same, without what NNI takes for comments."""
     return text.replace('#', r'\u0023').replace('/', r'\u002f')
-
-
-def _kernel_of(scorer: Scorer) -> str:
-    """What scores depend on besides the network, as text."""
-    kernel = scorer.kernel
-    loss = getattr(kernel.loss, '__qualname__', type(kernel.loss).__qualname__)
-    return f'{kernel.score_function.name} {kernel.seed} {kernel.normalization} {loss} {kernel.minibatch.digest()}'
 
 
 class _Times:
@@ -299,7 +293,7 @@ class Trials(Placement):
         limits = trial_limits(self._experiment)
         self._concurrency = limits.concurrency
         self.pace.longest = limits.seconds / 2  # NNI ends longer trials; where costs vary, half of it is safe
-        self._scorer, self._kernel = _packed(scorer), _kernel_of(scorer)
+        self._scorer, self._kernel = _packed(scorer), json.dumps(scorer.kernel.settings())
         if len(self._scorer) > self.LARGE:
             _logger.warning('Each trial that scores gets %.0f MB with its minibatch, and NNI keeps that several times in '
                             'its database and logs: a smaller batch_size makes it less.', len(self._scorer) / 1e6)
