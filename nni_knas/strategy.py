@@ -96,8 +96,8 @@ class KNAS(Strategy):
         ``top_k``, to be worth it; with fewer, and with ``'full'``, each candidate is scored in full.
     merge_identical
         Recognise candidates that compute the same, whatever their labels (:class:`nni_knas.identity.Identity`), and score
-        each network once. Telling
-        networks apart costs about a fifth of a full score, and more than a quick one: it pays with ``effort='full'``.
+        each network once. Telling networks apart costs about a fifth of a full score, and more than a quick one: it pays
+        with ``effort='full'``.
 
     Raises
     ------

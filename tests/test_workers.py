@@ -318,7 +318,9 @@ class TestScript:
         script = folder / 'script.py'
         script.write_text(SCRIPT)
         return subprocess.Popen([sys.executable, str(script), str(folder), record, placement, str(seconds)],
-                                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+                                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                                # What is started in the background of a shell would not hear Ctrl-C.
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     @staticmethod
     def workers(folder):
