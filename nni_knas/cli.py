@@ -27,8 +27,9 @@ from tqdm import tqdm
 
 from nni_knas import KNAS, GradientKernelEvaluator, Run, __version__, open_run
 from nni_knas.benchmark.command import add_command as add_benchmark
-from nni_knas.candidates import build_network, encode_sample, random_models
+from nni_knas.candidates import encode_sample, random_models
 from nni_knas.data import DATA_HELP, Data, load_data, load_object
+from nni_knas.engine import Scorer
 from nni_knas.experiment import experiment_folder
 from nni_knas.portal import PORTAL_PAGE
 from nni_knas.scores import RECOMMENDED, score_names
@@ -214,9 +215,10 @@ def _score(options: argparse.Namespace) -> None:
         raise UsageError(f'--samples is {options.samples}: it has to be 1 or more')
     _, space, kernel = _prepare(options)
     candidates = SimplifiedModelSpace.from_model(space)
+    scorer = Scorer(kernel, candidates)
     rows = []
     for model in tqdm(list(_chosen(options, candidates)), desc='Scoring', unit='candidate', disable=None):
-        network = build_network(model, kernel.seed)
+        network = scorer.build(model.sample or {})
         parameters = sum(p.numel() for p in network.parameters())
         start = time.perf_counter()
         try:

@@ -15,7 +15,7 @@ from nni_knas.builder import NetworkBuilder
 from nni_knas.gradients import Minibatch
 from nni_knas.gradients.gradients import arguments_of
 from nni_knas.gradients.losses import main_output
-from nni_knas.gradients.setting import modules_of
+from nni_knas.gradients.setting import modules_of, set_training
 
 __all__ = ['Identity']
 
@@ -78,12 +78,12 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     """In evaluation mode no layer normalises by the data or adds noise, so that scales are told apart."""
     modes = [(module, module.training) for module in modules_of(network)]
     for module, _ in modes:
-        module.training = False
+        set_training(module, False)
     try:
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            set_training(module, training)
 
 
 def _weigh(network: nn.Module) -> None:

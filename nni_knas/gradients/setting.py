@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from nni_knas.gradients.errors import CoupledSamples, ScoringError
 
-__all__ = ['Normalization', 'ScoringMode', 'modules_of', 'seeded', 'undisturbed']
+__all__ = ['Normalization', 'ScoringMode', 'modules_of', 'seeded', 'set_training', 'undisturbed']
 
 Normalization = Literal['sample', 'batch']
 
@@ -68,18 +68,18 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
                 network.to(device)
             if all(type(module).train is nn.Module.train for module in modules):
                 for module in modules:
-                    _set_training(module, True)
+                    set_training(module, True)
             else:
                 network.train()
             for module in modules:
                 if _is_noise(module):
-                    _set_training(module, False)
+                    set_training(module, False)
             yield
         finally:
             if away:
                 network.to(home)
             for module, training in zip(modules, modes):
-                _set_training(module, training)
+                set_training(module, training)
 
 
 def modules_of(network: nn.Module) -> list[nn.Module]:
@@ -93,7 +93,7 @@ def modules_of(network: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _set_training(module: nn.Module, training: bool) -> None:
+def set_training(module: nn.Module, training: bool) -> None:
     """``module.training = training`` without the detour through torch's search for parameters."""
     if 'training' in module.__dict__:
         module.__dict__['training'] = training
