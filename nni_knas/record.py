@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import pandas as pd
 from nni.mutable import Sample
 
 from nni_knas.candidates import decode_sample, encode_sample
+from nni_knas.costs import COSTS
 
 __all__ = ['Candidate', 'Record', 'reason_of', 'record_path', 'result_path', 'weights_path']
 
@@ -31,17 +32,26 @@ CREATE TABLE IF NOT EXISTS candidates (
     quick REAL,                     -- score at little effort; NULL where there is none
     score REAL,                     -- score at full effort, higher is better; NULL where there is none
     seconds REAL NOT NULL,          -- building and scoring
-    status TEXT NOT NULL,           -- screened (has a quick score alone), scored, failed, training, trained, training-failed
-    reason TEXT,                    -- of a failure
+    status TEXT NOT NULL,           -- screened (has a quick score alone), scored, failed, training, trained,
+                                    -- training-failed, filtered (breaks a constraint, and so has no score), outside (of
+                                    -- the space, which has become smaller since)
+    reason TEXT,                    -- of a failure, or of being filtered
     metric REAL,                    -- what the evaluator reported at the end of training
-    training_seconds REAL
+    training_seconds REAL,
+    parameters REAL,                -- costs, see nni_knas.costs; NULL where not measured
+    flops REAL,
+    memory REAL,
+    latency REAL
 );
 CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture) WHERE architecture IS NOT NULL;
 """
-_RANKING = "ORDER BY status = 'failed', score DESC, quick DESC, id"  # in SQLite NULL comes last so
+_UNUSABLE = "('failed', 'filtered', 'outside')"
+_RANKING = f'ORDER BY status IN {_UNUSABLE}, score DESC, quick DESC, id'  # in SQLite NULL comes last so
 _COLUMNS = {'candidate': 'int64', 'score': 'float64', 'quick': 'float64', 'metric': 'float64', 'status': 'object',
-            'reason': 'object', 'seconds': 'float64', 'training_seconds': 'float64', 'architecture': 'object'}
+            'reason': 'object', 'seconds': 'float64', 'training_seconds': 'float64',
+            **dict.fromkeys(COSTS, 'float64'), 'architecture': 'object'}
 _FIELDS = 'id, sample, quick, score, seconds, status, reason, metric, training_seconds'
+_COSTS = ', '.join(COSTS)
 
 
 def record_path(folder: Path) -> Path:
@@ -80,6 +90,7 @@ class Candidate(NamedTuple):
     reason: str | None
     metric: float | None
     training_seconds: float | None
+    costs: Mapping[str, float]  # those that were measured
 
     @property
     def rated(self) -> float | None:
@@ -118,6 +129,17 @@ class Record:
             self._connection.execute('PRAGMA journal_mode=WAL')
             self._connection.execute('PRAGMA synchronous=NORMAL')
             self._connection.executescript(_TABLES)
+        self._costs = self._cost_columns(readonly)
+
+    def _cost_columns(self, readonly: bool) -> str:
+        """The columns of costs; a file of before there were any gets them, or counts as one that has none."""
+        if any(column[1] == COSTS[0] for column in self._connection.execute('PRAGMA table_info(candidates)')):
+            return _COSTS
+        if readonly:
+            return ', '.join(['NULL'] * len(COSTS))
+        for cost in COSTS:
+            self._connection.execute(f'ALTER TABLE candidates ADD COLUMN {cost} REAL')
+        return _COSTS
 
     def close(self) -> None:
         with self._lock:
@@ -132,6 +154,10 @@ class Record:
 
     def set_meta(self, key: str, value: str | bytes | float) -> None:
         self._run('INSERT OR REPLACE INTO meta VALUES (?, ?)', key, value)
+
+    def forget_meta(self, prefix: str) -> None:
+        """Remove the values whose keys begin so."""
+        self._run('DELETE FROM meta WHERE substr(key, 1, ?) = ?', len(prefix), prefix)
 
     def scoring_seconds(self) -> float:
         """How long scoring has taken, by the clock; with several workers that is less than the sum over candidates."""
@@ -154,7 +180,7 @@ class Record:
                 self._connection.execute('COMMIT')
 
     def add_scored(self, sample: Sample, architecture: str, score: float, seconds: float,
-                   number: int | None = None) -> Candidate:
+                   number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate has its score.
 
         Parameters
@@ -170,24 +196,35 @@ class Record:
         number
             The candidate's number in the order of exploration; where another one has it, or by default, the next that is
             free.
+        costs
+            What was measured of its costs, by name; see :mod:`nni_knas.costs`.
         """
-        return self._add(sample, architecture, 'scored', seconds, number, score=score)
+        return self._add(sample, architecture, 'scored', seconds, number, costs, score=score)
 
     def add_failed(self, sample: Sample, architecture: str, reason: str, seconds: float,
-                   number: int | None = None) -> Candidate:
+                   number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate could not be scored; for the parameters see :meth:`add_scored`."""
-        return self._add(sample, architecture, 'failed', seconds, number, reason=reason)
+        return self._add(sample, architecture, 'failed', seconds, number, costs, reason=reason)
+
+    def add_filtered(self, sample: Sample, architecture: str, reason: str, seconds: float,
+                     number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
+        """A candidate breaks a constraint, as ``reason`` says, and was not scored; see :meth:`add_scored`."""
+        return self._add(sample, architecture, 'filtered', seconds, number, costs, reason=reason)
 
     def add_screened(self, sample: Sample, architecture: str, quick: float | None, seconds: float,
-                     number: int | None = None) -> Candidate:
+                     number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate has a quick score, or could not be scored quickly, which says little; see :meth:`add_scored`."""
-        return self._add(sample, architecture, 'screened', seconds, number, quick=quick)
+        return self._add(sample, architecture, 'screened', seconds, number, costs, quick=quick)
 
     def networks(self) -> Iterator[tuple[int, float | None, float | None, bool]]:
-        """Of each network its first candidate: number, quick score, score, and whether there is no full score to come."""
+        """Of each network its first candidate: number, quick score, score, and whether there is no full score to come.
+
+        Filtered candidates and those outside of the space are not among them.
+        """
         with self._lock:
             rows = self._connection.execute("SELECT MIN(id), quick, score, score IS NOT NULL OR status = 'failed' "
-                                            'FROM candidates GROUP BY COALESCE(architecture, digest) ORDER BY 1').fetchall()
+                                            "FROM candidates WHERE status NOT IN ('filtered', 'outside') "
+                                            'GROUP BY COALESCE(architecture, digest) ORDER BY 1').fetchall()
         yield from rows
 
     def get(self, number: int) -> Candidate:
@@ -203,7 +240,7 @@ class Record:
             self._run('UPDATE candidates SET seconds = seconds + ? WHERE id = ?', seconds, number)
             self._run("UPDATE candidates SET score = ?, reason = CASE status WHEN 'screened' THEN ? ELSE reason END, "
                       "status = CASE status WHEN 'screened' THEN ? ELSE status END "
-                      "WHERE score IS NULL AND status != 'failed' AND (id = ? OR "
+                      "WHERE score IS NULL AND status NOT IN ('failed', 'filtered') AND (id = ? OR "
                       'architecture = (SELECT architecture FROM candidates WHERE id = ?))',
                       score, reason, 'failed' if score is None else 'scored', number, number)
 
@@ -216,13 +253,36 @@ class Record:
         return self._candidate('WHERE architecture = ? ORDER BY id', _digest(architecture))
 
     def __len__(self) -> int:
-        """Number of candidates, failed ones included."""
+        """Number of candidates, failed ones and those that break a constraint included."""
         return self._one('SELECT COUNT(*) FROM candidates')[0]
 
     def count(self, *status: str) -> int:
         """Number of candidates of these statuses."""
         marks = ', '.join('?' * len(status))
         return self._one(f'SELECT COUNT(*) FROM candidates WHERE status IN ({marks})', *status)[0]
+
+    def counted(self) -> int:
+        """Number of candidates that count against the budget: all but filtered ones and those outside of the space."""
+        return len(self) - self.count('filtered', 'outside')
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a candidate has this number."""
+        return self._one('SELECT 1 FROM candidates WHERE id = ?', number) is not None
+
+    def exclude(self, numbers: Iterable[int]) -> None:
+        """These candidates are outside of the space, which has become smaller.
+
+        Filtered ones stay so, and so does what is or was in training.
+        """
+        with self.transaction():
+            for number in numbers:
+                self._run("UPDATE candidates SET status = 'outside' WHERE id = ? AND status IN "
+                          "('screened', 'scored', 'failed')", number)
+
+    def readmit(self) -> None:
+        """No candidate is outside of the space any more: each is again what it was before."""
+        self._run("UPDATE candidates SET status = CASE WHEN score IS NOT NULL THEN 'scored' "
+                  "WHEN reason IS NOT NULL THEN 'failed' ELSE 'screened' END WHERE status = 'outside'")
 
     def explored(self) -> list[Candidate]:
         """All candidates in the order of exploration."""
@@ -235,7 +295,7 @@ class Record:
                                                            min(first + 999, numbers_to)))
 
     def best_score(self) -> float | None:
-        return self._one('SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates')[0]
+        return self._one("SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != 'outside'")[0]
 
     def frequent_reason(self, status: str) -> tuple[str, int] | None:
         """The most frequent reason of failures of this status, and how many candidates share it."""
@@ -245,16 +305,23 @@ class Record:
     # Fine stage.
 
     def best(self, k: int) -> list[Candidate]:
-        """The ``k`` candidates of the highest score, best first; failed ones are not among them.
+        """The ``k`` candidates of the highest score, best first.
+
+        Those that failed, break a constraint or are outside of the space are not among them.
 
         Those that have a quick score alone come after all others.
         """
-        return list(self._candidates(f'WHERE score IS NOT NULL OR quick IS NOT NULL AND status != \'failed\' {_RANKING} '
+        return list(self._candidates(f'WHERE COALESCE(score, quick) IS NOT NULL AND status NOT IN {_UNUSABLE} {_RANKING} '
                                      'LIMIT ?', k))
 
     def trained(self) -> list[Candidate]:
-        """The candidates that were trained and have a metric, the highest metric first."""
-        return list(self._candidates("WHERE status = 'trained' AND metric IS NOT NULL ORDER BY metric DESC, id"))
+        """The candidates that were trained and have a metric, the best metric first.
+
+        The highest is the best, or the lowest where ``get_meta('optimize_mode')`` is ``'minimize'``.
+        """
+        order = 'ASC' if self.get_meta('optimize_mode') == 'minimize' else 'DESC'
+        # SQLite has no NaN: a metric that is none is kept as NULL.
+        return list(self._candidates(f"WHERE status = 'trained' AND metric IS NOT NULL ORDER BY metric {order}, id"))
 
     def start_training(self, candidate: int) -> None:
         self._run("UPDATE candidates SET status = 'training', metric = NULL, reason = NULL WHERE id = ?", candidate)
@@ -280,16 +347,17 @@ class Record:
     # Reading.
 
     def frame(self) -> pd.DataFrame:
-        """All candidates as a table, best score first, failed ones last.
+        """All candidates as a table, best score first; last those that failed, break a constraint or are outside.
 
         Returns
         -------
         pandas.DataFrame
             A row a candidate: ``rank`` (1 is the best; the index), ``candidate`` (number in the order of exploration),
             ``score``, ``quick`` (score at little effort), ``metric``, ``status``, ``reason``, ``seconds`` (building and
-            scoring), ``training_seconds``, and ``architecture`` (NNI's sample, a dict).
+            scoring), ``training_seconds``, the costs ``parameters``, ``flops``, ``memory``, ``latency`` (see
+            :mod:`nni_knas.costs`), and ``architecture`` (NNI's sample, a dict).
         """
-        fields = 'id, score, quick, metric, status, reason, seconds, training_seconds, sample'
+        fields = f'id, score, quick, metric, status, reason, seconds, training_seconds, {self._costs}, sample'
         with self._lock:
             rows = self._connection.execute(f'SELECT {fields} FROM candidates {_RANKING}').fetchall()
         columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
@@ -299,22 +367,25 @@ class Record:
         frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
         return frame
 
-    def _add(self, sample: Sample, architecture: str, status: str, seconds: float, number: int | None, *,
-             quick: float | None = None, score: float | None = None, reason: str | None = None) -> Candidate:
-        text = encode_sample(sample)
+    def _add(self, sample: Sample, architecture: str, status: str, seconds: float, number: int | None,
+             costs: Mapping[str, float] | None, *, quick: float | None = None, score: float | None = None,
+             reason: str | None = None) -> Candidate:
+        text, costs = encode_sample(sample), costs or {}
         values = (text, _digest(text), None if architecture == text else _digest(architecture), quick, score, seconds,
-                  status, reason)
-        if number is not None and self._one('SELECT 1 FROM candidates WHERE id = ?', number):
+                  status, reason, *map(costs.get, COSTS))
+        if number is not None and number in self:
             number = None
-        number = self._run('INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
-                           'reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)', number, *values)
-        return Candidate(number, sample, quick, score, seconds, status, reason, None, None)
+        number = self._run(f'INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
+                           f'reason, {_COSTS}) VALUES (?{", ?" * len(values)})', number, *values)
+        return Candidate(number, sample, quick, score, seconds, status, reason, None, None, costs)
 
     def _candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
         with self._lock:
-            rows = self._connection.execute(f'SELECT {_FIELDS} FROM candidates {condition}', values).fetchall()
+            rows = self._connection.execute(f'SELECT {_FIELDS}, {self._costs} FROM candidates {condition}',
+                                            values).fetchall()
         for number, sample, *others in rows:
-            yield Candidate(number, decode_sample(sample), *others)
+            costs = {name: cost for name, cost in zip(COSTS, others[-len(COSTS):]) if cost is not None}
+            yield Candidate._make([number, decode_sample(sample), *others[:-len(COSTS)], costs])
 
     def _candidate(self, condition: str, *values: Any) -> Candidate | None:
         return next(self._candidates(f'{condition} LIMIT 1', *values), None)

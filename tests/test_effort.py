@@ -589,5 +589,5 @@ class TestRecord:
         record.end_training(6, 10.0)
         assert (6, 4.0, None, False) in record.networks()
         record.rate(6, 0.3, None, 2.0)
-        assert record.get(6)[3:] == (0.3, 3.0, 'trained', None, 0.9, 10.0)
+        assert record.get(6)[3:9] == (0.3, 3.0, 'trained', None, 0.9, 10.0)
         assert (6, 4.0, 0.3, True) in record.networks()

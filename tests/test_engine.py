@@ -391,7 +391,7 @@ class TestResume:
         wide = Shuffled(2)
         wide.ahead = 100
         strategy = explore(EXPLORERS['evolution'](), tmp_path / 'record', wide, Digits())
-        assert strategy._scoring.ahead == 12  # evolution's population
+        assert strategy._coarse.scoring.ahead == 12  # evolution's population
 
 
 class TestPlacement:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nni.mutable import Sample
 from nni.nas.execution import ExecutionEngine
@@ -46,7 +47,9 @@ class _Scored:
     known
         Whether the verdict is there.
     score
-        Of the verdict; ``None`` where it failed.
+        Of the verdict; ``None`` where it failed or was filtered.
+    filtered
+        Of the verdict.
     """
 
     number: int
@@ -55,6 +58,15 @@ class _Scored:
     architecture: str = ''
     known: bool = False
     score: float | None = None
+    filtered: bool = False
+
+
+class _Waiting(NamedTuple):
+    """A model that was submitted and is not reported, with its candidate, and whether it is the first model of that."""
+
+    model: ExecutableModelSpace
+    candidate: _Scored
+    first: bool
 
 
 class ScoringEngine(ExecutionEngine):
@@ -67,6 +79,10 @@ class ScoringEngine(ExecutionEngine):
     chooses the model number ``j`` knowing the first ``j - ahead`` results, no more and no less. So an exploration depends
     on the strategy's seed and on ``ahead``, and not on how long things take, nor where they are done.
 
+    A candidate that breaks one of the scorer's constraints ends as failed, too, and does not count against the budget. As
+    long as it is not reported, it does: where the budget looks used up, the oldest results are reported, one by one, until
+    one gives budget back.
+
     Parameters
     ----------
     scorer
@@ -74,7 +90,8 @@ class ScoringEngine(ExecutionEngine):
     record
         Receives each candidate as soon as its score is known, under its number in the order of exploration.
     candidates
-        The budget: number of different candidates in the record, failed ones included.
+        The budget: number of different candidates in the record, failed ones included, without those that break a
+        constraint and those that are outside of the space.
     placement
         Where candidates are scored, within :meth:`opened`.
     ahead
@@ -96,7 +113,9 @@ class ScoringEngine(ExecutionEngine):
     """
 
     patience = 500
-    """How many known candidates in a row an explorer may submit before it counts as having nothing new."""
+    """How many known candidates in a row an explorer may submit before it counts as having nothing new; and how many new
+    ones in a row may break a constraint before it counts as finding none that keeps to them.
+    """
 
     least_ahead = 16
     """Default of ``ahead``, for placements that do not need more to be busy."""
@@ -113,14 +132,18 @@ class ScoringEngine(ExecutionEngine):
         self.bar: tqdm | None = None
         self.after_submission: Callable[[], None] | None = None
         self.elastic = False
-        self._window: deque[tuple[ExecutableModelSpace, _Scored]] = deque()  # submitted and not reported, in order
+        self._window: deque[_Waiting] = deque()  # in the order of submission
         self._pending: dict[str, _Scored] = {}  # without a verdict, by sample
         self._twins: dict[str, list[_Scored]] = {}  # of those, all that are one network, by what tells it
         self._asked: dict[int, _Scored] = {}  # of those, the ones that the placement has, by number
         self._number = 0  # of different candidates that were submitted
         self._known_in_a_row = 0
         self._known_at_start = len(record)
-        self._left = candidates - self._known_at_start
+        self._candidates = candidates
+        self._counted = record.counted()  # in the record
+        self._used = self._counted  # these, and what was begun since and is not known to be filtered
+        self._filtered = 0  # of this exploration, reported
+        self._filtered_in_a_row = 0
         self._best = record.best_score()
         self._anew = False
         self._noted = time.monotonic()
@@ -148,34 +171,46 @@ class ScoringEngine(ExecutionEngine):
         for model in models:
             assert model.sample is not None
             model.status = ModelStatus.Training
-            self._window.append((model, self._accept(model.sample)))
+            candidate, first = self._accept(model.sample)
+            self._window.append(_Waiting(model, candidate, first))
             self._take(self.placement.poll())
-            limit = max(self.ahead, self.placement.ahead) if self.elastic else self.ahead
-            while len(self._window) >= limit and self._report_oldest():
+            while len(self._window) >= self._widest() and self._report_oldest():
                 pass
             if self.after_submission is not None:
                 self.after_submission()
 
-    def _accept(self, sample: Sample) -> _Scored:
-        """The candidate of a sample: one of the record, one that is pending, or a new one."""
+    def _widest(self) -> int:
+        """How many models may wait to be reported."""
+        # Where the exploration may end for having found no candidate that keeps to the constraints, it ends at the same one
+        # whatever the placement.
+        ends = self.scorer.constraints and self._filtered_in_a_row + len(self._window) >= self.patience
+        return max(self.ahead, self.placement.ahead) if self.elastic and not ends else self.ahead
+
+    def _accept(self, sample: Sample) -> tuple[_Scored, bool]:
+        """The candidate of a sample: one of the record, one that is pending, or a new one; and whether it comes first."""
         text = encode_sample(sample)
         candidate = self._find(sample, text)
         following = self._number + 1
-        if candidate is None or candidate.number == following:  # when a run is resumed, what the record has comes anew
+        first = candidate is None or candidate.number == following  # when a run is resumed, what the record has comes anew
+        if first:
             self._number = following
             self._known_in_a_row = 0
         else:
+            assert candidate is not None
             self._known_in_a_row += 1
             self._anew = self._anew or candidate.number > following
         if candidate is None:
+            self._anew = self._anew or (self._known_at_start > 0 and following in self.record)
             candidate = self._begin(following, text)
-        return candidate
+        return candidate, first
 
     def _find(self, sample: Sample, text: str) -> _Scored | None:
         if text in self._pending:
             return self._pending[text]
         row = self.record.find(sample)
-        return _Scored(row.id, sample, known=True, score=self._score_of(row)) if row is not None else None
+        if row is None:
+            return None
+        return _Scored(row.id, sample, known=True, score=self._score_of(row), filtered=row.status == 'filtered')
 
     def _score_of(self, row: Candidate) -> float | None:
         return row.quick if self.quick else row.score
@@ -184,7 +219,7 @@ class ScoringEngine(ExecutionEngine):
         """Have a candidate scored, unless one is or was that is the same network."""
         sample = decode_sample(text)  # its own: NNI's grid changes the samples of the models that it has given out
         candidate = _Scored(number, sample, text, self.scorer.identity(sample))
-        self._left -= 1
+        self._used += 1
         self._pending[text] = candidate
         if candidate.architecture in self._twins:
             self._twins[candidate.architecture].append(candidate)
@@ -193,7 +228,8 @@ class ScoringEngine(ExecutionEngine):
         twin = self.record.find_architecture(candidate.architecture) if self.scorer.has_twins else None
         if twin is not None:
             score = self._score_of(twin)
-            self._judge(candidate, Verdict(score, twin.reason if score is None else None, 0.0))
+            self._judge(candidate, Verdict(score, twin.reason if score is None else None, 0.0, twin.costs,
+                                           twin.status == 'filtered'))
         else:
             self._asked[number] = candidate
             self.placement.put(Task(number, sample, self.quick))
@@ -219,19 +255,23 @@ class ScoringEngine(ExecutionEngine):
             self._write(each, verdict if each is candidate else verdict._replace(seconds=0.0))
 
     def _write(self, candidate: _Scored, verdict: Verdict) -> None:
-        score, reason, seconds = verdict
-        if self.quick:
-            row = self.record.add_screened(candidate.sample, candidate.architecture, score, seconds, candidate.number)
+        score, reason, seconds, costs, filtered = verdict
+        sample, architecture, number = candidate.sample, candidate.architecture, candidate.number
+        if filtered:
+            row = self.record.add_filtered(sample, architecture, reason or 'too costly', seconds, number, costs)
+        elif self.quick:
+            row = self.record.add_screened(sample, architecture, score, seconds, number, costs)
         elif score is not None:
-            row = self.record.add_scored(candidate.sample, candidate.architecture, score, seconds, candidate.number)
+            row = self.record.add_scored(sample, architecture, score, seconds, number, costs)
         else:
-            _logger.info('Candidate failed: %s. Sample: %s', reason, candidate.sample)
-            row = self.record.add_failed(candidate.sample, candidate.architecture, reason or 'no score', seconds,
-                                         candidate.number)
+            _logger.info('Candidate failed: %s. Sample: %s', reason, sample)
+            row = self.record.add_failed(sample, architecture, reason or 'no score', seconds, number, costs)
         self._anew = self._anew or row.id != candidate.number
         del self._pending[candidate.text]
-        candidate.known, candidate.score = True, score
-        self._show_progress(score)
+        candidate.known, candidate.score, candidate.filtered = True, score, filtered
+        if not filtered:
+            self._counted += 1
+            self._show_progress(score)
 
     def _note_time(self) -> None:
         """Note the time that scoring has taken, for a deadline that holds over restarts."""
@@ -282,7 +322,8 @@ class ScoringEngine(ExecutionEngine):
             return False
         self.record.set_meta(BATCH, json.dumps(batch))
         for number in batch:
-            self.placement.put(Task(number, self.record.get(number).sample))
+            row = self.record.get(number)
+            self.placement.put(Task(number, row.sample, measured=row.costs.keys() >= set(self.scorer.costs)))
         self.placement.flush()
         left = len(batch)
         while left:
@@ -290,11 +331,11 @@ class ScoringEngine(ExecutionEngine):
             if not verdicts:
                 self.deadline = -math.inf
                 return False
-            for task, (score, reason, seconds) in verdicts:
-                if score is None:
-                    _logger.info('Candidate failed: %s. Sample: %s', reason, task.sample)
-                self.record.rate(task.number, score, reason, seconds)
-                race.add(task.number, score)
+            for task, verdict in verdicts:
+                if verdict.score is None:
+                    _logger.info('Candidate failed: %s. Sample: %s', verdict.reason, task.sample)
+                self.record.rate(task.number, verdict.score, verdict.reason, verdict.seconds)
+                race.add(task.number, verdict.score)
                 bar.update()
             left -= len(verdicts)
             if time.monotonic() - self._noted > 1:
@@ -305,17 +346,29 @@ class ScoringEngine(ExecutionEngine):
 
     def _report_oldest(self) -> bool:
         """Tell the strategy the oldest result; ``False`` where there will be none."""
-        model, candidate = self._window[0]
+        model, candidate, first = self._window[0]
         while not candidate.known:
             if not self._collect():
                 self._give_up()
                 return False
         self._window.popleft()
+        if first:
+            self._count(candidate)
         if candidate.score is not None:
             self.dispatch_model_event(FinalMetricEvent(model, candidate.score))
         self.dispatch_model_event(TrainingEndEvent(
             model, ModelStatus.Failed if candidate.score is None else ModelStatus.Trained))
         return True
+
+    def _count(self, candidate: _Scored) -> None:
+        """A candidate is reported: one that is filtered gives its budget back."""
+        if candidate.filtered:
+            self._filtered += 1
+            self._filtered_in_a_row += 1
+            if candidate.text:  # begun by this engine, not found in the record
+                self._used -= 1
+        else:
+            self._filtered_in_a_row = 0
 
     def _give_up(self) -> None:
         """The time is over: nothing that is still pending will be scored."""
@@ -333,14 +386,31 @@ class ScoringEngine(ExecutionEngine):
         """
         self.placement.flush()
         while self._window and not (models and all(model.status.completed() for model in models)):
-            if not self._window[0][1].known and time.monotonic() >= self.deadline:
+            if not self._window[0].candidate.known and time.monotonic() >= self.deadline:
                 self._give_up()
                 break
             self._report_oldest()
 
     def budget_available(self) -> bool:
+        """Whether there may be another candidate. Where the budget looks used up, results are reported to find out."""
+        while self._used_up() and self._may_give_back():
+            self.placement.flush()
+            if not self._report_oldest():
+                break
         patience = self.patience + (self._known_at_start if self._anew else 0)
-        return self._left > 0 and time.monotonic() < self.deadline and self._known_in_a_row < patience
+        return (not self._used_up() and self._counted < self._candidates and time.monotonic() < self.deadline
+                and self._known_in_a_row < patience and self._filtered_in_a_row < self.patience)
+
+    def _used_up(self) -> bool:
+        # An exploration that is gone through again is told the same at the same moments. So what counts is what it has
+        # submitted, and not what the record has already, as long as it follows the record.
+        follows = self.scorer.constraints and not self._anew
+        return (self._number - self._filtered if follows else self._used) >= self._candidates
+
+    def _may_give_back(self) -> bool:
+        """Whether a candidate that waits may be filtered, and there is time to find out."""
+        return bool(self.scorer.constraints and self._window and self._counted < self._candidates
+                    and time.monotonic() < self.deadline)
 
     def idle_worker_available(self) -> bool:
         """Always: where all workers are busy, submitting waits instead, so that timing does not steer the exploration."""
@@ -363,23 +433,26 @@ class ScoringEngine(ExecutionEngine):
     @property
     def running(self) -> list[ExecutableModelSpace]:
         """Models whose results the strategy does not know yet, in the order of submission."""
-        return [model for model, _ in self._window]
+        return [waiting.model for waiting in self._window]
 
     def state_dict(self) -> dict:
         """What :meth:`load_state_dict` needs besides the record; ``{}`` where the record is not of this exploration."""
         if self._anew:
             return {}
         return {'number': self._number, 'known_in_a_row': self._known_in_a_row,
-                'window': [(candidate.number, model.sample) for model, candidate in self._window]}
+                'filtered': self._filtered, 'filtered_in_a_row': self._filtered_in_a_row,
+                'window': [(candidate.number, model.sample, first) for model, candidate, first in self._window]}
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take up an exploration; :attr:`running` are models of its own that the strategy is to be told of."""
         self._number, self._known_in_a_row = state_dict['number'], state_dict['known_in_a_row']
-        for number, sample in state_dict['window']:
+        self._filtered = state_dict.get('filtered', 0)
+        self._filtered_in_a_row = state_dict.get('filtered_in_a_row', 0)
+        for number, sample, *first in state_dict['window']:
             text = encode_sample(sample)
             candidate = self._find(sample, text)
             if candidate is None:
                 candidate = self._begin(number, text)
             model = self.scorer.space.freeze(sample)
             model.status = ModelStatus.Training
-            self._window.append((model, candidate))
+            self._window.append(_Waiting(model, candidate, *first or [True]))

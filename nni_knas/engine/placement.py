@@ -23,11 +23,14 @@ class Task(NamedTuple):
         NNI's sample.
     quick
         Whether to score it quickly, as :meth:`~nni_knas.GradientKernelEvaluator.quick` does.
+    measured
+        Whether its costs are known already.
     """
 
     number: int
     sample: Sample
     quick: bool = False
+    measured: bool = False
 
 
 class Placement:

@@ -31,7 +31,7 @@ class InProcess(Placement):
     def get(self) -> list[tuple[Task, Verdict]]:
         assert self._scorer is not None
         task = self._waiting.popleft()
-        return [(task, self._scorer.score(task.sample, task.quick))]
+        return [(task, self._scorer.score(task.sample, task.quick, task.measured))]
 
     def stop(self) -> None:
         self._waiting.clear()

@@ -7,7 +7,7 @@ import math
 import pickle
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -18,7 +18,8 @@ from torch import nn
 
 from nni_knas.builder import NetworkBuilder
 from nni_knas.candidates import architecture_of, encode_sample
-from nni_knas.evaluator import GradientKernelEvaluator
+from nni_knas.costs import COSTS, check_constraints, check_costs, measure
+from nni_knas.evaluator import GradientKernelEvaluator, _threads
 from nni_knas.identity import Identity
 from nni_knas.record import reason_of
 
@@ -31,16 +32,26 @@ class Verdict(NamedTuple):
     Attributes
     ----------
     score
-        Higher is better; ``None`` where it failed.
+        Higher is better; ``None`` where it failed or was filtered.
     reason
-        Why it failed.
+        Why it failed, or which constraint it breaks.
     seconds
-        Time spent on building and scoring.
+        Time spent on building, measuring and scoring.
+    costs
+        What was measured of its costs, by name; see :mod:`nni_knas.costs`.
+    filtered
+        Whether it breaks a constraint, and so was not scored.
     """
 
     score: float | None
     reason: str | None
     seconds: float
+    costs: Mapping[str, float] = {}
+    filtered: bool = False
+
+
+class _Broken(Exception):
+    """A candidate breaks a constraint."""
 
 
 class Scorer:
@@ -56,13 +67,28 @@ class Scorer:
         Labels in the samples that belong to the evaluator and do not shape the network.
     merge_identical
         Whether :meth:`identity` recognises networks that compute the same.
+    constraints
+        Upper bounds of costs, by name: a candidate that breaks one is filtered, that is, not scored. Bounds are looked at in
+        the order of :data:`nni_knas.costs.COSTS`, and when one is broken nothing more is measured.
+    costs
+        Names of further costs to measure. Costs are those of one sample of the kernel's minibatch,
+        so that of images they are for the kernel's ``resolution``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a constraint cannot be.
     """
 
     def __init__(self, kernel: GradientKernelEvaluator, space: ExecutableModelSpace,
-                 hyper_parameters: Collection[str] = (), *, merge_identical: bool = False) -> None:
+                 hyper_parameters: Collection[str] = (), *, merge_identical: bool = False,
+                 constraints: Mapping[str, float] | None = None, costs: Collection[str] = ()) -> None:
         self.kernel = kernel
         self.space = space
         self.hyper_parameters = frozenset(hyper_parameters)
+        self.constraints = check_constraints(constraints)
+        check_costs(costs)
+        self.costs = tuple(name for name in COSTS if name in costs or name in self.constraints)
         device = kernel.device if kernel.device.type != 'cpu' else None  # on the CPU networks are built anyway
         self._builder = NetworkBuilder(space, kernel.seed, device)
         self._identity = Identity(space, kernel.minibatch) if merge_identical else None
@@ -72,11 +98,40 @@ class Scorer:
         """The kernel that scores quickly."""
         return self.kernel.quick() or self.kernel
 
-    def score(self, sample: Sample, quick: bool = False) -> Verdict:
-        """Score a candidate; whatever goes wrong with it is the verdict's reason."""
+    def score(self, sample: Sample, quick: bool = False, measured: bool = False) -> Verdict:
+        """Score a candidate; whatever goes wrong with it is the verdict's reason.
+
+        Parameters
+        ----------
+        sample
+            NNI's sample.
+        quick
+            Score it quickly.
+        measured
+            Its costs are known, and keep to the constraints.
+        """
         start = time.perf_counter()
-        score, reason = self._judge(sample, self.quick if quick else self.kernel)
-        return Verdict(score, reason, time.perf_counter() - start)
+        costs: dict[str, float] = {}
+        score: float | None = None
+        reason: str | None = None
+        filtered = False
+        try:
+            network = self.build(sample)
+            if not measured:
+                self._measure(network, costs)
+            score = (self.quick if quick else self.kernel).score(network)
+            if not math.isfinite(score):
+                score, reason = None, f'the score is {score}'
+        except _Broken as constraint:
+            reason, filtered = str(constraint), True
+        except Exception as error:
+            reason = reason_of(error)
+        return Verdict(score, reason, time.perf_counter() - start, costs, filtered)
+
+    def settings(self) -> dict[str, Any]:
+        """What verdicts depend on besides the candidate."""
+        costs = {'constraints': self.constraints, 'costs': self.costs} if self.costs else {}
+        return {**self.kernel.settings(), **costs}
 
     def build(self, sample: Sample) -> nn.Module:
         """The freshly initialised network of a candidate, until the next one is asked for."""
@@ -92,17 +147,32 @@ class Scorer:
         return bool(self.hyper_parameters) or self._identity is not None
 
     def identity(self, sample: Sample) -> str:
-        """Text that is the same for candidates that are one network, and so have one score."""
+        """Text that is the same for candidates that are one network, and so have one score and the same costs."""
         # NNI builds no network from a part of a sample, be it the part that shapes the network.
         fingerprint = self._identity.fingerprint(sample) if self._identity is not None else None
+        if fingerprint is not None and self.costs:
+            # Networks that compute the same may still differ in what they compute for nothing.
+            costs = self._exact_costs(sample)
+            fingerprint = f'{fingerprint} {costs}' if costs is not None else None
         return fingerprint or encode_sample(self.architecture(sample))
 
-    def _judge(self, sample: Sample, kernel: GradientKernelEvaluator) -> tuple[float | None, str | None]:
+    def _measure(self, network: nn.Module, costs: dict[str, float]) -> None:
+        """Measure costs, into a dict; ends with :class:`_Broken` when a constraint is broken."""
+        for name in self.costs:
+            costs.update(self._costs(network, name))
+            bound = self.constraints.get(name)
+            if bound is not None and costs[name] > bound:
+                raise _Broken(f'{name} {costs[name]:.10g} is above {bound:.10g}')
+
+    def _costs(self, network: nn.Module, *names: str) -> dict[str, float]:
+        with _threads(self.kernel.threads):
+            return measure(network, self.kernel.minibatch.part(0, 1).inputs, names, self.kernel.device)
+
+    def _exact_costs(self, sample: Sample) -> dict[str, float] | None:
         try:
-            score = kernel.score(self.build(sample))
-        except Exception as error:
-            return None, reason_of(error)
-        return (score, None) if math.isfinite(score) else (None, f'the score is {score}')
+            return self._costs(self.build(sample), *[name for name in self.costs if name != 'latency'])
+        except Exception:  # what is wrong with it will be said when the candidate is scored
+            return None
 
     # To other processes.
 
@@ -118,7 +188,8 @@ class Scorer:
             If something in the kernel or in the space cannot travel.
         """
         parts = {'kernel': _kernel_parts(self.kernel), 'space': _portable_space(self.space),
-                 'hyper_parameters': self.hyper_parameters, 'numerics': _numerics()}
+                 'hyper_parameters': self.hyper_parameters, 'numerics': _numerics(),
+                 'costs': {'constraints': self.constraints, 'costs': self.costs}}
         for name, part in parts.items():
             try:
                 parts[name] = cloudpickle.dumps(part)
@@ -152,7 +223,7 @@ class Scorer:
         if kernel.device.type == 'cuda':
             torch.cuda.set_device(kernel.device)  # where networks put what they make while they run
         kernel._minibatch = kernel._minibatch.to(kernel.device)
-        return cls(kernel, parts['space'], parts['hyper_parameters'])
+        return cls(kernel, parts['space'], parts['hyper_parameters'], **parts['costs'])
 
 
 def _kernel_parts(kernel: GradientKernelEvaluator) -> tuple[type, dict[str, Any]]:

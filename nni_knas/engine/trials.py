@@ -26,6 +26,7 @@ from nni.nas.experiment import NasExperiment
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
 from nni_knas.candidates import decode_sample, encode_sample
+from nni_knas.costs import COSTS
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.experiment import allow_another_trial, cancel_trials, chunk_trials, last_words, trial_limits
@@ -58,6 +59,7 @@ class Chunk(ExecutableModelSpace):
         self.number = number
         self.tasks = list(tasks)
         self.quick = any(task.quick for task in self.tasks)  # all of them, or none
+        self.measured = all(task.measured for task in self.tasks)
         self.scorer = scorer
         self.best = best
         self.kernel = kernel
@@ -77,6 +79,7 @@ class Chunk(ExecutableModelSpace):
             'knas_chunk': self.number,
             'tasks': [[task.number, _without_comments(encode_sample(task.sample))] for task in self.tasks],
             'quick': self.quick,
+            'measured': self.measured,
             'scorer': self.scorer,
             'best': self.best,
             'kernel': self.kernel,
@@ -84,7 +87,8 @@ class Chunk(ExecutableModelSpace):
 
     @classmethod
     def _load(cls, **content: Any) -> Chunk:
-        tasks = [Task(number, decode_sample(sample), content['quick']) for number, sample in content['tasks']]
+        tasks = [Task(number, decode_sample(sample), content['quick'], content.get('measured', False))
+                 for number, sample in content['tasks']]
         return cls(content['knas_chunk'], tasks, content['scorer'], content['best'], content['kernel'])
 
     def execute(self) -> None:
@@ -96,11 +100,12 @@ class Chunk(ExecutableModelSpace):
         best = self.best
         _report(0, best)  # shows that the trial is up, and when
         for scored, task in enumerate(self.tasks, start=1):
-            verdict = scorer.score(task.sample, task.quick)
+            verdict = scorer.score(task.sample, task.quick, task.measured)
             if verdict.score is not None:
                 best = verdict.score if best is None else max(best, verdict.score)
             _report(scored, best, candidate=task.number, kernel_score=verdict.score, seconds=verdict.seconds,
-                    **({'reason': verdict.reason} if verdict.score is None else {}))
+                    **verdict.costs, **({'reason': verdict.reason} if verdict.score is None else {}),
+                    **({'filtered': True} if verdict.filtered else {}))
 
 
 def _report(scored: int, best: float | None, **entries: Any) -> None:
@@ -293,7 +298,7 @@ class Trials(Placement):
         limits = trial_limits(self._experiment)
         self._concurrency = limits.concurrency
         self.pace.longest = limits.seconds / 2  # NNI ends longer trials; where costs vary, half of it is safe
-        self._scorer, self._kernel = _packed(scorer), json.dumps(scorer.kernel.settings())
+        self._scorer, self._kernel = _packed(scorer), json.dumps(scorer.settings())
         if len(self._scorer) > self.LARGE:
             _logger.warning('Each trial that scores gets %.0f MB with its minibatch, and NNI keeps that several times in '
                             'its database and logs: a smaller batch_size makes it less.', len(self._scorer) / 1e6)
@@ -476,4 +481,5 @@ class Trials(Placement):
 
 
 def _verdict(report: dict[str, Any]) -> Verdict:
-    return Verdict(report['kernel_score'], report.get('reason'), report['seconds'])
+    costs = {name: report[name] for name in COSTS if name in report}
+    return Verdict(report['kernel_score'], report.get('reason'), report['seconds'], costs, report.get('filtered', False))

@@ -329,7 +329,7 @@ def serve() -> None:
     _send(verdicts, ('ready', None))
     while True:
         task = waiting.get()
-        verdict = scorer.score(task.sample, task.quick)
+        verdict = scorer.score(task.sample, task.quick, task.measured)
         _send(verdicts, ('verdict', verdict))
         if verdict.reason is not None and 'CUDA error' in verdict.reason:  # no later one could be scored in this process
             _send(verdicts, ('retired', None))
