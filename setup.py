@@ -2,8 +2,10 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-LINT = ['mypy>=1.11', 'ruff>=0.6', 'pandas-stubs', 'types-psutil', 'types-tqdm']
+LINT = ['mypy>=1.11', 'ruff>=0.6', 'pandas-stubs', 'types-psutil', 'types-pyyaml', 'types-requests',
+        'types-tqdm']
 BENCHMARK = ['matplotlib>=3.7', 'nats_bench']  # plots, and reading the files of NATS-Bench
+ONNX = ['onnx>=1.16', 'onnxscript>=0.2', 'onnxruntime>=1.18']  # export for runtimes other than PyTorch
 
 setup(
     name='nni-knas',
@@ -12,7 +14,7 @@ setup(
     long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     packages=find_packages(include=['nni_knas', 'nni_knas.*']),
-    package_data={'nni_knas': ['compat.js', 'py.typed'], 'nni_knas.benchmark': ['tables/*.csv']},
+    package_data={'nni_knas': ['compat.js', 'py.typed', 'tuner.yml'], 'nni_knas.benchmark': ['tables/*.csv']},
     python_requires='>=3.10,<3.13',
     install_requires=[
         'nni==3.0',
@@ -23,15 +25,19 @@ setup(
         'numpy',
         'pandas>=2',
         'psutil',
+        'pyyaml',
+        'requests',
         'scikit-learn',
         'scipy',
         'tqdm',
     ],
     extras_require={
         'benchmark': BENCHMARK,
+        'onnx': ONNX,
         'rl': ['tianshou==0.5.1', 'gym==0.26.2'],  # NNI's PolicyBasedRL
-        'test': ['pytest>=8', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2', *BENCHMARK,
+        'test': ['pytest>=8', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2', *BENCHMARK, *ONNX,
                  'peewee<4',  # NNI's benchmark database is made with it
+                 'jsonschema>=4.18',
                  *LINT],
     },
     entry_points={'console_scripts': ['nni-knas = nni_knas.cli:main']},
