@@ -123,6 +123,12 @@ class GradientKernelEvaluator(Evaluator):
                 self._minibatch = minibatch.reduced(self.resolution).to(self.device)
         return self._minibatch
 
+    def example(self) -> Any:
+        """Inputs as networks take them: those of the minibatch, of their full resolution."""
+        if self.resolution is None:
+            return self.minibatch.inputs
+        return draw_minibatch(self.dataset, self.batch_size, self.seed).inputs
+
     def quick(self) -> GradientKernelEvaluator | None:
         """A kernel of much less effort, for a first ranking: two samples, images of half the size but of 16 pixels at least.
 

@@ -101,6 +101,10 @@ def farthest_ahead(explorer: Strategy) -> float:
     return explorer.population_size if isinstance(explorer, RegularizedEvolution) else math.inf
 
 
+CHECKPOINT = 'checkpoint of '
+"""Where the record keeps the checkpoint of an explorer, which follows."""
+
+
 class Checkpoints:
     """Notes now and then where an exploration stands, so that it need not be gone through again after a restart.
 
@@ -134,7 +138,7 @@ class Checkpoints:
         self.explorer = explorer
         self.engine = engine
         self.record = record
-        self._identity = f'checkpoint of {explorer!r}'
+        self._identity = f'{CHECKPOINT}{explorer!r}'
         self._next = self.least if type(explorer) in (Random, RegularizedEvolution) else math.inf
         self._not_before = 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from nni.nas.execution import ExecutionEngine
@@ -15,12 +16,11 @@ from tqdm import tqdm
 from nni_knas.experiment import trials
 from nni_knas.ranked import kept_result, ranked_model
 from nni_knas.record import Candidate, Record, reason_of
+from nni_knas.selection import Ranked
 
 __all__ = ['FineStage']
 
 _logger = logging.getLogger(__name__)
-
-Ranked = list[tuple[int, Candidate]]
 
 _FAILED = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
 _REASON = 'the trial ended as {}; its own log in the experiment\'s folder says why'
@@ -70,16 +70,21 @@ class FineStage:
         self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_training_end)
 
-    def run(self, top_k: int) -> None:
-        """Train the ``top_k`` best candidates that are not trained yet.
+    def run(self, choose: Callable[[], Ranked]) -> None:
+        """Train the chosen candidates that are not trained yet.
+
+        Parameters
+        ----------
+        choose
+            Gives the candidates to train, as the record knows them at that moment.
 
         Raises
         ------
         RuntimeError
             If every training failed.
         """
-        self._take_up(self.record.best(top_k))
-        ranked = list(enumerate(self.record.best(top_k), start=1))
+        self._take_up([candidate for _, candidate in choose()])
+        ranked = choose()
         done = sum(candidate.finished for _, candidate in ranked)
         waiting = self._within_trials([(rank, candidate) for rank, candidate in ranked
                                        if not candidate.finished and candidate.id not in self._taken_up])

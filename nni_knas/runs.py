@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace
 from torch import nn
 
 from nni_knas.experiment import find_folder
+from nni_knas.export import check_formats, example_inputs, export
 from nni_knas.ranked import load_weights
 from nni_knas.record import Candidate, Record, record_path, weights_path
+from nni_knas.selection import pareto_front
 
 __all__ = ['Run', 'open_run']
 
@@ -46,10 +48,28 @@ class Run:
         return self.record.frame()
 
     def ranking(self) -> pd.DataFrame:
-        """The trained candidates, best metric first, with the columns of :meth:`scores`; the index is the score's rank."""
+        """The trained candidates, best metric first, with the columns of :meth:`scores`; the index is the score's rank.
+
+        The best metric is the highest, or the lowest where the run's ``optimize_mode`` is ``'minimize'``.
+        """
         frame = self.scores()
         trained = frame[(frame.status == 'trained') & frame.metric.notna()]
-        return trained.sort_values('metric', ascending=False, kind='stable')
+        return trained.sort_values('metric', ascending=self.optimize_mode == 'minimize', kind='stable')
+
+    @property
+    def optimize_mode(self) -> str:
+        """``'maximize'`` or ``'minimize'``: which metrics of training are better."""
+        return self.record.get_meta('optimize_mode') or 'maximize'
+
+    def pareto(self, cost: str | None = None) -> pd.DataFrame:
+        """The candidates that no other one beats in both score and cost; see :func:`nni_knas.selection.pareto_front`.
+
+        Parameters
+        ----------
+        cost
+            Name of the cost. Default: that of the run's ``front``, and else the number of parameters.
+        """
+        return pareto_front(self.scores(), cost or self.record.get_meta('front') or 'parameters')
 
     @property
     def winner(self) -> pd.Series:
@@ -103,6 +123,55 @@ class Run:
         network = model.executable_model()
         load_weights(network, weights_path(self.folder, int(row.candidate)))
         return network
+
+    def export(self, folder: str | Path, formats: Sequence[str] = ('program', 'state-dict'), rank: int | None = None, *,
+               example: Any = None, untrained: bool = False) -> dict[str, Path]:
+        """Write a network, the winner's or that of a rank, to files that can be used without NNI.
+
+        Parameters
+        ----------
+        folder, formats
+            See :func:`nni_knas.export.export`.
+        rank
+            Of the candidate, by score; the winner by default.
+        example
+            Inputs of the network: a tensor of shape ``n x ...``, or a tuple or dict of them; by default random ones of the
+            shape that the run's candidates were scored on.
+        untrained
+            Whether a network without trained weights is exported, too, with those of a new initialisation.
+
+        Returns
+        -------
+        dict
+            The files by format, and ``winner.json`` under ``'description'``.
+
+        Raises
+        ------
+        LookupError
+            If there is no such rank, the space cannot be built again, or the run does not know its inputs' shape.
+        ValueError
+            If the network has no trained weights; or as :func:`nni_knas.export.export` does.
+        """
+        check_formats(formats)
+        scores = self.scores()
+        if rank is not None and rank not in scores.index:
+            raise LookupError(f'{self!r} has no candidate of rank {rank}: ranks go from 1 to {len(scores)}')
+        row: Any = self.winner if rank is None else scores.loc[rank]
+        trained = weights_path(self.folder, int(row.candidate)).exists()
+        if not (trained or untrained):
+            what = 'its weights were not kept' if row.status == 'trained' else 'it was not trained'
+            raise ValueError(f'the candidate of rank {row.name} in {self!r} has no trained weights, since {what}; '
+                             'untrained=True exports it with new ones')
+        if example is None:
+            text = self.record.get_meta('example')
+            if not text:
+                raise LookupError(f'{self!r} does not know the shape of its networks\' inputs: give example=, inputs for '
+                                  'one minibatch')
+            example = example_inputs(text)
+        about = {'run': self.folder.name, 'rank': int(row.name), 'architecture': row.architecture, 'trained': trained,
+                 'score': None if pd.isna(row.score) else float(row.score),
+                 'metric': None if pd.isna(row.metric) else float(row.metric)}
+        return export(self.network(int(row.name)), example, folder, formats, about=about)
 
 
 def open_run(run: str | Path) -> Run:

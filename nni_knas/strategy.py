@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import pandas as pd
 from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ExecutableModelSpace
-from nni.nas.strategy import GridSearch, Random
+from nni.nas.strategy import Random
 from nni.nas.strategy.base import Strategy
-from nni.nas.strategy.utils import RetrySamplingHelper
-from tqdm import tqdm
 
-from nni_knas.candidates import hyper_parameters_of
-from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Workers, gpus
+from nni_knas.coarse import CoarseStage, Effort, check_placement
+from nni_knas.costs import COSTS, check_constraints
+from nni_knas.engine import Placement, Workers
 from nni_knas.evaluator import GradientKernelEvaluator
 from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials
-from nni_knas.explorers import (
-    Checkpoints,
-    check_space,
-    check_unused,
-    checked_explorer,
-    explorer_state,
-    farthest_ahead,
-    learns,
-    no_pauses,
-    restore_explorer,
-    space_size,
-)
+from nni_knas.explorers import checked_explorer, farthest_ahead
+from nni_knas.export import describe_inputs
 from nni_knas.fine import FineStage
-from nni_knas.gradients import MisfitError, seeded
 from nni_knas.portal import PORTAL_PAGE, portal_page
 from nni_knas.record import Record, record_path, weights_path
 from nni_knas.runs import dump_space, restore_model
+from nni_knas.selection import chosen, pareto_front
 
-__all__ = ['KNAS', 'PLACEMENTS', 'Effort']
+__all__ = ['KNAS', 'OptimizeMode']
 
 _logger = logging.getLogger(__name__)
 
-Effort = Literal['adaptive', 'full']
+OptimizeMode = Literal['maximize', 'minimize']
 
 
 class KNAS(Strategy):
@@ -88,7 +75,6 @@ class KNAS(Strategy):
         How many candidates the explorer is ahead of their scores: it chooses the candidate number ``j`` knowing the scores
         of the first ``j - ahead``. Default: 16, more only for placements that need more to be busy. With 1, an explorer
         that learns knows all scores before each choice, and only one candidate is scored at a time.
-
     effort
         ``'adaptive'``: score all candidates on little (:meth:`GradientKernelEvaluator.quick`), and in full only those that
         may still be among the ``top_k``, of which 1 % are missed by expectation (:class:`nni_knas.race.Race`). The others
@@ -98,6 +84,18 @@ class KNAS(Strategy):
         Recognise candidates that compute the same, whatever their labels (:class:`nni_knas.identity.Identity`), and score
         each network once. Telling networks apart costs about a fifth of a full score, and more than a quick one: it pays
         with ``effort='full'``.
+    constraints
+        Largest costs that a candidate may have, by name (:data:`nni_knas.costs.COSTS`): ``'parameters'`` (their number),
+        ``'flops'`` (of a forward pass of one sample), ``'memory'`` (its peak, in bytes) and ``'latency'`` (its time on the
+        kernel's device, in seconds). A candidate that costs more is recorded as filtered and neither scored nor counted
+        among the ``candidates``. Costs are those of the inputs that candidates are scored on, at the kernel's
+        ``resolution``.
+    front
+        Name of a cost. It is measured of all candidates, and the ``top_k`` are taken from the Pareto front of score
+        against this cost instead of by score alone; see :meth:`pareto`. All candidates are scored in full then.
+    optimize_mode
+        Whether the metric of training is to be maximised or minimised: ``'maximize'`` or ``'minimize'``. (Higher scores are
+        better in any case.)
 
     Raises
     ------
@@ -117,14 +115,21 @@ class KNAS(Strategy):
     def __init__(self, kernel: GradientKernelEvaluator, candidates: int = 300, top_k: int = 20,
                  explorer: Strategy | None = None, *, record: str | Path | None = None,
                  keep_weights: bool = True, placement: str | Placement = 'process', workers: int | None = None,
-                 ahead: int | None = None, effort: Effort = 'adaptive', merge_identical: bool = False) -> None:
+                 ahead: int | None = None, effort: Effort = 'adaptive', merge_identical: bool = False,
+                 constraints: Mapping[str, float] | None = None, front: str | None = None,
+                 optimize_mode: OptimizeMode = 'maximize') -> None:
         super().__init__()
         if not isinstance(kernel, GradientKernelEvaluator):
             raise TypeError(f'kernel has to be a GradientKernelEvaluator, not {type(kernel).__name__}')
         _check_counts(candidates, top_k)
-        _check_placement(placement, workers, ahead)
+        check_placement(placement, workers, ahead)
         if effort not in get_args(Effort):
             raise ValueError(f'unknown effort {effort!r}: it is "adaptive" or "full"')
+        if optimize_mode not in get_args(OptimizeMode):
+            raise ValueError(f'unknown optimize_mode {optimize_mode!r}: it is "maximize" or "minimize"')
+        if front is not None and front not in COSTS:
+            raise ValueError(f'unknown front {front!r}: it is one of {", ".join(COSTS)}')
+        check_constraints(constraints or {})
         self.kernel = kernel
         self.candidates = candidates
         self.top_k = top_k
@@ -139,13 +144,15 @@ class KNAS(Strategy):
         self.ahead = ahead
         self.effort: Effort = effort
         self.merge_identical = merge_identical
+        self.constraints = dict(constraints or {})
+        self.front = front
+        self.optimize_mode: OptimizeMode = optimize_mode
         self._record_path = Path(record) if record is not None else None
         self._record: Record | None = None
         self._folder: Path | None = None
         self._model_space: ExecutableModelSpace | None = None
-        self._scoring: ScoringEngine | None = None
-        self._deadline = math.inf
-        self._training: FineStage | None = None
+        self._coarse: CoarseStage | None = None
+        self._fine: FineStage | None = None
 
     def extra_repr(self) -> str:
         return (f'kernel={self.kernel!r}, candidates={self.candidates}, top_k={self.top_k}, explorer={self.explorer!r}, '
@@ -155,8 +162,18 @@ class KNAS(Strategy):
         """All candidates so far, best first, failed ones last; see :meth:`nni_knas.record.Record.frame`."""
         return self._opened_record().frame()
 
+    def pareto(self, cost: str | None = None) -> pd.DataFrame:
+        """The candidates that no other one beats in both score and cost; see :func:`nni_knas.selection.pareto_front`.
+
+        Parameters
+        ----------
+        cost
+            Name of the cost. Default: that of ``front``, and else the number of parameters.
+        """
+        return pareto_front(self.scores(), cost or self.front or 'parameters')
+
     def list_models(self, sort: bool = True, limit: int | None = None) -> Iterator[ExecutableModelSpace]:
-        """The trained models, best metric first; they can be had after the experiment has stopped, too.
+        """The trained models, best metric first (the lowest, where it is minimised); after the experiment, too.
 
         Parameters
         ----------
@@ -192,154 +209,46 @@ class KNAS(Strategy):
         self._record = Record(self._record_path or (record_path(self._folder) if self._folder else None))
         # A run that is resumed has used up a part of its time.
         before = self._record.scoring_seconds() + self._record.seconds()[1]
-        self._deadline = time.monotonic() + max_duration(experiment) - before
-        self._check_settings()
-        scorer = Scorer(self.kernel, model_space, hyper_parameters_of(model_space), merge_identical=self.merge_identical)
-        size = space_size(model_space, self.candidates)
-        quick = self._begins_quickly(scorer, min(size, self.candidates))
-        self._scoring = self._scoring_engine(scorer, quick)
-        self._prepare_explorer(model_space, size)
-        self._record.set_meta('space', dump_space(model_space))
-        self._training = FineStage(model_space, engine, self._record, folder=self._folder, keep_weights=self.keep_weights,
-                                   max_trials=max_trials(experiment), deadline=self._deadline)
+        deadline = time.monotonic() + max_duration(experiment) - before
+        self._coarse = self.coarse_stage(model_space, self._record, deadline)
+        self._fine = FineStage(model_space, engine, self._record, folder=self._folder, keep_weights=self.keep_weights,
+                               max_trials=max_trials(experiment), deadline=deadline)
         return model_space
 
-    def _cleanup(self) -> None:
-        if self._training is not None:
-            self._training.close()
+    def coarse_stage(self, space: ExecutableModelSpace, record: Record, deadline: float = math.inf) -> CoarseStage:
+        """The coarse stage of a search of this strategy, for use without an experiment.
 
-    def _check_settings(self) -> None:
-        """Scores compare only with scores of the same kernel on the same minibatch."""
-        settings = self.kernel.settings()
-        before = self._opened_record().get_meta('kernel')
-        if before is not None and len(self._opened_record()):
-            changed = [name for name, value in json.loads(before).items() if settings.get(name) != value]
-            if changed:
-                raise ValueError(f'this run cannot be taken up with another kernel, its scores would not compare: '
-                                 f'{", ".join(changed)} differ from what the run began with')
-        self._opened_record().set_meta('kernel', json.dumps(settings))
-
-    def _begins_quickly(self, scorer: Scorer, count: float) -> bool:
-        """Whether candidates are scored quickly at first. A resumed run goes on as it began."""
-        record = self._opened_record()
-        before = record.get_meta('effort')
-        if len(record) and before is not None:
-            if before == 'adaptive' and self.effort == 'full':
-                raise ValueError('this run cannot be taken up with effort="full", since it began with "adaptive"')
-            return before == 'adaptive'
-        fits = self._check_fit(scorer)
-        quick = (self.effort == 'adaptive' and self.top_k > 0 and count >= max(100, 4 * self.top_k) and fits
-                 and self.kernel.quick() is not None)
-        record.set_meta('effort', 'adaptive' if quick else 'full')
-        return quick
-
-    def _check_fit(self, scorer: Scorer) -> bool:
-        """Before any work: networks of the space take the minibatch, and the targets fit.
-
-        One network that takes it is enough. Only when all that are tried refuse is the data at fault, not the candidate.
-
-        Returns
-        -------
-        bool
-            Whether they take the minibatch of quick scores, too, as far as could be seen.
+        Parameters
+        ----------
+        space
+            The model space.
+        record
+            Receives the candidates; what it has already is not scored again.
+        deadline
+            ``time.monotonic()`` after which no candidate is scored.
         """
-        sampling = RetrySamplingHelper()
-        random_state = np.random.RandomState(self.kernel.seed)
-        refusal: MisfitError | None = None
-        for _ in range(50):
-            model = sampling.retry(scorer.space.random, random_state=random_state)
-            if model is None:
-                return True
-            try:
-                network = scorer.build(model.sample or {})
-                self.kernel.check(network)
-            except MisfitError as error:
-                refusal = error
-                continue
-            except Exception:  # a fault of this candidate; the coarse stage records it
-                return True
-            try:
-                scorer.quick.check(network)
-            except Exception:  # small images may be too small
-                return False
-            return True
-        assert refusal is not None
-        raise refusal
+        stage = CoarseStage(self.kernel, space, record, self.explorer, candidates=self.candidates, top_k=self.top_k,
+                            placement=self.placement, ahead=self.ahead, effort=self.effort,
+                            merge_identical=self.merge_identical, constraints=self.constraints, front=self.front,
+                            deadline=deadline)
+        self.explorer = stage.explorer
+        record.set_meta('space', dump_space(space))
+        record.set_meta('optimize_mode', self.optimize_mode)
+        record.set_meta('front', self.front or '')
+        record.set_meta('example', describe_inputs(self.kernel.example()))
+        return stage
 
-    def _scoring_engine(self, scorer: Scorer, quick: bool) -> ScoringEngine:
-        """A resumed run is as far ahead as it was, wherever it goes on, since the exploration depends on that."""
-        record, placement = self._opened_record(), _placement(self.placement)
-        ahead = self.ahead or record.get_meta('ahead') or max(ScoringEngine.least_ahead, placement.ahead)
-        ahead = int(min(ahead, farthest_ahead(self.explorer)))
-        engine = ScoringEngine(scorer, record, self.candidates, placement, ahead=ahead, deadline=self._deadline,
-                               quick=quick)
-        record.set_meta('ahead', engine.ahead)
-        engine.elastic = not learns(self.explorer)
-        return engine
-
-    def _prepare_explorer(self, space: ExecutableModelSpace, size: float) -> None:
-        if size < self.candidates:
-            warnings.warn(f'the space has only {size} candidates, fewer than the {self.candidates} asked for: all of them '
-                          'are scored', stacklevel=1)
-            self.explorer = GridSearch(shuffle=False)
-        check_unused(self.explorer)
-        check_space(self.explorer, space)
-        assert self._scoring is not None
-        with seeded(self.kernel.seed):
-            self.explorer.initialize(space, self._scoring)
-        # A resumed run explores again from where it began; what is in the record costs nothing. For that the explorer
-        # has to begin in the state that it began with, whatever its own seed.
-        record, name = self._opened_record(), f'explorer {type(self.explorer).__name__}'
-        before, now = record.get_meta(name), explorer_state(self.explorer)
-        if before is not None:
-            restore_explorer(self.explorer, before)
-        elif now is not None:
-            record.set_meta(name, now)
+    def _cleanup(self) -> None:
+        if self._fine is not None:
+            self._fine.close()
 
     # The run.
 
     def _run(self) -> None:
-        self._explore()
-        assert self._training is not None
+        assert self._coarse is not None and self._fine is not None
+        self._coarse.run(self._fine.engine)
         if self.top_k:
-            self._training.run(self.top_k)
-
-    def _explore(self) -> None:
-        """Coarse stage."""
-        record, scoring = self._opened_record(), self._scoring
-        assert scoring is not None and self._training is not None
-        unfinished = scoring.quick and (record.get_meta('finished for') or 0) < self.top_k
-        if scoring.budget_available() or unfinished:
-            with scoring.opened(self._training.engine), seeded(self.kernel.seed), no_pauses():
-                self._run_explorer(scoring)
-                if scoring.quick and self.top_k:
-                    scoring.finish(self.top_k)
-        total, failed = len(record), record.count('failed')
-        if time.monotonic() >= scoring.deadline:
-            if total < self.candidates:
-                _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total, self.candidates)
-            elif unfinished:
-                _logger.warning('The experiment\'s time was over before all that may be among the best %d had a full score.',
-                                self.top_k)
-        elif scoring.quick:
-            record.set_meta('finished for', self.top_k)
-        if not record.best(1):
-            reason, times = record.frequent_reason('failed') or ('the explorer gave no candidate in time', 0)
-            raise RuntimeError(f'none of the {total} candidates could be scored; the most frequent reason ({times} of '
-                               f'{total}): {reason}')
-        _logger.info('Scored %d candidates, %d failed.', total - failed, failed)
-
-    def _run_explorer(self, scoring: ScoringEngine) -> None:
-        record = self._opened_record()
-        with tqdm(total=self.candidates, initial=min(len(record), self.candidates), desc='Scoring', unit='candidate',
-                  disable=None) as scoring.bar:
-            if scoring.budget_available():
-                checkpoints = Checkpoints(self.explorer, scoring, record)
-                checkpoints.restore()
-                scoring.after_submission = checkpoints
-                self.explorer.run()
-                scoring.wait_models()
-        scoring.bar = None
+            self._fine.run(functools.partial(chosen, self._coarse.record, self.top_k, self.front))
 
     # Small helpers.
 
@@ -368,30 +277,3 @@ def _check_counts(candidates: int, top_k: int) -> None:
             raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
     if top_k > candidates:
         raise ValueError(f'top_k={top_k} is more than candidates={candidates}: no more can be trained than are scored')
-
-
-def _check_placement(placement: str | Placement, workers: int | None, ahead: int | None) -> None:
-    for name, value in (('workers', workers), ('ahead', ahead)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f'{name} is {value!r}: it has to be a whole number, 1 or more')
-    if isinstance(placement, str) and placement not in PLACEMENTS:
-        raise ValueError(f'unknown placement {placement!r}: it is one of {", ".join(PLACEMENTS)}, or a Placement')
-    if not isinstance(placement, (str, Placement)):
-        raise TypeError(f'placement is {placement!r}: it has to be one of {", ".join(PLACEMENTS)}, or a Placement')
-    if workers is not None and placement not in ('process', 'workers'):
-        raise ValueError(f'workers={workers} goes with placement="workers", not with {placement!r}')
-    if placement == 'gpus':
-        gpus()  # says if there are none
-
-
-def _trials() -> Placement:
-    from nni_knas.engine.trials import Trials
-
-    return Trials()
-
-
-PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': _trials}
-
-
-def _placement(placement: str | Placement) -> Placement:
-    return PLACEMENTS[placement]() if isinstance(placement, str) else placement

@@ -12,6 +12,7 @@ from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import SimplifiedModelSpace
 from nni.nas.strategy import Random
+from portal import open_browser, table
 from servers import free_port, wait_until
 from spaces import TinySpace, tiny_kernel, train, vector_dataset
 
@@ -89,26 +90,6 @@ def check_portal(port, scores):
         assert all(word in parameters for word in ('width', 'inner', 'learning_rate', 'kernel_rank'))
     finally:
         browser.quit()
-
-
-def open_browser():
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which('chromium')
-    for flag in ('--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-                 '--disable-background-networking', '--disable-component-update', '--window-size=1500,1100'):
-        options.add_argument(flag)
-    return webdriver.Chrome(options=options, service=Service(shutil.which('chromedriver')))
-
-
-def table(browser):
-    """The trial table as a dict a row, by NNI's column names."""
-    return browser.execute_script('''
-        return [...document.querySelectorAll('#tableList [data-automationid="DetailsRow"]')].map(row => Object.fromEntries(
-            [...row.querySelectorAll('[data-automationid="DetailsRowCell"]')].map(
-                cell => [cell.getAttribute('data-automation-key'), cell.innerText])))''')
 
 
 def test_trials_that_start_together_get_their_own_parameters(run, tmp_path):

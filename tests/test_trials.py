@@ -39,7 +39,7 @@ from nni_knas import KNAS, open_run
 from nni_knas.candidates import encode_sample
 from nni_knas.engine import ScoringEngine
 from nni_knas.engine.placement import Task
-from nni_knas.engine.scorer import Scorer
+from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.engine.trials import Chunk, Pace, Trials
 from nni_knas.record import Record
 
@@ -379,7 +379,7 @@ def test_taken_over_after_a_restart(simulate):
         placement.put(Task(number + 20, {'n': number}))
     for task, verdict in placement.get():
         verdicts[task.sample['n']] = verdict
-    assert verdicts == {3: (3 / 7, None, 0.5), 4: (None, 'broken', 0.5)}
+    assert verdicts == {3: Verdict(3 / 7, None, 0.5), 4: Verdict(None, 'broken', 0.5)}
     placement.flush()
     assert sorted(task.sample['n'] for chunk in service.chunks for task in chunk.tasks) != []
     assert all(task.sample['n'] not in (3, 4) for chunk in service.chunks for task in chunk.tasks)
@@ -669,7 +669,7 @@ def test_search(experiment, tmp_path):
 
 
 def portal_rows(port):
-    from test_services import open_browser, table
+    from portal import open_browser, table
 
     browser = open_browser()
     try:
@@ -682,7 +682,7 @@ def portal_rows(port):
 
 def check_portal(port):
     """The best trials are trained models alone; the parameters of a chunk are readable; its progress is a curve."""
-    from test_services import open_browser, table
+    from portal import open_browser, table
 
     browser = open_browser()
     try:
