@@ -11,13 +11,14 @@ import io
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
+import requests
 
 __all__ = ['quiet_imports', 'repair']
 
@@ -40,6 +41,7 @@ def repair() -> None:
     from nni.experiment import launcher
     from nni.nas.experiment import NasExperiment
     from nni.nas.utils.serializer import TorchSerializer
+    from nni.runtime.trial_command_channel.v3 import TrialCommandChannelV3
     from nni.runtime.tuner_command_channel import TunerCommandChannel
 
     if hasattr(NasExperiment, '_repaired_by_knas'):
@@ -49,6 +51,7 @@ def repair() -> None:
     launcher._check_rest_server = functools.partial(launcher._check_rest_server, retry=60)
     TunerCommandChannel.receive = _skip_unknown(TunerCommandChannel.receive)
     TorchSerializer.load = _load_checkpoint
+    TrialCommandChannelV3.receive_parameter = _receive_own_parameter(TrialCommandChannelV3.receive_parameter)
     NasExperiment._start_nni_manager = _without_orphan(NasExperiment._start_nni_manager)
 
 
@@ -74,6 +77,44 @@ def _with_repaired_manager(start: Any) -> Any:
     return start_repaired
 
 
+def _receive_own_parameter(receive: Any) -> Any:
+    """The same confusion, mended in the trial: for experiments whose manager was started without the repair above.
+
+    What a manager handed out may be meant for another trial. It knows better what it meant for this one.
+    """
+
+    @functools.wraps(receive)
+    def receive_own(self: Any) -> Any:
+        received = receive(self)
+        try:
+            meant = _meant_for_this_trial()
+        except (requests.RequestException, OSError) as error:  # on another machine the manager may be out of reach
+            _logger.debug('The manager does not say which parameters are meant for this trial: %s', error)
+            meant = None
+        return received if meant is None else meant
+
+    return receive_own
+
+
+def _meant_for_this_trial() -> Any:
+    import nni
+    from nni.runtime.env_vars import trial_env_vars
+    from nni.tools.nnictl.config_utils import Experiments
+
+    manager = Experiments().get_all_experiments().get(trial_env_vars.NNI_EXP_ID)
+    if not manager or trial_env_vars.NNI_TRIAL_JOB_ID is None:
+        return None
+    prefix = f'{manager["prefixUrl"]}/' if manager.get('prefixUrl') else ''
+    url = f'http://localhost:{manager["port"]}/{prefix}api/v1/nni/trial-jobs/{trial_env_vars.NNI_TRIAL_JOB_ID}'
+    for _ in range(10):  # a manager that has just started a trial may not have written down yet for what
+        answer = requests.get(url, timeout=20)
+        parameters = answer.json().get('hyperParameters') if answer.ok and answer.text else None
+        if parameters:
+            return nni.load(parameters[0])
+        time.sleep(0.5)
+    return None
+
+
 def _skip_unknown(receive: Any) -> Any:
     """When an experiment is resumed, its manager sends commands for tuners, which NAS experiments have not.
 
@@ -95,6 +136,7 @@ def _skip_unknown(receive: Any) -> Any:
 
 def _load_checkpoint(self: Any, path: Path) -> Any:
     """torch 2.6 and later load tensors only unless told otherwise; NNI's checkpoints hold numpy's random states, too."""
+    import torch
     from nni.nas.utils.serializer import _find_path_with_prefix
 
     return torch.load(str(_find_path_with_prefix(path, self.suffix)), map_location=self._map_location, weights_only=False)

@@ -1,0 +1,267 @@
+"""The search behind the tuner: its candidates are scored here, and its best are given out as trials."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
+
+from nni_knas.candidates import encode_sample
+from nni_knas.coarse import CoarseStage
+from nni_knas.data import Data
+from nni_knas.dispatcher import show_search_space, unfinished_trials
+from nni_knas.options import SearchOptions
+from nni_knas.portal import PORTAL_PAGE, portal_page
+from nni_knas.ranked import kept_result
+from nni_knas.record import Candidate, Record, record_path
+from nni_knas.selection import Ranked, chosen
+from nni_knas.settings import Settings
+from nni_knas.spaces import contains, narrowed, search_space_of
+from nni_knas.trial import sample_of, trial_parameters
+
+__all__ = ['BackgroundSearch']
+
+_logger = logging.getLogger(__name__)
+
+_ENDED = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
+
+
+class BackgroundSearch:
+    """A search whose best candidates are trained by somebody else.
+
+    One thread calls :meth:`prepare` and :meth:`run`; the other methods may be called by any.
+
+    Parameters
+    ----------
+    arguments
+        The fields of :class:`~nni_knas.options.SearchOptions`, as the user wrote them.
+    folder
+        The experiment's directory.
+    config
+        The experiment's configuration, as NNI's manager has it.
+    resumed
+        Whether the experiment was there before.
+
+    Raises
+    ------
+    ValueError
+        If an argument cannot be; the message says what would be right.
+    """
+
+    progress = 5.0
+    """Seconds between two lines of progress in the experiment's log."""
+
+    def __init__(self, arguments: Mapping[str, Any], folder: Path, config: Mapping[str, Any], *,
+                 resumed: bool = False) -> None:
+        code = config.get('trialCodeDirectory')
+        if code and Path(code).is_dir():  # where the user's modules and relative paths are
+            sys.path.insert(0, code)
+            os.chdir(code)
+        self.options = SearchOptions.from_mapping(arguments)
+        if self.options.placement == 'trials':
+            raise ValueError('placement is "trials", but the trials of this experiment train: it has to be "process" or '
+                             '"workers", or nni-knas search has to run the experiment')
+        self.folder = folder
+        self.record = Record(record_path(folder))
+        self.data: Data = self.options.load_data()
+        self.space: ExecutableModelSpace | None = None
+        self._whole: ExecutableModelSpace | None = None
+        self._stage: CoarseStage | None = None
+        self._waiting: Ranked = []
+        self._started: dict[int, float] = {}
+        self._resumed = resumed
+        self._lock = threading.RLock()
+        self._generation = 0
+        log = folder / 'log'
+        log.mkdir(parents=True, exist_ok=True)
+        (log / PORTAL_PAGE).write_text(portal_page(folder.name))
+
+    # Scoring.
+
+    def prepare(self, search_space: dict[str, Any]) -> bool:
+        """Make ready to search a space, given in NNI's search space JSON; ``False`` if it was interrupted."""
+        generation = self._generation
+        space = self._space(search_space)
+        kernel = self.options.make_kernel(self.data)
+        Settings(self.options, search_space).write(self.folder)
+        before = self.record.get_meta('search space')
+        if before is not None and json.loads(before) != search_space_of(space):
+            self._exclude(space)
+        strategy = self.options.make_strategy(kernel)
+        stage = strategy.coarse_stage(space, self.record)
+        self.record.set_meta('search space', json.dumps(search_space_of(space)))
+        with self._lock:
+            self.space, self._stage, self._waiting = space, stage, []
+            if generation != self._generation:
+                stage.stop()
+        return not stage.stopped
+
+    def _space(self, search_space: dict[str, Any]) -> ExecutableModelSpace:
+        if self.options.network is not None:
+            return SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes, search_space))
+        if self._whole is None:
+            self._whole = SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes))
+        return narrowed(self._whole, search_space) if search_space else self._whole
+
+    def _exclude(self, space: ExecutableModelSpace) -> None:
+        """The space was changed: candidates that are not in it count no longer, and the exploration begins anew."""
+        self.record.readmit()
+        self.record.exclude([row.id for row in self.record.explored() if not contains(space, row.sample)])
+        CoarseStage.forget_exploration(self.record)
+
+    def publish(self) -> dict[str, Any] | None:
+        """Have the portal show the choices of a model space, where the experiment names none; gives what it shows then."""
+        assert self.space is not None
+        if Settings.read(self.folder).search_space:
+            return None
+        shown = search_space_of(self.space)
+        try:
+            show_search_space(shown)
+        except requests.RequestException as error:
+            _logger.warning('The portal cannot show the search space: %s', error)
+            return None
+        return shown
+
+    def run(self) -> bool:
+        """Score, and choose the best; ``False`` if it was interrupted."""
+        stage = self._stage
+        assert stage is not None
+        with self._progress():
+            stage.run()
+        if stage.stopped:
+            return False
+        with self._lock:
+            self._waiting = [(rank, candidate) for rank, candidate in self._chosen() if self._is_open(candidate)]
+        return True
+
+    def interrupt(self) -> None:
+        """Score no more; :meth:`run` returns soon."""
+        with self._lock:
+            self._generation += 1
+            if self._stage is not None:
+                self._stage.stop()
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[None]:
+        """Say in the experiment's log, which the portal shows, how far scoring is."""
+        over = threading.Event()
+
+        def say() -> None:
+            while not over.wait(self.progress):
+                best = self.record.best_score()
+                _logger.info('KNAS: %d of %d candidates scored%s.', min(self.record.counted(), self.options.candidates),
+                             self.options.candidates, '' if best is None else f', best score {best:.4g}')
+
+        thread = threading.Thread(target=say, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            _logger.info('KNAS: scored in %.1f s so far.', self.record.scoring_seconds())
+
+    # Training.
+
+    def next_trial(self) -> tuple[int, dict[str, Any]] | None:
+        """The next of the best that is to be trained: its number and its trial's parameters; ``None`` where all are."""
+        with self._lock:
+            if not self._waiting and self._resumed:
+                self._look_after()
+            while self._waiting:
+                rank, candidate = self._waiting.pop(0)
+                candidate = self.record.get(candidate.id)  # a result may have been imported meanwhile
+                if candidate.status not in ('training', 'trained', 'training-failed'):
+                    self.record.start_training(candidate.id)
+                    self._started[candidate.id] = time.monotonic()
+                    return candidate.id, trial_parameters(candidate, rank)
+            return None
+
+    def set_metric(self, number: int, metric: float | None) -> None:
+        """A trial has reported its final metric."""
+        if metric is not None:
+            self.record.set_metric(number, metric)
+
+    def end_trial(self, number: int, success: bool) -> None:
+        """A trial has ended."""
+        result = kept_result(self.folder, number)
+        start = self._started.pop(number, None)
+        seconds = result.seconds if result is not None else None if start is None else time.monotonic() - start
+        self.record.end_training(number, seconds, None if success else
+                                 f'the trial did not succeed; its own log is below {self.folder / "environments"}')
+
+    def import_result(self, parameters: Any, metric: float | None) -> None:
+        """A result of training from elsewhere or from before a restart.
+
+        A candidate that is not known yet is scored, so that it has its rank.
+        """
+        if self.space is None or metric is None or not isinstance(parameters, dict):
+            _logger.warning('Ignored an imported result without parameters or metric: %s', parameters)
+            return
+        try:
+            sample = sample_of(parameters, self.space)
+        except ValueError as error:
+            _logger.warning('Ignored an imported result: %s', error)
+            return
+        candidate = self.record.find(sample) or self._score(sample)
+        if candidate.status != 'trained' or candidate.metric is None:
+            self.record.set_metric(candidate.id, metric)
+            result = kept_result(self.folder, candidate.id)
+            self.record.end_training(candidate.id, result.seconds if result is not None else None)
+
+    def _score(self, sample: dict[str, Any]) -> Candidate:
+        assert self._stage is not None
+        scorer = self._stage.scoring.scorer
+        score, reason, seconds = scorer.score(sample)[:3]
+        architecture = encode_sample(scorer.architecture(sample))
+        if score is None:
+            return self.record.add_failed(sample, architecture, reason or 'no score', seconds)
+        return self.record.add_scored(sample, architecture, score, seconds)
+
+    def _chosen(self) -> Ranked:
+        # A candidate in training stays in the ranking when the space has left it out.
+        within = functools.partial(contains, self.space) if self.record.count('outside') else None
+        return chosen(self.record, self.options.top_k, self.options.front, within)
+
+    def _is_open(self, candidate: Candidate) -> bool:
+        """Whether a candidate waits for a trial. One that was in training before a restart may be taken up by NNI itself."""
+        if candidate.status != 'training':
+            return not candidate.finished
+        if candidate.id in self._started:
+            return False
+        result = kept_result(self.folder, candidate.id)
+        if result is not None:
+            self.record.set_metric(candidate.id, result.metric)
+            self.record.end_training(candidate.id, result.seconds)
+            return False
+        status = self._unfinished().get(candidate.id)
+        if status is None:
+            self.record.stop_training(candidate.id)
+        elif status in _ENDED:
+            self.end_trial(candidate.id, False)
+        return status is None
+
+    def _look_after(self) -> None:
+        """NNI does not tell a tuner the end of a trial that it has taken up: see what has become of those."""
+        for rank, candidate in self._chosen():
+            if candidate.status == 'training' and self._is_open(candidate):
+                self._waiting.append((rank, candidate))
+
+    @staticmethod
+    def _unfinished() -> dict[int, str]:
+        try:
+            return unfinished_trials()
+        except requests.RequestException as error:
+            _logger.warning('The manager does not say which trials there were: %s', error)
+            return {}

@@ -1,0 +1,74 @@
+"""What a tuner can know of the experiment whose dispatcher it runs in. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from nni.runtime.env_vars import dispatcher_env_vars
+from nni.runtime.msg_dispatcher import MsgDispatcher
+
+__all__ = ['calling_dispatcher', 'experiment_config', 'experiment_directory', 'is_resumed', 'show_search_space',
+           'unfinished_trials']
+
+
+def calling_dispatcher() -> MsgDispatcher | None:
+    """The dispatcher that calls the calling function; NNI does not introduce it to its tuners."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        owner = frame.f_locals.get('self')
+        if isinstance(owner, MsgDispatcher):
+            return owner
+        frame = frame.f_back
+    return None
+
+
+def experiment_directory() -> Path:
+    """The experiment's own directory, which its id is the name of."""
+    if not dispatcher_env_vars.NNI_LOG_DIRECTORY:
+        raise RuntimeError('the tuner KNAS runs in NNI\'s dispatcher: start it with nnictl create')
+    return Path(dispatcher_env_vars.NNI_LOG_DIRECTORY).parent
+
+
+def experiment_config() -> dict[str, Any]:
+    """The experiment's configuration but for its search space, as NNI's manager passes it on to its dispatcher."""
+    for name, value in zip(sys.argv, sys.argv[1:]):
+        if name == '--exp_params':
+            return json.loads(base64.b64decode(value))
+    return {}
+
+
+def is_resumed() -> bool:
+    """Whether the experiment was there before."""
+    return dispatcher_env_vars.NNI_MODE == 'resume'
+
+
+def show_search_space(search_space: dict[str, Any]) -> None:
+    """Have the manager show this search space in its portal. It passes it on to the tuner, too."""
+    profile = requests.get(_url('/experiment'), timeout=20).json()
+    profile['params']['searchSpace'] = search_space
+    requests.put(_url('/experiment?update_type=SEARCH_SPACE'), json=profile, timeout=20).raise_for_status()
+
+
+def unfinished_trials() -> dict[int, str]:
+    """Of the candidates that a trial was ever submitted for and has not succeeded: the status of the last one."""
+    trials: dict[int, str] = {}
+    for job in requests.get(_url('/trial-jobs'), timeout=20).json():
+        for text in job.get('hyperParameters') or ():
+            parameters = json.loads(text).get('parameters')
+            if isinstance(parameters, dict) and isinstance(parameters.get('knas_candidate'), int):
+                trials[parameters['knas_candidate']] = job['status']
+    return {candidate: status for candidate, status in trials.items() if status != 'SUCCEEDED'}
+
+
+def _url(path: str) -> str:
+    """Address of the manager's REST API, which is where its command channel is."""
+    channel = urlsplit(os.environ['NNI_TUNER_COMMAND_CHANNEL'])
+    return f'http://{channel.netloc}{channel.path.removesuffix("/tuner")}/api/v1/nni{path}'

@@ -1,0 +1,58 @@
+"""What a run was started with, in its folder: for its trials, and for whoever takes it up or looks at it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nni_knas.options import SearchOptions
+
+__all__ = ['Settings']
+
+
+@dataclass
+class Settings:
+    """What a run was started with.
+
+    Attributes
+    ----------
+    options
+        KNAS's own options.
+    search_space
+        NNI's search space JSON; ``None`` or empty where the options name a model space and it was not narrowed.
+    config
+        NNI's experiment configuration of a search of the command line; ``None`` where the experiment is of the HPO kind.
+    """
+
+    options: SearchOptions
+    search_space: dict[str, Any] | None = None
+    config: dict[str, Any] | None = field(default=None)
+
+    @staticmethod
+    def path(folder: Path) -> Path:
+        """Where the settings of the experiment in a folder are."""
+        return folder / 'knas' / 'config.json'
+
+    def write(self, folder: Path) -> None:
+        """Write them for the experiment in a folder, at once, so that a kill leaves the whole file or none."""
+        path = self.path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f'{path.name}.{os.getpid()}')
+        unfinished.write_text(json.dumps({'options': self.options.to_mapping(), 'search_space': self.search_space,
+                                          'config': self.config}, indent=2))
+        unfinished.replace(path)
+
+    @classmethod
+    def read(cls, folder: Path) -> Settings:
+        """The settings of the experiment in a folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there are none.
+        """
+        content = json.loads(cls.path(folder).read_text())
+        return cls(SearchOptions.from_mapping(content['options']), content.get('search_space'), content.get('config'))

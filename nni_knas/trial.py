@@ -1,0 +1,182 @@
+"""A trial of the tuner: ``python -m nni_knas.trial`` builds the network of the parameters that it receives, and trains it.
+
+A trial command of the user's own gets the same network from :func:`network`:
+
+>>> parameters = nni.get_next_parameter()
+>>> model = nni_knas.trial.network(parameters)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nni
+from nni.mutable import Sample
+from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
+from nni.runtime.env_vars import trial_env_vars
+from torch import nn
+
+from nni_knas.data import Data
+from nni_knas.experiment import find_folder
+from nni_knas.options import SearchOptions, options
+from nni_knas.ranked import RankedEvaluator
+from nni_knas.record import Candidate
+from nni_knas.settings import Settings
+from nni_knas.spaces import search_space_of
+
+__all__ = ['main', 'network', 'sample_of', 'trial_parameters']
+
+EXTRAS = ('kernel_score', 'kernel_rank', 'knas_candidate')
+"""What a trial's parameters hold beside the architecture."""
+
+
+def trial_parameters(candidate: Candidate, rank: int) -> dict[str, Any]:
+    """The parameters of a candidate's trial: its architecture, its score and rank, and its number in the record."""
+    return {**candidate.sample, 'kernel_score': candidate.rated, 'kernel_rank': rank, 'knas_candidate': candidate.id}
+
+
+def sample_of(parameters: Mapping[str, Any], space: ExecutableModelSpace) -> Sample:
+    """NNI's sample of an architecture that was JSON on its way.
+
+    Parameters
+    ----------
+    parameters
+        A choice for each label of the space; what :func:`trial_parameters` adds may be among them.
+    space
+        The space.
+
+    Raises
+    ------
+    ValueError
+        If it is no architecture of the space; the message says which label is at fault.
+    """
+    mutables = space.simplify()
+    labels = search_space_of(space)
+    unknown = [label for label in parameters if label not in labels and label not in EXTRAS]
+    if unknown:
+        raise ValueError(f'{unknown[0]!r} is no parameter of the space: it has {", ".join(sorted(labels))}')
+    sample = {}
+    for label, mutable in mutables.items():
+        if label in parameters:
+            sample[label] = _choice_of(parameters[label], getattr(mutable, 'values', None), label)
+    if not space.contains(sample):
+        missing = sorted(set(labels) - set(sample))
+        raise ValueError(f'{json.dumps(dict(parameters))} is no architecture of the space'
+                         + (f': it has no {missing[0]!r}' if missing else ''))
+    return sample
+
+
+def _choice_of(value: Any, choices: Sequence[Any] | None, label: str) -> Any:
+    """The choice that is this value in JSON."""
+    if choices is None:
+        return value
+    for choice in choices:
+        if choice == value or _in_json(choice) == value:
+            return choice
+    if isinstance(value, list):
+        return [_choice_of(each, choices, label) for each in value]
+    raise ValueError(f'{value!r} is no choice of {label!r}: it has {list(choices)}')
+
+
+def _in_json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.Module:
+    """The network of a trial's parameters, freshly initialised.
+
+    Parameters
+    ----------
+    parameters
+        What ``nni.get_next_parameter()`` gave. Default: the parameters of the trial that calls.
+    **changes
+        Fields of :class:`~nni_knas.options.SearchOptions`, such as ``space``. Default: those of the experiment, which a
+        trial on another machine does not know.
+    """
+    settings = _settings(changes)
+    space = _space(settings, settings.options.load_data())
+    return space.freeze(sample_of(parameters or nni.get_current_parameter() or nni.get_next_parameter(), space)
+                        ).executable_model()
+
+
+def _settings(changes: Mapping[str, Any]) -> Settings:
+    """The experiment's settings, where this machine has them, with changes."""
+    folder = _folder()
+    if folder is not None and Settings.path(folder).exists():
+        settings = Settings.read(folder)
+        settings.options = SearchOptions.from_mapping({**settings.options.to_mapping(), **changes})
+        return settings
+    if 'space' not in changes and 'network' not in changes:
+        raise ValueError('the experiment\'s settings are not on this machine: name the space and the data, for example '
+                         'python -m nni_knas.trial --space module:Class --data module:function')
+    return Settings(SearchOptions.from_mapping(changes))
+
+
+def _folder() -> Path | None:
+    try:
+        return find_folder(trial_env_vars.NNI_EXP_ID) if trial_env_vars.NNI_EXP_ID else None
+    except FileNotFoundError:
+        return None
+
+
+def _space(settings: Settings, data: Data) -> ExecutableModelSpace:
+    options = settings.options
+    search_space = settings.search_space if options.network is not None else None
+    return SimplifiedModelSpace.from_model(options.make_space(data.classes, search_space))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the network of the parameters that NNI hands out.
+
+    Returns
+    -------
+    int
+        Exit status: 0 when all went well, 2 for a mistake of the user's.
+    """
+    parser = argparse.ArgumentParser(
+        prog='python -m nni_knas.trial', description='Build the network of the parameters that NNI hands to this trial, and '
+        'train it with NNI\'s evaluator. All fields are those of the experiment, where it is on this machine.')
+    parser.add_argument('--search-space', metavar='FILE', help='search space in NNI\'s JSON format; goes with --network')
+    fields = [option for option in options() if option.section in ('space and data', 'fine stage')
+              and option.name not in ('top_k', 'optimize_mode')]
+    for option in fields:
+        parser.add_argument(f'--{option.name.replace("_", "-")}', dest=option.name, help=option.help.replace('%', '%%'),
+                            type=json.loads if option.kind is dict else str, metavar=option.metavar)
+    given = vars(parser.parse_args(arguments))
+    search_space = given.pop('search_space')
+    try:
+        settings = _settings({name: value for name, value in given.items() if value is not None})
+        if search_space is not None:
+            settings.search_space = json.loads(Path(search_space).read_text())
+        _train(settings)
+    except (ValueError, TypeError, LookupError, FileNotFoundError) as error:
+        print(f'nni_knas.trial: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def _train(settings: Settings) -> None:
+    parameters = nni.get_next_parameter()
+    if parameters is None:
+        raise ValueError('there are no parameters: this is the trial command of an experiment with the tuner KNAS, '
+                         'started by nnictl create')
+    data = settings.options.load_data()
+    space = _space(settings, data)
+    space.evaluator = settings.options.make_evaluator(data)
+    model = space.freeze(sample_of(parameters, space))
+    number = parameters.get('knas_candidate')
+    assert model.evaluator is not None
+    if number is not None:  # a person may have added a trial in the portal, which has no rank
+        folder = _folder()
+        model.evaluator = RankedEvaluator(model.evaluator, number, parameters['kernel_score'], parameters['kernel_rank'],
+                                          str(folder) if folder is not None else None)
+    model.execute()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
