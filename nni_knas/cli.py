@@ -1,4 +1,4 @@
-"""The command line: ``nni-knas search``, ``nni-knas score`` and ``nni-knas benchmark``."""
+"""The command line: ``nni-knas search``, ``score``, ``benchmark``, ``schema``, and the commands on runs."""
 
 from __future__ import annotations
 
@@ -6,45 +6,37 @@ import argparse
 import json
 import logging
 import os
-import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import nni
-import nni.nas.hub.pytorch as hub
-import nni.nas.strategy as strategies
 import pandas as pd
-import torch
 from nni.mutable import Sample
-from nni.nas.experiment import NasExperiment, NasExperimentConfig
-from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from tqdm import tqdm
 
-from nni_knas import KNAS, GradientKernelEvaluator, Run, __version__, open_run
+from nni_knas import __version__
 from nni_knas.benchmark.command import add_command as add_benchmark
 from nni_knas.candidates import encode_sample, random_models
-from nni_knas.data import DATA_HELP, Data, load_data, load_object
+from nni_knas.commands import add_commands
+from nni_knas.config import (
+    SearchConfig,
+    absolute_data,
+    default_config,
+    load_config,
+    markdown,
+    read_search_space,
+    schema,
+)
 from nni_knas.engine import Scorer
-from nni_knas.experiment import experiment_folder
-from nni_knas.portal import PORTAL_PAGE
-from nni_knas.scores import RECOMMENDED, score_names
-from nni_knas.strategy import PLACEMENTS, Effort
+from nni_knas.options import Option, SearchOptions, options
+from nni_knas.search import one_line, run_folder, search, stored_config
 
 __all__ = ['main']
-
-HUB = sorted(name for name, value in vars(hub).items() if isinstance(value, type) and issubclass(value, ModelSpace))
-EXPLORERS: dict[str, Callable[[int], Any]] = {
-    'random': lambda seed: strategies.Random(seed=seed),
-    'grid': lambda seed: strategies.GridSearch(seed=seed),
-    'evolution': lambda seed: strategies.RegularizedEvolution(seed=seed, population_size=50, sample_size=10),
-    'tpe': lambda seed: strategies.TPE(seed=seed),
-    'rl': lambda seed: strategies.PolicyBasedRL(),
-}
 
 
 class UsageError(Exception):
@@ -59,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 when all went well, 1 when the run failed, 2 for a mistake in the arguments.
     """
-    options = _parser().parse_args(arguments)
+    parsed = _parser().parse_args(arguments)
     _silence()
     try:
-        options.command(options)
+        parsed.command(parsed)
     except (UsageError, ValueError, TypeError, LookupError, FileNotFoundError) as error:
         print(f'nni-knas: {error}', file=sys.stderr)
         return 2
@@ -82,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'nni-knas {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 
-    search = commands.add_parser(
+    search_parser = commands.add_parser(
         'search', formatter_class=argparse.RawDescriptionHelpFormatter,
         help='search a space: score many candidates, train the best few',
         description='Draw candidates from a model space, score each without training (coarse stage), train the best few\n'
@@ -91,37 +83,19 @@ def _parser() -> argparse.ArgumentParser:
                '  nni-knas search                                        NAS-Bench-201 on digits\n'
                '  nni-knas search --data folder:photos --epochs 10       your own images, one folder a class\n'
                '  nni-knas search --explorer evolution --candidates 1000 --top-k 5\n'
-               '  nni-knas search --space mymodels:MySpace --space-args \'{"width": 32}\' --data mydata:load\n')
-    _add_space_options(search)
-    _add_kernel_options(search)
-    coarse = search.add_argument_group('coarse stage')
-    coarse.add_argument('--candidates', type=int, default=300, metavar='N', help='how many to score (default: %(default)s)')
-    coarse.add_argument('--explorer', choices=EXPLORERS, default='random',
-                        help='how the space is explored (default: %(default)s)')
-    coarse.add_argument('--placement', choices=PLACEMENTS, default='process',
-                        help='where candidates are scored: in this process, in worker processes, in one for each GPU, or in '
-                             'NNI\'s trials (default: %(default)s)')
-    coarse.add_argument('--workers', type=int, metavar='N', help='score in N worker processes (default for --placement '
-                                                                'workers: one a core)')
-    coarse.add_argument('--effort', choices=get_args(Effort), default='adaptive',
-                        help='score all quickly and the best in full, or all in full (default: %(default)s)')
-    coarse.add_argument('--merge-identical', action='store_true',
-                        help='score candidates that compute the same once')
-    fine = search.add_argument_group('fine stage')
-    fine.add_argument('--top-k', type=int, default=3, metavar='K',
-                      help='how many of the best to train; 0 stops after scoring (default: %(default)s)')
-    fine.add_argument('--epochs', type=int, default=4, help='training epochs for each (default: %(default)s)')
-    fine.add_argument('--learning-rate', type=float, default=0.001, help='of Adam (default: %(default)s)')
-    fine.add_argument('--train-batch', type=int, default=16, metavar='N',
-                      help='batch size of training (default: %(default)s)')
-    fine.add_argument('--concurrency', type=int, metavar='N',
-                      help='trials at the same time (default: 2, with a GPU 1)')
-    run = search.add_argument_group('the run')
+               '  nni-knas search --space mymodels:MySpace --space-args \'{"width": 32}\' --data mydata:load\n'
+               '  nni-knas search --config search.yml --top-k 5          all from a file, but for what is given here\n')
+    _add_options(search_parser, [option.section for option in options()])
+    run = search_parser.add_argument_group('the run')
+    run.add_argument('--config', type=Path, metavar='FILE', help='a YAML file with these options and NNI\'s own, other '
+                                                                 'training services among them; see docs/config.md')
+    run.add_argument('--concurrency', type=int, metavar='N', help='trials at the same time (default: 2, with a GPU 1)')
     run.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
     run.add_argument('--directory', type=Path, metavar='DIR',
                      help='where runs are kept (default: NNI\'s own, ~/nni-experiments)')
-    run.add_argument('--resume', metavar='ID', help='take up a run that was interrupted; give the same options as then')
-    search.set_defaults(command=_search)
+    run.add_argument('--resume', metavar='ID', help='take up a run that was interrupted, with its own options but for those '
+                                                    'given here')
+    search_parser.set_defaults(command=_search)
 
     score = commands.add_parser(
         'score', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -131,8 +105,7 @@ def _parser() -> argparse.ArgumentParser:
                '  nni-knas score --samples 20                            20 random architectures of NAS-Bench-201\n'
                '  nni-knas score --score mgm-sampled --csv scores.csv\n'
                '  nni-knas score --architectures mine.json               a list of NNI samples, or one a line\n')
-    _add_space_options(score)
-    _add_kernel_options(score)
+    _add_options(score, ['space and data', 'scoring'])
     which = score.add_mutually_exclusive_group()
     which.add_argument('--samples', type=int, default=10, metavar='N',
                        help='how many random architectures (default: %(default)s)')
@@ -141,83 +114,109 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument('--csv', type=Path, metavar='FILE', help='write the table to a file, too')
     score.set_defaults(command=_score)
 
+    add_commands(commands)
     add_benchmark(commands)
+
+    schema_parser = commands.add_parser('schema', help='print the JSON Schema of configuration files',
+                                        description='Print the JSON Schema of configuration files (nni-knas search '
+                                                    '--config), with which editors complete and check them.')
+    schema_parser.add_argument('--markdown', action='store_true', help='as tables for people')
+    schema_parser.set_defaults(command=_schema)
     return parser
 
 
-def _add_space_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('space and data')
-    group.add_argument('--space', default='NasBench201',
-                       help=f'a space of NNI\'s hub ({", ".join(HUB)}) or your own as module:Class (default: %(default)s)')
-    group.add_argument('--space-args', default='{}', metavar='JSON',
-                       help='arguments of the space, a JSON object; the number of classes is passed as num_labels, where '
-                            'the space takes it')
-    group.add_argument('--data', default='digits', help=f'{DATA_HELP} (default: %(default)s)')
-    group.add_argument('--image-size', type=int, default=32, metavar='PIXELS', help='images are resized to this '
-                                                                                    '(default: %(default)s)')
-    group.add_argument('--images', type=int, metavar='N', help='use at most N images for training, and for validation')
+def _add_options(parser: argparse.ArgumentParser, sections: Sequence[str]) -> None:
+    """Add the options of these sections. Those that are not given are not set: they may stand in a file."""
+    groups = {section: parser.add_argument_group(section) for section in dict.fromkeys(sections)}
+    for option in options():
+        if option.section in groups:
+            _add_option(groups[option.section], option)
+    groups['space and data'].add_argument('--search-space', type=Path, metavar='FILE',
+                                          help='NNI\'s search space, JSON or YAML; goes with --network')
 
 
-def _add_kernel_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('scoring')
-    group.add_argument('--score', choices=score_names(), default=RECOMMENDED, help='(default: %(default)s)')
-    group.add_argument('--batch-size', type=int, default=16, metavar='N', help='images to score on (default: %(default)s)')
-    group.add_argument('--normalization', choices=('sample', 'batch'), default='sample',
-                       help='whose statistics a BatchNorm uses while scoring (default: %(default)s)')
-    group.add_argument('--seed', type=int, default=0, help='of the images, the initial weights and the exploration '
-                                                           '(default: %(default)s)')
-    group.add_argument('--device', help='cpu, cuda or cuda:N (default: cuda where there is one)')
+def _add_option(group: Any, option: Option) -> None:
+    default = '' if option.default is None or option.kind in (bool, dict) else f' (default: {option.default})'
+    more: dict[str, Any] = {'default': argparse.SUPPRESS, 'help': option.help.replace('%', '%%') + default}
+    if option.kind is bool:
+        more['action'] = argparse.BooleanOptionalAction
+    elif option.choices:
+        more['choices'] = option.choices
+    else:
+        metavar = {dict: 'JSON', str: None}.get(option.kind, 'N')
+        more['metavar'] = option.metavar or metavar
+    group.add_argument(f'--{option.name.replace("_", "-")}', **more)
 
 
-def _search(options: argparse.Namespace) -> None:
-    for name in ('epochs', 'train_batch', 'concurrency', 'images'):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UsageError(f'--{name.replace("_", "-")} is {value}: it has to be 1 or more')
-    data, space, kernel = _prepare(options)
-    strategy = KNAS(kernel, options.candidates, options.top_k, _explorer(options), placement=options.placement,
-                    workers=options.workers, effort=options.effort, merge_identical=options.merge_identical)
-    experiment = NasExperiment(space, _training(options, data), strategy, _config(options), id=options.resume)
-    if options.resume and not experiment.has_checkpoint():
-        raise UsageError(f'there is no run {options.resume!r} to resume')
-    port = _port(options.port)
-    print(f'Run {experiment.id} in {experiment_folder(experiment)}')
-    print(f'Web portal while it runs: http://127.0.0.1:{port} (trials with their scores: '
-          f'http://127.0.0.1:{port}/logs/{PORTAL_PAGE})', flush=True)
-    start = time.monotonic()
+def _given(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, by name."""
+    given = {option.name: getattr(parsed, option.name) for option in options() if hasattr(parsed, option.name)}
+    for option in options():
+        if option.kind is dict and option.name in given:
+            given[option.name] = _json_object(given[option.name], option.name)
+    if 'data' in given:
+        given['data'] = absolute_data(given['data'], Path.cwd())
+    return given
+
+
+def _json_object(text: str, name: str) -> dict[str, Any]:
     try:
-        (experiment.resume if options.resume else experiment.run)(port)
-    finally:
-        experiment.stop()
-    _report(open_run(experiment_folder(experiment)), time.monotonic() - start)
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise UsageError(f'--{name.replace("_", "-")} {text!r} is no JSON object such as {{"width": 16}}')
+    return value
 
 
-def _report(run: Run, seconds: float) -> None:
-    scores, trained = run.scores(), run.ranking()
-    shown = trained if len(trained) else scores.head(10)
-    print()
-    print(f'{"rank":>4}  {"score":>10}  {"accuracy":>8}  architecture')
-    for rank, row in shown.iterrows():
-        accuracy = '' if pd.isna(row.metric) else f'{row.metric:.4f}'
-        score = '' if pd.isna(row.score) else f'{row.score:.4g}'
-        print(f'{rank:>4}  {score:>10}  {accuracy:>8}  {_one_line(row.architecture)}')
-    failed, screened = (int((scores.status == status).sum()) for status in ('failed', 'screened'))
-    notes = (f', {len(scores) - screened} of them in full' if screened else '') + (f', {failed} failed' if failed else '')
-    print(f'\nScored {len(scores)} candidates in {_duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
-          f'in {_duration(scores.training_seconds.sum())} of trials; {_duration(seconds)} in all.')
-    if len(trained):
-        print(f'Best: accuracy {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {len(scores)} by score.')
-    print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')
+def _search(parsed: argparse.Namespace) -> None:
+    if parsed.concurrency is not None and parsed.concurrency < 1:
+        raise UsageError(f'--concurrency is {parsed.concurrency}: it has to be 1 or more')
+    search_options, search_space, config = _settings(parsed)
+    if parsed.search_space is not None:
+        search_space = read_search_space(parsed.search_space)
+    if parsed.concurrency is not None:
+        config.trial_concurrency = parsed.concurrency
+    if parsed.directory is not None:
+        config.experiment_working_directory = str(parsed.directory.expanduser().absolute())
+    search(SearchConfig(search_options, search_space, config), parsed.port, parsed.resume and Path(parsed.resume).name)
 
 
-def _score(options: argparse.Namespace) -> None:
-    if options.samples < 1:
-        raise UsageError(f'--samples is {options.samples}: it has to be 1 or more')
-    _, space, kernel = _prepare(options)
-    candidates = SimplifiedModelSpace.from_model(space)
+def _settings(parsed: argparse.Namespace) -> SearchConfig:
+    """What is to be done: from a file, from the run that is resumed, or from the command line alone."""
+    given = _given(parsed)
+    if parsed.config is not None:
+        return load_config(parsed.config, given)
+    stored = _stored(parsed) if parsed.resume else None
+    if stored is not None:
+        search_options = SearchOptions.from_mapping({**stored.options.to_mapping(), **given})
+        return SearchConfig(search_options, stored.search_space, stored.config)
+    return SearchConfig(SearchOptions.from_mapping(given), None, default_config())
+
+
+def _stored(parsed: argparse.Namespace) -> SearchConfig | None:
+    try:
+        return stored_config(run_folder(parsed.resume, parsed.directory))
+    except FileNotFoundError:
+        raise UsageError(f'there is no run {parsed.resume!r} to resume') from None
+
+
+def _schema(parsed: argparse.Namespace) -> None:
+    print(markdown() if parsed.markdown else json.dumps(schema(), indent=2) + '\n', end='')
+
+
+def _score(parsed: argparse.Namespace) -> None:
+    if parsed.samples < 1:
+        raise UsageError(f'--samples is {parsed.samples}: it has to be 1 or more')
+    score_options = SearchOptions.from_mapping(_given(parsed))
+    search_space = read_search_space(parsed.search_space) if parsed.search_space is not None else None
+    _find_modules_here()
+    data = score_options.load_data()
+    kernel = score_options.make_kernel(data)
+    candidates = SimplifiedModelSpace.from_model(score_options.make_space(data.classes, search_space))
     scorer = Scorer(kernel, candidates)
     rows = []
-    for model in tqdm(list(_chosen(options, candidates)), desc='Scoring', unit='candidate', disable=None):
+    for model in tqdm(list(_chosen(parsed, candidates, score_options.seed)), desc='Scoring', unit='candidate', disable=None):
         network = scorer.build(model.sample or {})
         parameters = sum(p.numel() for p in network.parameters())
         start = time.perf_counter()
@@ -228,19 +227,19 @@ def _score(options: argparse.Namespace) -> None:
         rows.append((score, time.perf_counter() - start, parameters, reason, encode_sample(model.sample or {})))
     table = pd.DataFrame(rows, columns=['score', 'seconds', 'parameters', 'reason', 'architecture'])
     table = table.sort_values('score', ascending=False, kind='stable')
-    if options.csv is not None:
-        table.to_csv(options.csv, index=False)
+    if parsed.csv is not None:
+        table.to_csv(parsed.csv, index=False)
     print(f'{"score":>10}  {"parameters":>10}  {"seconds":>7}  architecture')
     for row in table.itertuples():
-        print(f'{row.score:>10.4g}  {row.parameters:>10}  {row.seconds:>7.2f}  {_one_line(json.loads(row.architecture))}'
+        print(f'{row.score:>10.4g}  {row.parameters:>10}  {row.seconds:>7.2f}  {one_line(json.loads(row.architecture))}'
               + (f'  ({row.reason})' if row.reason else ''))
 
 
-def _chosen(options: argparse.Namespace, space: ExecutableModelSpace) -> list[ExecutableModelSpace]:
+def _chosen(parsed: argparse.Namespace, space: ExecutableModelSpace, seed: int) -> list[ExecutableModelSpace]:
     """The models to score: those of the file, or different random ones."""
-    if options.architectures is not None:
-        return [_frozen(space, sample) for sample in _read_samples(options.architectures)]
-    return random_models(space, options.samples, options.seed)
+    if parsed.architectures is not None:
+        return [_frozen(space, sample) for sample in _read_samples(parsed.architectures)]
+    return random_models(space, parsed.samples, seed)
 
 
 def _frozen(space: ExecutableModelSpace, sample: Sample) -> ExecutableModelSpace:
@@ -265,93 +264,10 @@ def _read_samples(path: Path) -> list[Sample]:
     return [samples] if isinstance(samples, dict) else samples
 
 
-def _prepare(options: argparse.Namespace) -> tuple[Data, ModelSpace, GradientKernelEvaluator]:
-    data = load_data(options.data, size=options.image_size, limit=options.images)
-    kernel = GradientKernelEvaluator(data.train, options.score, options.batch_size, options.seed, options.normalization,
-                                     device=options.device)
-    return data, _space(options, data.classes), kernel
-
-
-def _space(options: argparse.Namespace, classes: int) -> ModelSpace:
-    names = {name.lower(): name for name in HUB}
-    if ':' in options.space:
-        factory = load_object(options.space)
-    elif options.space.lower() in names:
-        factory = getattr(hub, names[options.space.lower()])
-    else:
-        raise UsageError(f'unknown space {options.space!r}: it is one of {", ".join(HUB)}, or module:Class')
-    try:
-        arguments = json.loads(options.space_args)
-        assert isinstance(arguments, dict)
-    except (json.JSONDecodeError, AssertionError):
-        raise UsageError(f'--space-args {options.space_args!r} is no JSON object such as {{"width": 16}}') from None
-    try:
-        try:
-            space = factory(**{'num_labels': classes, **arguments})
-        except TypeError as error:
-            if 'num_labels' not in str(error):
-                raise
-            space = factory(**arguments)
-    except Exception as error:
-        raise UsageError(f'the space {options.space} cannot be built, see --space-args: {error}') from error
-    if not isinstance(space, ModelSpace):
-        raise UsageError(f'{options.space} is no NNI model space (nni.nas.nn.pytorch.ModelSpace)')
-    return space
-
-
-def _explorer(options: argparse.Namespace) -> Any:
-    try:
-        return EXPLORERS[options.explorer](options.seed)
-    except ImportError:
-        raise UsageError('the explorer rl needs packages that are not here: pip install "nni-knas[rl]"') from None
-
-
-def _training(options: argparse.Namespace, data: Data) -> Any:
-    from nni.nas.evaluator.pytorch import Classification, DataLoader
-
-    return Classification(
-        learning_rate=options.learning_rate, num_classes=data.classes, max_epochs=options.epochs,
-        train_dataloaders=DataLoader(data.train, batch_size=options.train_batch, shuffle=True),
-        val_dataloaders=DataLoader(data.validation, batch_size=256),
-        accelerator='gpu' if torch.cuda.is_available() else 'cpu', devices=1,
-        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, logger=False)
-
-
-def _config(options: argparse.Namespace) -> NasExperimentConfig:
-    config = NasExperimentConfig('ts', 'simplified', 'local')
-    config.experiment_name = 'nni-knas search'
-    gpu = torch.cuda.is_available()
-    config.trial_concurrency = options.concurrency or (1 if gpu else 2)
-    if gpu:
-        config.trial_gpu_number = 1
-        config.training_service.use_active_gpu = True
-    if options.directory is not None:
-        config.experiment_working_directory = str(options.directory.expanduser().absolute())
-    # The trials share the cores. (This process has its threads already.)
-    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // config.trial_concurrency)))
-    return config
-
-
-def _port(wanted: int | None) -> int:
-    """The port asked for, or 8080, or a free one where that is taken."""
-    for port in (wanted or 8080, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(('', port))
-                return probe.getsockname()[1]
-            except (OSError, OverflowError) as error:
-                if wanted is not None:
-                    raise UsageError(f'port {wanted} cannot be used: {error}') from error
-    raise UsageError('there is no free port')
-
-
-def _one_line(sample: Sample) -> str:
-    return json.dumps(sample, default=str).replace('"', '')
-
-
-def _duration(seconds: float) -> str:
-    return f'{seconds:.1f} s' if seconds < 60 else f'{int(seconds // 60)} min {int(seconds % 60)} s'
+def _find_modules_here() -> None:
+    """Modules of the user's are found in the working directory, as with ``python -m``."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def _silence() -> None:

@@ -110,7 +110,7 @@ def test_search(nnictl):
     """From one YAML file to the portal."""
     assert 'KNAS' in nnictl('algo', 'list')
     nnictl.environment['KNAS_TEST_PAUSE'] = '1'
-    identity = nnictl.create(ARGUMENTS)
+    identity = nnictl.create(ARGUMENTS, trialConcurrency=3)  # all start together
 
     # While it scores, everything responds: no request waits for the dispatcher.
     wait_until(lambda: 'candidates scored' in nnictl.log(identity))

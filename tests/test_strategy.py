@@ -20,7 +20,7 @@ from nni.nas.strategy.base import Strategy
 from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, train, vector_dataset, vectors
 from torch import nn
 
-from nni_knas import KNAS, GradientKernelEvaluator
+from nni_knas import KNAS, GradientKernelEvaluator, open_run
 from nni_knas.candidates import build_network
 from nni_knas.record import record_path
 
@@ -424,3 +424,56 @@ class TestRecord:
 
 def test_a_strategy_can_be_copied_before_it_runs():
     assert copy.deepcopy(KNAS(tiny_kernel(), 5, 2)).top_k == 2
+
+
+class TestChoice:
+    """Which candidates are trained, and which is the winner."""
+
+    def test_constraints(self, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=12, top_k=2, constraints={'parameters': 100})
+        search(strategy, tmp_path)
+        scores = strategy.scores()
+        filtered = scores[scores.status == 'filtered']
+        assert len(scores) - len(filtered) == 12 and (scores.parameters[scores.score.notna()] <= 100).all()
+        assert len(filtered) and (filtered.parameters > 100).all() and filtered.score.isna().all()
+        assert filtered.reason.str.contains('is above 100').all()
+
+    def test_front(self, tmp_path):
+        """The best are taken from the front, not by score alone; it is found again by comparing all pairs."""
+        strategy = KNAS(tiny_kernel(), candidates=27, top_k=3, front='parameters')
+        search(strategy, tmp_path)
+        scores = strategy.scores()
+        best = [row.candidate for row in scores.itertuples()
+                if not any((other.score >= row.score and other.parameters <= row.parameters
+                            and (other.score > row.score or other.parameters < row.parameters))
+                           for other in scores.itertuples())]
+        front = strategy.pareto()
+        assert sorted(front.candidate) == sorted(best) and front.parameters.is_monotonic_increasing
+        trained = scores[scores.status == 'trained']
+        assert len(trained) == 3 and set(trained.candidate) <= set(best)
+        assert open_run(tmp_path / strategy._folder.name).pareto().equals(front)
+
+    @pytest.mark.parametrize('mode', ['maximize', 'minimize'])
+    def test_optimize_mode(self, mode, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=6, top_k=3, optimize_mode=mode)
+        experiment = search(strategy, tmp_path)
+        metrics = strategy.scores().metric.dropna()
+        best = metrics.max() if mode == 'maximize' else metrics.min()
+        run = open_run(tmp_path / experiment.id)
+        assert run.metric == best and metrics.nunique() > 1
+        [model] = experiment.export_top_models(1)
+        assert model.metric == best
+        assert [model.metric for model in strategy.list_models()] == sorted(metrics, reverse=mode == 'maximize')
+
+    @pytest.mark.parametrize('arguments, sentence', [
+        ({'constraints': {'flop': 1}}, 'flops'), ({'constraints': {'flops': 0}}, 'flops'),
+        ({'front': 'size'}, "unknown front 'size'"), ({'optimize_mode': 'max'}, "unknown optimize_mode 'max'"),
+    ])
+    def test_mistakes(self, arguments, sentence):
+        with pytest.raises(ValueError, match=sentence):
+            KNAS(tiny_kernel(), **arguments)
+
+    def test_nothing_meets_the_constraints(self, tmp_path):
+        strategy = KNAS(tiny_kernel(), candidates=5, constraints={'parameters': 10}, top_k=1)
+        with pytest.raises(RuntimeError, match='all cost more than the constraints allow, for example: .* is above 10'):
+            search(strategy, tmp_path)

@@ -1,0 +1,286 @@
+"""The commands on runs: ``nni-knas list``, ``show``, ``resume`` and ``export``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import psutil
+from nni.experiment.launcher import get_stopped_experiment_config_json
+from nni.tools.nnictl.config_utils import Experiments
+from nni.tools.nnictl.constants import NNI_HOME_DIR
+
+from nni_knas.costs import COSTS
+from nni_knas.export import FORMATS
+from nni_knas.options import SearchOptions, options
+from nni_knas.record import record_path
+from nni_knas.runs import Run
+from nni_knas.search import best_first, duration, free_port, metric_name, one_line, run_folder, search, stored_config
+from nni_knas.selection import pareto_front
+from nni_knas.settings import Settings
+
+__all__ = ['add_commands']
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the command line's."""
+    listing = commands.add_parser('list', help='list the runs', description='List the runs, the newest last.')
+    _add_directory(listing)
+    listing.set_defaults(command=_list)
+
+    show = commands.add_parser('show', help='show a run: what was searched, its ranking, its failures',
+                               description='Show a run, finished or not.')
+    _add_run(show)
+    show.add_argument('--top', type=int, default=10, metavar='N', help='how many of the best to show (default: %(default)s)')
+    show.set_defaults(command=_show)
+
+    resume = commands.add_parser('resume', help='take up a run that was interrupted',
+                                 description='Take up a run that was interrupted, with the options that it began with. '
+                                             'Nothing is scored or trained twice.')
+    _add_run(resume)
+    resume.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
+    resume.set_defaults(command=_resume)
+
+    export = commands.add_parser('export', help='write the best network of a run to files',
+                                 description='Write the best network of a run, or that of a rank, to files of their own.')
+    _add_run(export)
+    export.add_argument('--to', type=Path, required=True, metavar='FOLDER', help='where to write')
+    export.add_argument('--formats', metavar='FORMATS', default='program,state-dict',
+                        help=f'of {", ".join(FORMATS)}, separated by commas (default: %(default)s)')
+    export.add_argument('--rank', type=int, metavar='N', help='the candidate of this rank by score (default: the best)')
+    export.add_argument('--untrained', action='store_true', help='a network without trained weights, too, with new ones')
+    export.set_defaults(command=_export)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('run', metavar='RUN', help='NNI\'s id of the run, or its folder')
+    _add_directory(parser)
+
+
+def _add_directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--directory', type=Path, metavar='DIR', help='look for runs here, too')
+
+
+class _Seen(NamedTuple):
+    """A run as the list shows it."""
+
+    run: Run
+    entry: dict[str, Any]
+    """What NNI's registry says of it; empty where it says nothing"""
+    settings: Settings | None
+
+    @property
+    def options(self) -> SearchOptions | None:
+        return self.settings.options if self.settings is not None else None
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    rows, writers = [], _writers()
+    for folder in _folders(arguments.directory):
+        with contextlib.suppress(sqlite3.Error):  # no table of candidates: a run that has not begun, or no run of KNAS
+            rows.append(_row(_seen(folder), writers))
+    if not rows:
+        print('There are no runs.')
+        return
+    _print_table(['run', 'name', 'status', 'started', 'scored', 'trained', 'best', 'folder'],
+                 sorted(rows, key=lambda row: row[3]), right={'scored', 'trained', 'best'})
+
+
+def _folders(directory: Path | None) -> Iterator[Path]:
+    """The folders of all runs: those that NNI knows, and those below NNI's home and ``directory``."""
+    known = Experiments().get_all_experiments()
+    folders = [Path(entry.get('logDir') or NNI_HOME_DIR) / name for name, entry in known.items()]
+    for home in filter(None, (Path(NNI_HOME_DIR), directory)):
+        folders += [path.parent.parent for path in sorted(home.expanduser().glob('*/knas/record.sqlite'))]
+    links = {folder.resolve(): None for folder in folders if record_path(folder).exists()}
+    yield from links
+
+
+def _seen(folder: Path) -> _Seen:
+    settings = None
+    with contextlib.suppress(FileNotFoundError):
+        settings = Settings.read(folder)
+    return _Seen(Run(folder), Experiments().get_all_experiments().get(folder.name, {}), settings)
+
+
+def _row(seen: _Seen, writers: dict[Path, int]) -> list[str]:
+    record = seen.run.record
+    trained = best_first(seen.run).metric
+    config = (seen.settings.config if seen.settings is not None else None) or {}
+    name = seen.entry.get('experimentName') or config.get('experimentName') or ''
+    scored = len(record) - record.count('failed', 'filtered', 'outside')
+    best = f'{trained.iloc[0]:.4f}' if len(trained) else ''
+    return [seen.run.folder.name, str(name), _status(seen, writers), _started(seen), str(scored), str(len(trained)), best,
+            str(seen.run.folder)]
+
+
+def _started(seen: _Seen) -> str:
+    milliseconds = seen.entry.get('startTime')
+    if not isinstance(milliseconds, (int, float)):
+        milliseconds = record_path(seen.run.folder).parent.stat().st_mtime * 1000
+    return datetime.fromtimestamp(milliseconds / 1000).strftime('%Y-%m-%d %H:%M:%S')
+
+
+def _status(seen: _Seen, writers: dict[Path, int]) -> str:
+    """Whether a run goes on, has come to its end, or has not."""
+    if _searching_process(seen, writers) is not None or _manager_lives(seen):
+        return 'running'
+    record = seen.run.record
+    done = record.count('trained', 'training-failed')
+    if record.count('training'):
+        return 'interrupted'
+    top_k = seen.options.top_k if seen.options is not None else None
+    if top_k == 0:
+        return 'finished' if seen.options is not None and len(record) >= seen.options.candidates else 'interrupted'
+    if top_k is None:  # of a script: nobody knows how many it was to train
+        return 'finished' if done and seen.entry.get('status') in ('STOPPED', 'DONE') else 'interrupted'
+    return 'finished' if done and done >= min(top_k, record.count('scored') + done) else 'interrupted'
+
+
+def _manager_lives(seen: _Seen) -> bool:
+    pid = seen.entry.get('pid')
+    with contextlib.suppress(psutil.Error):
+        return isinstance(pid, int) and seen.run.folder.name in psutil.Process(pid).cmdline()
+    return False
+
+
+def _searching_process(seen: _Seen, writers: dict[Path, int]) -> int | None:
+    """The process that searches, if there is one. A script may keep the record open when its experiment has stopped."""
+    return None if seen.entry.get('status') == 'STOPPED' else writers.get(record_path(seen.run.folder))
+
+
+def _writers() -> dict[Path, int]:
+    """The records that are open to write, and the process that has each."""
+    writers = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            for file in process.open_files():
+                if file.path.endswith('record.sqlite') and getattr(file, 'mode', 'r+') != 'r':
+                    writers[Path(file.path)] = process.pid
+    return writers
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    if arguments.top < 1:
+        raise ValueError(f'--top is {arguments.top}: it has to be 1 or more')
+    seen = _seen(run_folder(arguments.run, arguments.directory))
+    frame = seen.run.scores()
+    print(f'Run {seen.run.folder.name} in {seen.run.folder} ({_status(seen, _writers())}, started {_started(seen)})')
+    print(f'Searched: {_said(seen.options)}')
+    counts = ', '.join(f'{count} {status}' for status, count in frame.status.value_counts().items())
+    print(f'Candidates: {len(frame)}' + (f' ({counts})' if counts else ''))
+    for status in ('failed', 'training-failed'):
+        for reason, count in frame.reason[frame.status == status].value_counts().head(3).items():
+            print(f'  {status}, {count} times: {reason}')
+    print(f'Time: scoring {duration(seen.run.record.scoring_seconds())}, training '
+          f'{duration(frame.training_seconds.sum())} of trials')
+    trained = best_first(seen.run)
+    best = pd.concat([trained, frame[~frame.index.isin(trained.index)]]).head(arguments.top)
+    print()
+    _print_candidates(best, seen.options)
+    front = seen.options.front if seen.options is not None else None
+    if front is not None:
+        with contextlib.suppress(LookupError):  # nothing has been measured yet
+            members = pareto_front(frame, front)
+            print(f'\nPareto front of score against {front}, cheapest first:')
+            _print_candidates(members, seen.options)
+    _print_what_next(seen)
+
+
+def _said(search_options: SearchOptions | None) -> str:
+    """The options of a search that matter to a reader: the main ones, and what differs from the defaults."""
+    if search_options is None:
+        return 'by a script of your own'
+    main = ('space' if search_options.network is None else 'network', 'data', 'score', 'candidates', 'top_k')
+    values = search_options.to_mapping()
+    others = [option.name for option in options() if values[option.name] != option.default and option.name not in main]
+    return ', '.join(f'{name} {values[name]}' for name in (*main, *others))
+
+
+def _print_candidates(frame: pd.DataFrame, search_options: SearchOptions | None) -> None:
+    costs = [cost for cost in COSTS if cost in frame and frame[cost].notna().any()]
+    name = metric_name(search_options)
+    rows = [[str(rank), _number(row.score, '.4g'), *(_number(row[cost], '.6g') for cost in costs),
+             _number(row.metric, '.4f'), one_line(row.architecture)] for rank, row in frame.iterrows()]
+    _print_table(['rank', 'score', *costs, name, 'architecture'], rows, right={'rank', 'score', *costs, name})
+
+
+def _number(value: Any, form: str) -> str:
+    return '' if pd.isna(value) else format(value, form)
+
+
+def _print_what_next(seen: _Seen) -> None:
+    name = seen.run.folder
+    print('\nGo on:')
+    print(f'  nni-knas export {name} --to FOLDER')
+    print(f'  nni-knas resume {name}')
+    print(f'  nni_knas.open_run({str(name)!r})  # in Python')
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    folder = run_folder(arguments.run, arguments.directory)
+    seen = _seen(folder)
+    pid = _searching_process(seen, _writers())
+    if pid is not None:
+        raise ValueError(f'the run {folder.name} is being searched by process {pid}: stop that first, or let it finish')
+    config = stored_config(folder)
+    if config is not None:
+        search(config, arguments.port, folder.name)
+    elif _is_hpo(folder):
+        _resume_by_nnictl(folder, arguments.port)
+    else:
+        raise ValueError(f'the run {seen.run.folder.name} is of a script of your own: call experiment.resume() there, with '
+                         'the same space, evaluator and strategy')
+
+
+def _is_hpo(folder: Path) -> bool:
+    """Whether it is a run of the tuner, which NNI can resume by itself."""
+    return _nni_config(folder).get('experimentType') == 'hpo'
+
+
+def _nni_config(folder: Path) -> dict[str, Any]:
+    """The configuration as NNI's manager keeps it; empty where there was no manager."""
+    try:
+        return get_stopped_experiment_config_json(folder.name, str(folder.parent)) or {}
+    except (sqlite3.Error, TypeError):
+        return {}
+
+
+def _code_directories(folder: Path) -> list[str]:
+    """Where the modules of a run may be: in the directory that it ran in, and here."""
+    directory = _nni_config(folder).get('trialCodeDirectory')
+    return [*([directory] if directory else []), str(Path.cwd())]
+
+
+def _resume_by_nnictl(folder: Path, port: int | None) -> None:
+    command = [sys.executable, '-m', 'nni_knas.nnictl', 'resume', folder.name, '--port', str(free_port(port)),
+               '--experiment_dir', str(folder.parent)]
+    if subprocess.run(command).returncode:
+        raise RuntimeError(f'nnictl could not resume the experiment {folder.name}')
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    run = Run(run_folder(arguments.run, arguments.directory))
+    for directory in _code_directories(run.folder):
+        if directory not in sys.path:
+            sys.path.append(directory)
+    formats = [part.strip() for part in arguments.formats.split(',')]
+    for name, path in run.export(arguments.to, formats, arguments.rank, untrained=arguments.untrained).items():
+        print(f'{name}: {path}')
+
+
+def _print_table(header: list[str], rows: list[list[str]], right: set[str]) -> None:
+    """Columns of equal width, the last one as long as it is."""
+    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    for line in [header, *rows]:
+        cells = [cell.rjust(width) if name in right else cell.ljust(width)
+                 for cell, width, name in zip(line, widths, header)]
+        print('  '.join(cells).rstrip())

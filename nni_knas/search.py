@@ -1,0 +1,147 @@
+"""A search from its options to the printed ranking, new or taken up again."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from nni.mutable import Sample
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
+
+from nni_knas.config import SearchConfig, enter
+from nni_knas.experiment import experiment_folder, find_folder
+from nni_knas.options import SearchOptions
+from nni_knas.portal import PORTAL_PAGE
+from nni_knas.runs import Run, open_run
+from nni_knas.settings import Settings
+
+__all__ = ['best_first', 'duration', 'free_port', 'metric_name', 'one_line', 'run_folder', 'search', 'stored_config']
+
+
+def search(settings: SearchConfig, port: int | None = None, resume: str | None = None) -> None:
+    """Search, and print the ranking.
+
+    Parameters
+    ----------
+    settings
+        What is to be done.
+    port
+        Of the web portal. Default: 8080, or a free one where that is taken.
+    resume
+        NNI's id of the run to take up.
+
+    Raises
+    ------
+    ValueError
+        If something of the settings cannot be.
+    """
+    options, search_space, config = settings
+    enter(config)
+    data = options.load_data()
+    space = options.make_space(data.classes, search_space)
+    strategy = options.make_strategy(options.make_kernel(data))
+    # The trials share the cores. (This process has its threads already.)
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // config.trial_concurrency)))
+    experiment = NasExperiment(space, options.make_evaluator(data), strategy, config, id=resume)
+    if resume and not experiment.has_checkpoint():
+        raise ValueError(f'there is no run {resume!r} to resume')
+    port = free_port(port)
+    folder = experiment_folder(experiment)
+    Settings(options, search_space, config.json()).write(folder)
+    print(f'Run {experiment.id} in {folder}')
+    print(f'Web portal while it runs: http://127.0.0.1:{port} (trials with their scores: '
+          f'http://127.0.0.1:{port}/logs/{PORTAL_PAGE})', flush=True)
+    start = time.monotonic()
+    try:
+        (experiment.resume if resume else experiment.run)(port)
+    finally:
+        experiment.stop()
+    _report(open_run(folder), options, time.monotonic() - start)
+
+
+def run_folder(run: str, directory: Path | None = None) -> Path:
+    """The folder of a run, by NNI's id or by the folder itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    inside = directory / run if directory is not None else None
+    return (inside if inside is not None and inside.is_dir() else find_folder(run)).resolve()
+
+
+def stored_config(folder: Path) -> SearchConfig | None:
+    """What a search of the command line was started with; ``None`` where the run is none."""
+    try:
+        settings = Settings.read(folder)
+    except FileNotFoundError:
+        return None
+    if settings.config is None:
+        return None
+    config = NasExperimentConfig(**settings.config)
+    config.experiment_working_directory = str(folder.parent)  # it may have been moved
+    return SearchConfig(settings.options, settings.search_space, config)
+
+
+def _report(run: Run, options: SearchOptions, seconds: float) -> None:
+    scores, trained, name = run.scores(), best_first(run), metric_name(options)
+    shown = trained if len(trained) else scores.head(10)
+    print()
+    print(f'{"rank":>4}  {"score":>10}  {name:>8}  architecture')
+    for rank, row in shown.iterrows():
+        metric = '' if pd.isna(row.metric) else f'{row.metric:.4f}'
+        score = '' if pd.isna(row.score) else f'{row.score:.4g}'
+        print(f'{rank:>4}  {score:>10}  {metric:>8}  {one_line(row.architecture)}')
+    counts = scores.status.value_counts()
+    outside = sum(int(counts.get(status, 0)) for status in ('filtered', 'outside'))
+    count = len(scores) - outside
+    notes = f', {count - counts["screened"]} of them in full' if 'screened' in counts else ''
+    notes += f', {counts["failed"]} failed' if 'failed' in counts else ''
+    notes += f', left {outside} out that are over the limits' if outside else ''
+    print(f'\nScored {count} candidates in {duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
+          f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.')
+    if len(trained):
+        print(f'Best: {name} {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {count} by score.')
+    print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')
+
+
+def best_first(run: Run) -> pd.DataFrame:
+    """The trained candidates, the best metric first, whether that is the highest or the lowest."""
+    lowest = run.record.get_meta('optimize_mode') == 'minimize'
+    return run.ranking().sort_values('metric', ascending=lowest, kind='stable')
+
+
+def metric_name(options: SearchOptions | None) -> str:
+    """What the metric of training is, as far as is known: an evaluator of the user's own may report anything."""
+    known = options is not None and options.evaluator is None and options.optimize_mode == 'maximize'
+    return 'accuracy' if known else 'metric'
+
+
+def free_port(wanted: int | None) -> int:
+    """The port asked for, or 8080, or a free one where that is taken."""
+    for port in (wanted or 8080, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(('', port))
+                return probe.getsockname()[1]
+            except (OSError, OverflowError) as error:
+                if wanted is not None:
+                    raise ValueError(f'port {wanted} cannot be used: {error}') from error
+    raise ValueError('there is no free port')
+
+
+def one_line(sample: Sample | dict[str, Any]) -> str:
+    """An architecture as short text."""
+    return json.dumps(sample, default=str).replace('"', '')
+
+
+def duration(seconds: float) -> str:
+    """A time as people write it."""
+    return f'{seconds:.1f} s' if seconds < 60 else f'{int(seconds // 60)} min {int(seconds % 60)} s'
