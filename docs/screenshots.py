@@ -65,17 +65,16 @@ def config(folder: Path, candidates: int) -> Path:
 def photograph(address: str) -> None:
     browser = open_browser()
     try:
-        wait_until(lambda: any(job['status'] == 'RUNNING' for job in get(address, 'trial-jobs')))
+        wait_until(lambda: get(address, 'check-status')['status'] == 'TUNER_NO_MORE_TRIAL'
+                   and all(job['status'] == 'SUCCEEDED' for job in get(address, 'trial-jobs')))
         browser.get(f'{address}/oview')
-        wait_until(lambda: 'Overview' in browser.page_source and 'KNAS' in browser.page_source)
+        wait_until(lambda: 'SUCCEEDED' in browser.find_element('tag name', 'body').text)
         time.sleep(3)  # the plots are drawn
         browser.save_screenshot(str(IMAGES / 'overview.png'))
         browser.find_element('xpath', '//div[text()="Search-space"]/..').click()
         wait_until(lambda: 'conv_3x3' in browser.find_element('tag name', 'body').text)
         time.sleep(2)
         browser.save_screenshot(str(IMAGES / 'search-space.png'))
-        wait_until(lambda: get(address, 'check-status')['status'] == 'TUNER_NO_MORE_TRIAL'
-                   and all(job['status'] == 'SUCCEEDED' for job in get(address, 'trial-jobs')))
         browser.get(f'{address}/logs/knas.html')
         wait_until(lambda: 'kernel_rank' in browser.find_element('tag name', 'body').text)
         time.sleep(3)
@@ -90,7 +89,7 @@ def open_browser() -> Any:
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which('chromium') or ''
-    for flag in ('--headless', '--no-sandbox', '--disable-gpu', '--window-size=1300,900'):
+    for flag in ('--headless', '--no-sandbox', '--disable-gpu', '--window-size=1600,1150'):
         options.add_argument(flag)
     return webdriver.Chrome(options=options, service=Service(shutil.which('chromedriver')))
 

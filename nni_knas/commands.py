@@ -1,4 +1,4 @@
-"""The commands on runs: ``nni-knas list``, ``show``, ``resume`` and ``export``."""
+"""The commands on runs: ``nni-knas list``, ``show``, ``resume`` and ``export``; and ``nni-knas register``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import psutil
 from nni.experiment.launcher import get_stopped_experiment_config_json
+from nni.tools.nnictl.algo_management import algo_reg
 from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
@@ -23,9 +24,10 @@ from nni_knas.export import FORMATS
 from nni_knas.options import SearchOptions, options
 from nni_knas.record import record_path
 from nni_knas.runs import Run
-from nni_knas.search import best_first, duration, free_port, metric_name, one_line, run_folder, search, stored_config
+from nni_knas.search import duration, free_port, metric_name, one_line, run_folder, search, stored_config
 from nni_knas.selection import pareto_front
 from nni_knas.settings import Settings
+from nni_knas.tuner import meta_file
 
 __all__ = ['add_commands']
 
@@ -48,6 +50,11 @@ def add_commands(commands: Any) -> None:
     _add_run(resume)
     resume.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
     resume.set_defaults(command=_resume)
+
+    register = commands.add_parser('register', help='make the tuner KNAS known to nnictl',
+                                   description='Make the tuner KNAS known to nnictl, once in an environment: '
+                                               'nnictl algo register, with the file that comes with the package.')
+    register.set_defaults(command=_register)
 
     export = commands.add_parser('export', help='write the best network of a run to files',
                                  description='Write the best network of a run, or that of a rank, to files of their own.')
@@ -113,7 +120,7 @@ def _seen(folder: Path) -> _Seen:
 
 def _row(seen: _Seen, writers: dict[Path, int]) -> list[str]:
     record = seen.run.record
-    trained = best_first(seen.run).metric
+    trained = seen.run.ranking().metric
     config = (seen.settings.config if seen.settings is not None else None) or {}
     name = seen.entry.get('experimentName') or config.get('experimentName') or ''
     scored = len(record) - record.count('failed', 'filtered', 'outside')
@@ -182,7 +189,7 @@ def _show(arguments: argparse.Namespace) -> None:
             print(f'  {status}, {count} times: {reason}')
     print(f'Time: scoring {duration(seen.run.record.scoring_seconds())}, training '
           f'{duration(frame.training_seconds.sum())} of trials')
-    trained = best_first(seen.run)
+    trained = seen.run.ranking()
     best = pd.concat([trained, frame[~frame.index.isin(trained.index)]]).head(arguments.top)
     print()
     _print_candidates(best, seen.options)
@@ -265,6 +272,10 @@ def _resume_by_nnictl(folder: Path, port: int | None) -> None:
                '--experiment_dir', str(folder.parent)]
     if subprocess.run(command).returncode:
         raise RuntimeError(f'nnictl could not resume the experiment {folder.name}')
+
+
+def _register(arguments: argparse.Namespace) -> None:
+    algo_reg(argparse.Namespace(meta_path=str(meta_file())))
 
 
 def _export(arguments: argparse.Namespace) -> None:

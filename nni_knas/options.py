@@ -189,8 +189,9 @@ class SearchOptions:
             from nni_knas.spaces import FunctionSpace
 
             return FunctionSpace(self.network, dict(search_space))
-        if search_space is not None:
-            raise ValueError('a search space in NNI\'s JSON format goes with a network: give network as module:function')
+        if search_space:
+            raise ValueError('a search space in NNI\'s JSON format goes with a network: give network as module:function, or '
+                             'leave the search space empty')
         return self._built_space(classes)
 
     def _built_space(self, classes: int) -> ModelSpace:

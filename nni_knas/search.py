@@ -20,7 +20,7 @@ from nni_knas.portal import PORTAL_PAGE
 from nni_knas.runs import Run, open_run
 from nni_knas.settings import Settings
 
-__all__ = ['best_first', 'duration', 'free_port', 'metric_name', 'one_line', 'run_folder', 'search', 'stored_config']
+__all__ = ['duration', 'free_port', 'metric_name', 'one_line', 'run_folder', 'search', 'stored_config']
 
 
 def search(settings: SearchConfig, port: int | None = None, resume: str | None = None) -> None:
@@ -90,7 +90,7 @@ def stored_config(folder: Path) -> SearchConfig | None:
 
 
 def _report(run: Run, options: SearchOptions, seconds: float) -> None:
-    scores, trained, name = run.scores(), best_first(run), metric_name(options)
+    scores, trained, name = run.scores(), run.ranking(), metric_name(options)
     shown = trained if len(trained) else scores.head(10)
     print()
     print(f'{"rank":>4}  {"score":>10}  {name:>8}  architecture')
@@ -109,12 +109,6 @@ def _report(run: Run, options: SearchOptions, seconds: float) -> None:
     if len(trained):
         print(f'Best: {name} {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {count} by score.')
     print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')
-
-
-def best_first(run: Run) -> pd.DataFrame:
-    """The trained candidates, the best metric first, whether that is the highest or the lowest."""
-    lowest = run.record.get_meta('optimize_mode') == 'minimize'
-    return run.ranking().sort_values('metric', ascending=lowest, kind='stable')
 
 
 def metric_name(options: SearchOptions | None) -> str:

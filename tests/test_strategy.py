@@ -475,5 +475,5 @@ class TestChoice:
 
     def test_nothing_meets_the_constraints(self, tmp_path):
         strategy = KNAS(tiny_kernel(), candidates=5, constraints={'parameters': 10}, top_k=1)
-        with pytest.raises(RuntimeError, match='all cost more than the constraints allow, for example: .* is above 10'):
+        with pytest.raises(RuntimeError, match=r'all cost more than the constraints allow, for example: .* is above 10'):
             search(strategy, tmp_path)
