@@ -19,6 +19,7 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 
 from nni_knas.candidates import encode_sample
 from nni_knas.coarse import CoarseStage
+from nni_knas.config import absolute_data
 from nni_knas.data import Data
 from nni_knas.dispatcher import show_search_space, unfinished_trials
 from nni_knas.options import SearchOptions
@@ -69,6 +70,7 @@ class BackgroundSearch:
             sys.path.insert(0, code)
             os.chdir(code)
         self.options = SearchOptions.from_mapping(arguments)
+        self.options.data = absolute_data(self.options.data, Path.cwd())  # trials run elsewhere
         if self.options.placement == 'trials':
             raise ValueError('placement is "trials", but the trials of this experiment train: it has to be "process" or '
                              '"workers", or nni-knas search has to run the experiment')

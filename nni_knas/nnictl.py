@@ -1,11 +1,53 @@
 """``python -m nni_knas.nnictl``: NNI's ``nnictl``, with the repairs of :mod:`nni_knas.compat` in managers that it starts.
 
-Without them a manager may mix up the parameters of trials that start together, and fails to start on a busy machine.
+Without them a manager may mix up the parameters of trials that start together, and fails to start on a busy machine. What is
+wrong with an argument of the tuner KNAS is said before an experiment is created.
 """
 
-from nni.tools.nnictl.nnictl import parse_args
+from __future__ import annotations
 
-import nni_knas  # noqa: F401  it applies the repairs
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import yaml
+
+from nni_knas.compat import quiet_imports  # with the package come the repairs
+from nni_knas.options import SearchOptions
+
+with quiet_imports():
+    from nni.tools.nnictl.nnictl import parse_args
+
+__all__ = ['check', 'main']
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Check the arguments of the tuner in the configuration that ``nnictl create`` is given.
+
+    Raises
+    ------
+    ValueError
+        If one cannot be; the message says what would be right.
+    """
+    for option, file in pairwise(arguments[1:]):
+        if arguments[0] == 'create' and option in ('--config', '-c') and Path(file).is_file():
+            content = yaml.safe_load(Path(file).read_text(encoding='utf-8'))
+            tuner = content.get('tuner') if isinstance(content, dict) else None
+            if isinstance(tuner, dict) and 'KNAS' in (tuner.get('name'), str(tuner.get('className')).rpartition('.')[2]):
+                SearchOptions.from_mapping(tuner.get('classArgs') or {})
+
+
+def main() -> int:
+    """Run ``nnictl``; exit status 2 for a mistake in the tuner's arguments."""
+    try:
+        check(sys.argv[1:])
+    except ValueError as error:
+        print(f'nni_knas.nnictl: {error}', file=sys.stderr)
+        return 2
+    parse_args()
+    return 0
+
 
 if __name__ == '__main__':
-    parse_args()
+    sys.exit(main())

@@ -108,6 +108,8 @@ def _report(run: Run, options: SearchOptions, seconds: float) -> None:
           f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.')
     if len(trained):
         print(f'Best: {name} {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {count} by score.')
+    if options.front is not None:
+        print(f'The Pareto front of score against {options.front}: nni-knas show {run.folder}')
     print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')
 
 

@@ -23,7 +23,8 @@ from torch import nn
 
 from nni_knas.data import Data
 from nni_knas.experiment import find_folder
-from nni_knas.options import SearchOptions, options
+from nni_knas.options import SearchOptions
+from nni_knas.options import options as all_options
 from nni_knas.ranked import RankedEvaluator
 from nni_knas.record import Candidate
 from nni_knas.settings import Settings
@@ -98,23 +99,21 @@ def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.M
         Fields of :class:`~nni_knas.options.SearchOptions`, such as ``space``. Default: those of the experiment, which a
         trial on another machine does not know.
     """
-    settings = _settings(changes)
-    space = _space(settings, settings.options.load_data())
-    return space.freeze(sample_of(parameters or nni.get_current_parameter() or nni.get_next_parameter(), space)
-                        ).executable_model()
+    options = _options(changes)
+    parameters = parameters or nni.get_current_parameter() or nni.get_next_parameter()
+    space = _space(options, options.load_data(), parameters)
+    return space.freeze(sample_of(parameters, space)).executable_model()
 
 
-def _settings(changes: Mapping[str, Any]) -> Settings:
-    """The experiment's settings, where this machine has them, with changes."""
+def _options(changes: Mapping[str, Any]) -> SearchOptions:
+    """The experiment's options, where this machine has them, with changes."""
     folder = _folder()
     if folder is not None and Settings.path(folder).exists():
-        settings = Settings.read(folder)
-        settings.options = SearchOptions.from_mapping({**settings.options.to_mapping(), **changes})
-        return settings
+        return SearchOptions.from_mapping({**Settings.read(folder).options.to_mapping(), **changes})
     if 'space' not in changes and 'network' not in changes:
         raise ValueError('the experiment\'s settings are not on this machine: name the space and the data, for example '
                          'python -m nni_knas.trial --space module:Class --data module:function')
-    return Settings(SearchOptions.from_mapping(changes))
+    return SearchOptions.from_mapping(changes)
 
 
 def _folder() -> Path | None:
@@ -124,9 +123,10 @@ def _folder() -> Path | None:
         return None
 
 
-def _space(settings: Settings, data: Data) -> ExecutableModelSpace:
-    options = settings.options
-    search_space = settings.search_space if options.network is not None else None
+def _space(options: SearchOptions, data: Data, parameters: Mapping[str, Any]) -> ExecutableModelSpace:
+    """The model space; where a function builds the networks, that of these parameters alone."""
+    search_space = {label: {'_type': 'choice', '_value': [value]} for label, value in parameters.items()
+                    if label not in EXTRAS} if options.network is not None else None
     return SimplifiedModelSpace.from_model(options.make_space(data.classes, search_space))
 
 
@@ -141,33 +141,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='python -m nni_knas.trial', description='Build the network of the parameters that NNI hands to this trial, and '
         'train it with NNI\'s evaluator. All fields are those of the experiment, where it is on this machine.')
-    parser.add_argument('--search-space', metavar='FILE', help='search space in NNI\'s JSON format; goes with --network')
-    fields = [option for option in options() if option.section in ('space and data', 'fine stage')
+    fields = [option for option in all_options() if option.section in ('space and data', 'fine stage')
               and option.name not in ('top_k', 'optimize_mode')]
     for option in fields:
         parser.add_argument(f'--{option.name.replace("_", "-")}', dest=option.name, help=option.help.replace('%', '%%'),
                             type=json.loads if option.kind is dict else str, metavar=option.metavar)
     given = vars(parser.parse_args(arguments))
-    search_space = given.pop('search_space')
     try:
-        settings = _settings({name: value for name, value in given.items() if value is not None})
-        if search_space is not None:
-            settings.search_space = json.loads(Path(search_space).read_text())
-        _train(settings)
+        _train(_options({name: value for name, value in given.items() if value is not None}))
     except (ValueError, TypeError, LookupError, FileNotFoundError) as error:
         print(f'nni_knas.trial: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def _train(settings: Settings) -> None:
+def _train(options: SearchOptions) -> None:
     parameters = nni.get_next_parameter()
     if parameters is None:
         raise ValueError('there are no parameters: this is the trial command of an experiment with the tuner KNAS, '
                          'started by nnictl create')
-    data = settings.options.load_data()
-    space = _space(settings, data)
-    space.evaluator = settings.options.make_evaluator(data)
+    data = options.load_data()
+    space = _space(options, data, parameters)
+    space.evaluator = options.make_evaluator(data)
     model = space.freeze(sample_of(parameters, space))
     number = parameters.get('knas_candidate')
     assert model.evaluator is not None

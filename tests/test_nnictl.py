@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+import torch
 import yaml
 from nni.tools.nnictl.config_utils import Experiments
 from portal import open_browser, table
@@ -43,6 +44,13 @@ class Nnictl:
                                 cwd=self.folder)
         assert result.returncode == 0 or not check, result.stdout + result.stderr
         return re.sub(r'\x1b\[\d*m', '', result.stdout + result.stderr)
+
+    def knas(self, *arguments: str) -> str:
+        """nni-knas as a subprocess."""
+        result = subprocess.run([sys.executable, '-m', 'nni_knas', *arguments], capture_output=True, text=True,
+                                env=self.environment, cwd=self.folder)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def create(self, class_args: dict, **config) -> str:
         """Start an experiment; gives its id."""
@@ -136,6 +144,9 @@ def test_search(nnictl):
     exported = json.loads((nnictl.folder / 'export.json').read_text())
     assert sorted(entry['parameter']['kernel_rank'] for entry in exported) == [1, 2, 3]
     run = open_run(nnictl.folder / identity)
+    nnictl.knas('export', str(run.folder), '--to', str(nnictl.folder / 'winner'), '--formats', 'state-dict')
+    weights = torch.load(nnictl.folder / 'winner' / 'winner.pt', weights_only=True)
+    assert all(torch.equal(weights[name], value) for name, value in run.network().state_dict().items())
     assert run.metric == scores.metric.max() and run.network()(run_inputs()).shape == (20, 3)
 
     # Nothing is done again when it is resumed.
@@ -193,7 +204,11 @@ def test_kill_and_resume(nnictl):
     assert after.loc[before.candidate, 'seconds'].tolist() == before.seconds.tolist()  # none was scored again
     kill(identity)
 
-    nnictl.resume(identity)
+    # nni-knas finds the run, too, and takes it up.
+    assert identity in nnictl.knas('list', '--directory', str(nnictl.folder))
+    shown = nnictl.knas('show', str(folder))
+    assert 'interrupted' in shown and 'nnictl_models:SlowSpace' in shown
+    nnictl.knas('resume', str(folder), '--port', str(free_port()))
     wait_until(lambda: list(open_run(folder).scores().status) == ['trained'] * 3 + ['scored'] * 7)
     ends = [line for line in log.read_text().splitlines() if line.startswith('end')]
     assert len(ends) == 3
@@ -262,3 +277,16 @@ def test_mistakes(nnictl, arguments, sentence):
     wait_until(lambda: nnictl.status() == 'ERROR')
     log = nnictl.log(identity)
     assert sentence in log and 'Traceback' not in (nnictl.folder / identity / 'log' / 'dispatcher.log').read_text()
+
+
+def test_nnictl_with_repairs_checks_first(nnictl):
+    """python -m nni_knas.nnictl: one sentence before anything is created."""
+    path = nnictl.folder / 'config.yml'
+    path.write_text(yaml.safe_dump({'tuner': {'name': 'KNAS', 'classArgs': {'candidats': 3}}}))
+    result = subprocess.run([sys.executable, '-m', 'nni_knas.nnictl', 'create', '--config', str(path)], capture_output=True,
+                            text=True, env=nnictl.environment)
+    assert result.returncode == 2
+    assert result.stderr == 'nni_knas.nnictl: unknown field "candidats": did you mean "candidates"?\n'
+    listed = subprocess.run([sys.executable, '-m', 'nni_knas.nnictl', 'algo', 'list'], capture_output=True, text=True,
+                            env=nnictl.environment)
+    assert listed.returncode == 0 and 'KNAS' in listed.stdout
