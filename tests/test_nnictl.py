@@ -95,10 +95,18 @@ class Nnictl:
                 process.kill()
 
 
-@pytest.fixture
-def nnictl(tmp_path):
-    nnictl = Nnictl(tmp_path)
+@pytest.fixture(scope='module')
+def registered(tmp_path_factory):
+    """Folder in which NNI keeps what is registered; the tuner is."""
+    nnictl = Nnictl(tmp_path_factory.mktemp('registered'))
     nnictl('algo', 'register', '--meta', str(meta_file()))
+    return nnictl.environment['NNI_CONFIG_DIR']
+
+
+@pytest.fixture
+def nnictl(tmp_path, registered):
+    nnictl = Nnictl(tmp_path)
+    nnictl.environment['NNI_CONFIG_DIR'] = registered
     yield nnictl
     for identity in nnictl.experiments:
         nnictl.end(identity)
@@ -266,17 +274,12 @@ def test_import_and_new_search_space(nnictl):
     assert all(sample['inner'] != 'relu' or sample['width'] == 16 for sample in outside.architecture)
 
 
-@pytest.mark.parametrize('arguments, sentence', [
-    ({'candidats': 10}, 'unknown field "candidats": did you mean "candidates"?'),
-    ({'top_k': 'many'}, "top_k is 'many': it has to be a whole number"),
-    ({'space': 'nnictl_models:Nothing'}, "there is no 'Nothing' in module 'nnictl_models'"),
-])
-def test_mistakes(nnictl, arguments, sentence):
+def test_mistake(nnictl):
     """The experiment ends with an error, and its log says why in a sentence, without a traceback."""
-    identity = nnictl.create({**ARGUMENTS, **arguments})
+    identity = nnictl.create({**ARGUMENTS, 'candidats': 10})
     wait_until(lambda: nnictl.status() == 'ERROR')
-    log = nnictl.log(identity)
-    assert sentence in log and 'Traceback' not in (nnictl.folder / identity / 'log' / 'dispatcher.log').read_text()
+    assert 'unknown field "candidats": did you mean "candidates"?' in nnictl.log(identity)
+    assert 'Traceback' not in (nnictl.folder / identity / 'log' / 'dispatcher.log').read_text()
 
 
 def test_nnictl_with_repairs_checks_first(nnictl):
