@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import inspect
 import json
 import os
 import sys
@@ -15,19 +14,15 @@ import requests
 from nni.runtime.env_vars import dispatcher_env_vars
 from nni.runtime.msg_dispatcher import MsgDispatcher
 
+from nni_knas.callers import caller
+
 __all__ = ['calling_dispatcher', 'experiment_config', 'experiment_directory', 'is_resumed', 'show_search_space',
            'unfinished_trials']
 
 
 def calling_dispatcher() -> MsgDispatcher | None:
     """The dispatcher that calls the calling function; NNI does not introduce it to its tuners."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        owner = frame.f_locals.get('self')
-        if isinstance(owner, MsgDispatcher):
-            return owner
-        frame = frame.f_back
-    return None
+    return caller(MsgDispatcher)
 
 
 def experiment_directory() -> Path:

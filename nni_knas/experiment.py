@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import math
 import time
@@ -19,6 +18,8 @@ from nni.nas.experiment import NasExperiment
 from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
+from nni_knas.callers import caller
+
 __all__ = ['ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment', 'cancel_trials',
            'chunk_trials', 'experiment_folder', 'find_folder', 'last_words', 'max_duration', 'max_trials', 'trial_limits',
            'trials']
@@ -32,13 +33,7 @@ def calling_experiment() -> NasExperiment | None:
     NNI tells its strategies the space and the engine, but not the experiment, and the experiment's folder is known to it
     alone. So the experiment is looked up on the call stack, where it is calling its strategy.
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        owner = frame.f_locals.get('self')
-        if isinstance(owner, NasExperiment):
-            return owner
-        frame = frame.f_back
-    return None
+    return caller(NasExperiment)
 
 
 def experiment_folder(experiment: NasExperiment) -> Path:

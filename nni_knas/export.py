@@ -8,7 +8,6 @@ import importlib.util
 import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils._pytree import tree_leaves, tree_map
 
+from nni_knas.files import whole
 from nni_knas.gradients.gradients import arguments_of
 
 __all__ = ['FORMATS', 'describe_inputs', 'example_inputs', 'export']
@@ -80,7 +80,8 @@ def export(network: nn.Module, example: Any, folder: str | Path, formats: Sequen
     contents[DESCRIPTION] = json.dumps(description, indent=2, default=str).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
-        _write(folder / file, content)
+        with whole(folder / file) as unfinished:
+            unfinished.write_bytes(content)
     return {**{name: folder / FORMATS[name] for name in formats}, 'description': folder / DESCRIPTION}
 
 
@@ -266,13 +267,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file at once, so that a kill leaves the whole file or the one before."""
-    unfinished = path.with_name(f'{path.name}.{os.getpid()}')
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

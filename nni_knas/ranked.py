@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from nni.runtime.trial_command_channel import (
 )
 from torch import nn
 
+from nni_knas.files import whole
 from nni_knas.record import Candidate, result_path, weights_path
 
 __all__ = ['RankedEvaluator', 'Result', 'kept_result', 'load_weights', 'ranked_model']
@@ -159,11 +159,9 @@ def load_weights(network: nn.Module, path: Path) -> bool:
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file at once, so that a kill leaves the whole file or none."""
-    unfinished = path.with_name(f'{path.name}.{os.getpid()}')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(unfinished)
-        unfinished.replace(path)
+        with whole(path) as unfinished:
+            write(unfinished)
     except OSError as error:  # on a remote machine the experiment's folder may be out of reach
         _logger.warning('%s could not be kept: %s', path, error)
 

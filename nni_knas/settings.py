@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nni_knas.files import whole
 from nni_knas.options import SearchOptions
 
 __all__ = ['Settings']
@@ -37,13 +37,10 @@ class Settings:
         return folder / 'knas' / 'config.json'
 
     def write(self, folder: Path) -> None:
-        """Write them for the experiment in a folder, at once, so that a kill leaves the whole file or none."""
-        path = self.path(folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f'{path.name}.{os.getpid()}')
-        unfinished.write_text(json.dumps({'options': self.options.to_mapping(), 'search_space': self.search_space,
-                                          'config': self.config}, indent=2))
-        unfinished.replace(path)
+        """Write them for the experiment in a folder."""
+        with whole(self.path(folder)) as unfinished:
+            unfinished.write_text(json.dumps({'options': self.options.to_mapping(), 'search_space': self.search_space,
+                                              'config': self.config}, indent=2))
 
     @classmethod
     def read(cls, folder: Path) -> Settings:

@@ -60,7 +60,6 @@ class KNAS(Tuner):
         self._search: BackgroundSearch | None = None
         self._ready = False  # the best of the present space are known
         self._exiting = False
-        self._error: str | None = None
         self._send: Callable[[int, Any], None] | None = None
         self._asked: deque[int] = deque()  # parameter ids that trials were asked for under, and not sent yet
         self._trials: dict[int, int] = {}  # candidates by parameter id

@@ -216,7 +216,7 @@ def test_limits_and_front(start):
     ({'candidates': 0}, 'candidates is 0'),
     ({'optimize_mode': 'best'}, "optimize_mode is 'best'"),
     ({'space': 'NasBench202'}, "unknown space 'NasBench202'"),
-    ({'data': 'folder:nowhere'}, 'there is no folder nowhere'),
+    ({'data': 'folder:nowhere'}, 'there is no folder'),
     ({'placement': 'trials'}, 'the trials of this experiment train'),
     ({'network': 'spaces:train', 'space': 'NasBench201'}, 'search space'),
     ({'max_parameters': 1}, 'none of the'),
