@@ -128,9 +128,10 @@ class KNAS(Tuner):
             with self._lock:
                 self._search = search
             while self._wait():
-                self._take_imports()
                 if self._spaces:
                     self._search_once(search)
+                else:
+                    self._take_imports()
         except Exception as error:
             self._fail(error)
 

@@ -186,6 +186,16 @@ def test_import(start):
     assert metrics == {encode_sample(new): 0.25, encode_sample(known[2]): 0.125}
 
 
+def test_import_before_the_search_is_prepared(start):
+    """Which is when a resumed experiment's manager tells what its trials have reported."""
+    sample = {'width': 4, 'inner': 'relu', 'outer': 'tanh'}
+    experiment = start(top_k=1)
+    experiment.dispatcher.handle_import_data([{'parameter': sample, 'value': 0.25}])
+    experiment.request(1)
+    experiment.wait(lambda: experiment.trials() or experiment.ended())
+    assert open_run(experiment.folder).metric == 0.25 and open_run(experiment.folder).architecture == sample
+
+
 def test_new_search_space(start):
     experiment = start(candidates=27, top_k=2)
     experiment.request(1)
