@@ -22,6 +22,7 @@ from nni_knas.coarse import CoarseStage
 from nni_knas.config import absolute_data
 from nni_knas.data import Data
 from nni_knas.dispatcher import show_search_space, unfinished_trials
+from nni_knas.experiment import UNSUCCESSFUL
 from nni_knas.options import SearchOptions
 from nni_knas.portal import PORTAL_PAGE, portal_page
 from nni_knas.ranked import kept_result
@@ -34,9 +35,6 @@ from nni_knas.trial import sample_of, trial_parameters
 __all__ = ['BackgroundSearch']
 
 _logger = logging.getLogger(__name__)
-
-_ENDED = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
-
 
 class BackgroundSearch:
     """A search whose best candidates are trained by somebody else.
@@ -79,6 +77,7 @@ class BackgroundSearch:
         self.data: Data = self.options.load_data()
         self.space: ExecutableModelSpace | None = None
         self._whole: ExecutableModelSpace | None = None
+        self._is_named = False  # whether the experiment names its search space, rather than leaving it to the options
         self._stage: CoarseStage | None = None
         self._waiting: Ranked = []
         self._started: dict[int, float] = {}
@@ -98,13 +97,15 @@ class BackgroundSearch:
         kernel = self.options.make_kernel(self.data)
         Settings(self.options, search_space).write(self.folder)
         before = self.record.get_meta('search space')
-        if before is not None and json.loads(before) != search_space_of(space):
+        choices = search_space_of(space)
+        if before is not None and json.loads(before) != choices:
             self._exclude(space)
         strategy = self.options.make_strategy(kernel)
         stage = strategy.coarse_stage(space, self.record)
-        self.record.set_meta('search space', json.dumps(search_space_of(space)))
+        self.record.set_meta('search space', json.dumps(choices))
         with self._lock:
             self.space, self._stage, self._waiting = space, stage, []
+            self._is_named = bool(search_space)
             if generation != self._generation:
                 stage.stop()
         return not stage.stopped
@@ -125,7 +126,7 @@ class BackgroundSearch:
     def publish(self) -> dict[str, Any] | None:
         """Have the portal show the choices of a model space, where the experiment names none; gives what it shows then."""
         assert self.space is not None
-        if Settings.read(self.folder).search_space:
+        if self._is_named:
             return None
         shown = search_space_of(self.space)
         try:
@@ -250,7 +251,7 @@ class BackgroundSearch:
         status = self._unfinished().get(candidate.id)
         if status is None:
             self.record.stop_training(candidate.id)
-        elif status in _ENDED:
+        elif status in UNSUCCESSFUL:
             self.end_trial(candidate.id, False)
         return status is None
 

@@ -20,11 +20,14 @@ from nni.tools.nnictl.constants import NNI_HOME_DIR
 
 from nni_knas.callers import caller
 
-__all__ = ['ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment', 'cancel_trials',
-           'chunk_trials', 'experiment_folder', 'find_folder', 'last_words', 'max_duration', 'max_trials', 'trial_limits',
-           'trials']
+__all__ = ['UNSUCCESSFUL', 'ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment',
+           'cancel_trials', 'chunk_trials', 'experiment_folder', 'find_folder', 'last_words', 'max_duration', 'max_trials',
+           'trial_limits', 'trials']
 
 _logger = logging.getLogger(__name__)
+
+UNSUCCESSFUL = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
+"""NNI's statuses of trials that have ended without success."""
 
 
 def calling_experiment() -> NasExperiment | None:

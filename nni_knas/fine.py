@@ -13,7 +13,7 @@ from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEn
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
-from nni_knas.experiment import trials
+from nni_knas.experiment import UNSUCCESSFUL, trials
 from nni_knas.ranked import kept_result, ranked_model
 from nni_knas.record import Candidate, Record, reason_of
 from nni_knas.selection import Ranked
@@ -22,7 +22,6 @@ __all__ = ['FineStage']
 
 _logger = logging.getLogger(__name__)
 
-_FAILED = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
 _REASON = 'the trial ended as {}; its own log in the experiment\'s folder says why'
 
 
@@ -179,7 +178,7 @@ class FineStage:
                 alive = alive or trial.status in ('WAITING', 'RUNNING')
                 if trial.status == 'SUCCEEDED':
                     self._end(trial.candidate, trial.metric)
-                elif trial.status in _FAILED:
+                elif trial.status in UNSUCCESSFUL:
                     self._end(trial.candidate, None, _REASON.format(trial.status))
         return alive
 

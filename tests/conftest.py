@@ -37,3 +37,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f'no data: {folder} is not a folder; name another with NNI_KNAS_DATA')
     return folder
+
+
+@pytest.fixture
+def frequent_checkpoints(monkeypatch):
+    """A checkpoint of the exploration after each candidate."""
+    from nni_knas.explorers import Checkpoints
+
+    monkeypatch.setattr(Checkpoints, 'least', 1)
+    monkeypatch.setattr(Checkpoints, 'growth', 1.0)
+    monkeypatch.setattr(Checkpoints, 'cost', 1e9)

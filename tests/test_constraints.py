@@ -257,13 +257,8 @@ class TestBudget:
             assert record.counted() == candidates
 
 
+@pytest.mark.usefixtures('frequent_checkpoints')
 class TestResume:
-    @pytest.fixture(autouse=True)
-    def often(self, monkeypatch):
-        monkeypatch.setattr(Checkpoints, 'least', 1)
-        monkeypatch.setattr(Checkpoints, 'growth', 1.0)
-        monkeypatch.setattr(Checkpoints, 'cost', 1e9)
-
     @pytest.mark.parametrize('checkpoints', [True, False])
     @pytest.mark.parametrize('name', EXPLORERS)
     def test_as_if_nothing_had_happened(self, name, checkpoints, tmp_path, monkeypatch):

@@ -289,13 +289,8 @@ def explore(explorer, record, placement, space, candidates=150):
     return strategy
 
 
+@pytest.mark.usefixtures('frequent_checkpoints')
 class TestResume:
-    @pytest.fixture(autouse=True)
-    def often(self, monkeypatch):
-        monkeypatch.setattr(Checkpoints, 'least', 1)
-        monkeypatch.setattr(Checkpoints, 'growth', 1.0)
-        monkeypatch.setattr(Checkpoints, 'cost', 1e9)
-
     @pytest.mark.parametrize('name', EXPLORERS)
     def test_an_interrupted_exploration_goes_on_as_if_nothing_had_happened(self, name, tmp_path):
         whole = explore(EXPLORERS[name](), tmp_path / 'whole', Shuffled(1), Digits())

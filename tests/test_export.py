@@ -28,7 +28,7 @@ from nni_knas import export as module
 from nni_knas.candidates import build_network, random_models
 from nni_knas.export import describe_inputs, example_inputs, export
 from nni_knas.gradients.gradients import arguments_of
-from nni_knas.record import Record, record_path
+from nni_knas.record import record_path
 from nni_knas.spaces import FunctionSpace
 
 FORMATS = ('program', 'state-dict', 'onnx')
@@ -413,9 +413,6 @@ def run(tmp_path_factory):
     experiment.run()
     experiment.stop()
     folder = Path(config.experiment_working_directory) / experiment.id
-    record = Record(record_path(folder))
-    record.set_meta('example', describe_inputs(vectors()[0]))
-    record.close()
     return open_run(folder)
 
 
