@@ -19,6 +19,7 @@ from nni.nas.strategy.utils import RetrySamplingHelper
 from torch import nn
 
 from nni_knas.gradients import seeded
+from nni_knas.pretrained import only_looked_at
 
 __all__ = ['architecture_of', 'build_network', 'decode_sample', 'encode_sample', 'hyper_parameters_of',
            'random_models']
@@ -68,7 +69,7 @@ def hyper_parameters_of(space: ExecutableModelSpace) -> frozenset[str]:
 
 
 def build_network(model: ExecutableModelSpace, seed: int) -> nn.Module:
-    """The freshly initialised network of a frozen model.
+    """The freshly initialised network of a frozen model, to be scored or measured: pre-trained weights are not copied.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def build_network(model: ExecutableModelSpace, seed: int) -> nn.Module:
     seed
         The run's seed.
     """
-    with seeded(seed):
+    with seeded(seed), only_looked_at():
         if isinstance(model, RawFormatModelSpace) and model.sample and is_traceable(model.model_space):
             # The raw format hands out copies of the space's own weights; a candidate has weights of its own.
             with model_context(model.sample):

@@ -1,0 +1,195 @@
+"""Text classifiers over a pre-trained encoder, as an NNI model space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import nni
+from nni.mutable import Sample, ensure_frozen
+from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+from torch import Tensor, nn
+
+from nni_knas.spaces.text_layers import (
+    ACTIVATIONS,
+    MIXES,
+    NORMS,
+    OPERATIONS,
+    PAIRS,
+    POOLINGS,
+    SKIPS,
+    Joint,
+    TopLayers,
+    separated,
+)
+from nni_knas.text.encoder import PretrainedEncoder, load_encoder
+
+__all__ = ['TextClassifierSpace']
+
+
+class TextClassifierSpace(ModelSpace):
+    """What stands on top of a pre-trained encoder, and how much of the encoder is tuned.
+
+    A network takes token ids and the sentence that each token belongs to, an int64 tensor of shape ``n x 2 x length`` as
+    :func:`nni_knas.text.load_text` makes it, and gives logits of shape ``n x num_labels``. Its parts, in order, with the labels
+    of their choices:
+
+    - the encoder, whose top ``tuned`` layers are trained along;
+    - the hidden states of its top ``layers``, and the ``mix`` that makes one state a token of them;
+    - a cell of ``nodes`` nodes after its input, each the sum of an operation ``edge_i_j`` of each node before it, as in
+      NAS-Bench-201 (Dong and Yang 2020); ``skip`` adds the cell's input to its output;
+    - a ``pooling`` of tokens into one vector;
+    - for pairs of sentences, how the two interact: ``pair``;
+    - normalisation ``norm``, ``activation``, ``dropout``, and a linear classifier.
+
+    The plain fine-tuned encoder, as the sequence classifiers of ``transformers`` are, is the point :meth:`plain`.
+
+    The encoder's weights are loaded once in a process. Networks that are scored share them; one that is built to be trained
+    has its own.
+
+    Parameters
+    ----------
+    encoder
+        A Hugging Face encoder: its folder, its name on the hub (``roberta-large``), or ``minilm``, which the extra ``[text]``
+        installs.
+    num_labels
+        Number of classes.
+    sentences
+        How many sentences a text has, 1 or 2.
+    nodes
+        Number of nodes of the cell after its input; the space has ``8 ** (nodes * (nodes + 1) / 2)`` cells.
+    operations
+        Names of the operations that an edge chooses among. Default: all of none, identity, conv-3, conv-5, conv-9, attention,
+        recurrent and feed-forward.
+    tuned
+        Numbers of top layers that may be tuned. Default: none, 1, 2, half of them and all (with the embeddings).
+    layers
+        Numbers of top layers that may feed the head. Default: 1, 2, 4 and all.
+    mixes, poolings, pairs, norms, activations
+        Names of the options. Defaults: mean, weighted and attention; first, mean, max and attention; joint, compare,
+        joint-compare, apart and align; none, layer and rms; tanh, relu, gelu and identity.
+    dropouts
+        Shares of features that may be dropped before the classifier.
+
+    Raises
+    ------
+    ValueError
+        If the encoder cannot be loaded, or an option is unknown; the message says what there is.
+
+    Examples
+    --------
+    >>> space = TextClassifierSpace('minilm', num_labels=2)
+    >>> network = space.freeze(space.plain())
+    """
+
+    def __init__(self, encoder: str, num_labels: int, *, sentences: int = 2, nodes: int = 2,
+                 operations: Sequence[str] | None = None, tuned: Sequence[int] | None = None,
+                 layers: Sequence[int] | None = None, mixes: Sequence[str] = tuple(MIXES),
+                 poolings: Sequence[str] = tuple(POOLINGS), pairs: Sequence[str] = tuple(PAIRS),
+                 norms: Sequence[str] = tuple(NORMS), activations: Sequence[str] = tuple(ACTIVATIONS),
+                 dropouts: Sequence[float] = (0., 0.1, 0.3)) -> None:
+        super().__init__()
+        for name, value, least in (('num_labels', num_labels, 2), ('sentences', sentences, 1), ('nodes', nodes, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
+        if sentences > 2:
+            raise ValueError(f'sentences is {sentences}: a text has one sentence or two')
+        config = load_encoder(encoder).config
+        depth, width = int(config.num_hidden_layers), int(config.hidden_size)
+        tuned = _numbers('tuned', tuned, sorted({0, 1, 2, depth // 2, depth} & set(range(depth + 1))), range(depth + 1))
+        layers = _numbers('layers', layers, sorted({1, 2, 4, depth} & set(range(1, depth + 1))), range(1, depth + 2))
+        if not dropouts or not all(isinstance(share, (int, float)) and 0 <= share < 1 for share in dropouts) \
+                or len({f'{share:.0%}' for share in dropouts}) < len(dropouts):
+            raise ValueError(f'dropouts is {dropouts!r}: it has to be different shares, whole percents, of 0 or more, less than 1')
+
+        def choice(label: str, options: Mapping[str, Callable[..., nn.Module]], names: Collection[str], *arguments: Any,
+                   ) -> LayerChoice:
+            return LayerChoice({name: options[name](*arguments) for name in _known(label, options, names)}, label=label)
+
+        self.encoder = PretrainedEncoder(encoder, ensure_frozen(self.add_mutable(nni.choice('tuned', tuned))))
+        self.layers = LayerChoice({str(count): TopLayers(count) for count in layers}, label='layers')
+        self.mix = choice('mix', MIXES, mixes, max(layers), width)
+        self.nodes = nodes
+        self.edges = nn.ModuleDict({
+            f'{i}_{j}': choice(f'edge_{i}_{j}', OPERATIONS, operations or tuple(OPERATIONS), width)
+            for j in range(1, nodes + 1) for i in range(j)})
+        self.skip = choice('skip', SKIPS, SKIPS)
+        self.pooling = choice('pooling', POOLINGS, poolings, width)
+        self.pair = choice('pair', PAIRS, pairs, width, encoder) if sentences == 2 else Joint(width, encoder)
+        self.norm = choice('norm', NORMS, norms, width)
+        self.activation = choice('activation', ACTIVATIONS, activations)
+        self.dropout = LayerChoice({f'{share:.0%}': nn.Dropout(share) for share in dropouts}, label='dropout')
+        self.classifier = nn.Linear(width, num_labels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of shape ``n x num_labels`` for tokens of shape ``n x 2 x length``."""
+        ids, sentence = tokens.unbind(1)
+        if self.pair.apart:
+            ids, sentence = separated(ids, sentence, self.encoder.start)
+        states = self.mix(self.layers(self.encoder(ids, sentence)))
+        states = self.skip(states, self._cell(states, sentence > 0))
+        features = self.pair(self.pooling, states, sentence)
+        return self.classifier(self.dropout(self.activation(self.norm(features))))
+
+    def _cell(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        nodes = [tokens]
+        for j in range(1, self.nodes + 1):
+            nodes.append(sum(self.edges[f'{i}_{j}'](nodes[i], mask) for i in range(j)))  # type: ignore[arg-type]
+        return nodes[-1]
+
+    def plain(self) -> Sample:
+        """The sample of the plain fine-tuned encoder.
+
+        Its last layer's first token (both sentences of a pair encoded in one), a linear layer with tanh that starts from the
+        encoder's pooler, dropout, and a linear classifier, with all layers tuned. Dropout is the smallest that is not below the
+        encoder's own, or the largest.
+
+        Raises
+        ------
+        ValueError
+            If the space was narrowed so that it does not hold it.
+        """
+        own = getattr(load_encoder(self.encoder.name).config, 'hidden_dropout_prob', 0.1)
+        choices = self.simplify()
+        shares = sorted(choices['dropout'].values, key=_share)
+        output = f'edge_0_{self.nodes}'
+        sample = {label: 'none' for label in choices if label.startswith('edge_')} | {
+            'tuned': self.encoder.layers, 'layers': '1', 'mix': 'mean', output: 'identity', 'skip': 'none', 'pooling': 'first',
+            'pair': 'joint', 'norm': 'none', 'activation': 'tanh',
+            'dropout': next((share for share in shares if _share(share) >= own), shares[-1])}
+        sample = {label: choice for label, choice in sample.items() if label in choices}
+        absent = [f'{label} {choice!r}' for label, choice in sample.items() if choice not in choices[label].values]
+        if absent:
+            raise ValueError(f'the plain encoder is not in this space, which was narrowed: it lacks {", ".join(absent)}')
+        return sample
+
+    def pretrained_parameters(self) -> Iterator[nn.Parameter]:
+        """The encoder's parameters that are tuned."""
+        return (p for p in self.encoder.parameters() if p.requires_grad)
+
+    def reset_parameters(self) -> None:
+        """Put the encoder's pre-trained weights back, and draw all others anew."""
+        self.encoder.restore()
+        for module in reversed([module for name, child in self.named_children() if name != 'encoder' for module in child.modules()]):
+            reset = getattr(module, 'reset_parameters', None) or getattr(module, '_reset_parameters', None)
+            if reset is not None:
+                reset()
+
+
+def _share(percent: str) -> float:
+    return float(percent.rstrip('%')) / 100
+
+
+def _numbers(name: str, values: Sequence[int] | None, default: Sequence[int], allowed: range) -> list[int]:
+    if values is None:
+        return list(default)
+    if not values or not all(value in allowed for value in values) or len(set(values)) < len(values):
+        raise ValueError(f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to {allowed[-1]}')
+    return list(values)
+
+
+def _known(label: str, options: Collection[str], names: Collection[str]) -> Collection[str]:
+    unknown = [name for name in names if name not in options]
+    if unknown or not names or isinstance(names, str):
+        raise ValueError(f'{label} may be {", ".join(options)}, not {", ".join(map(repr, unknown)) or repr(names)}')
+    return names

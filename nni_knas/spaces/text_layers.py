@@ -1,0 +1,351 @@
+"""The layers that a text classifier is built of, over the hidden states of an encoder.
+
+Shapes: ``n`` texts of ``length`` tokens, each a vector of ``width``. A mask of shape ``n x length`` is true where there is a
+token and not padding. What stands where there is none has no influence on any other place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nni_knas.text.encoder import load_encoder
+
+__all__ = ['ACTIVATIONS', 'MIXES', 'NORMS', 'OPERATIONS', 'PAIRS', 'POOLINGS', 'SKIPS', 'Joint', 'TopLayers', 'separated']
+
+
+class TopLayers(nn.Module):
+    """The hidden states of the top layers of an encoder, stacked: ``count x n x length x width``, the last layer first."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def extra_repr(self) -> str:
+        return str(self.count)
+
+    def forward(self, states: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack(states[:-self.count - 1:-1])
+
+
+class MeanOfLayers(nn.Module):
+    """The mean over the layers."""
+
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states.mean(0)
+
+
+class WeightedLayers(nn.Module):
+    """A learned convex combination of the layers (the scalar mix of Peters et al. 2018, ELMo, eq. 1), the mean at first."""
+
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(layers))
+        self.scale = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.ones_(self.scale)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.scale * torch.tensordot(self.weight[:len(states)].softmax(0), states, 1)
+
+
+class AttendedLayers(nn.Module):
+    """Each token attends to its own states in the layers."""
+
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, 1)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return (self.query(states).softmax(0) * states).sum(0)
+
+
+class Nothing(nn.Module):
+    """No connection."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return torch.zeros_like(tokens)
+
+
+class Same(nn.Module):
+    """The tokens as they are."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return tokens
+
+
+class Convolution(nn.Module):
+    """A depthwise-separable convolution over the tokens, of the normalised input."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
+        self.pointwise = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        tokens = self.norm(tokens) * mask[..., None]
+        return F.gelu(self.pointwise(self.depthwise(tokens.transpose(1, 2)).transpose(1, 2)))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention of the normalised input, with heads of 64 where the width allows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        heads = max(1, width // 64)
+        self.attention = nn.MultiheadAttention(width, heads if width % heads == 0 else 1, batch_first=True)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        tokens = self.norm(tokens)
+        return self.attention(tokens, tokens, tokens, key_padding_mask=~mask, need_weights=False)[0]
+
+
+class Recurrent(nn.Module):
+    """Two gated recurrent units of half the width each, along the normalised tokens and against them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.along = nn.GRU(width, width - width // 2, batch_first=True)
+        self.against = nn.GRU(width, width // 2, batch_first=True)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        tokens = self.norm(tokens)
+        # The texts in reverse order begin with their last token: padding stays at the end.
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        reverse = (mask.sum(1, keepdim=True) - 1 - places) % tokens.shape[1]
+        reverse = reverse[..., None].expand(-1, -1, tokens.shape[2])
+        against = self.against(tokens.gather(1, reverse))[0]
+        return torch.cat([self.along(tokens)[0], against.gather(1, reverse[..., :against.shape[2]])], 2)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers, with twice the width between them, of the normalised input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.layers(tokens)
+
+
+class NoSkip(nn.Module):
+    """What the cell gives."""
+
+    def forward(self, tokens: Tensor, changed: Tensor) -> Tensor:
+        return changed
+
+
+class Skip(nn.Module):
+    """What the cell gives, added to what it was given."""
+
+    def forward(self, tokens: Tensor, changed: Tensor) -> Tensor:
+        return tokens + changed
+
+
+class FirstToken(nn.Module):
+    """The first token of a text."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        first = mask.long().argmax(1)
+        return tokens.gather(1, first[:, None, None].expand(-1, 1, tokens.shape[2])).squeeze(1)
+
+
+class MeanToken(nn.Module):
+    """The mean of a text's tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        weights = mask.to(tokens.dtype)[..., None]
+        return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class MaxToken(nn.Module):
+    """The largest entry in each dimension among a text's tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return tokens.masked_fill(~mask[..., None], torch.finfo(tokens.dtype).min).amax(1)
+
+
+class AttendedToken(nn.Module):
+    """The mean of a text's tokens, weighted by a learned attention."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, 1)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        logits = self.query(tokens).squeeze(2)
+        weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(1)
+        return (weights[..., None] * tokens).sum(1)
+
+
+Pooling = Callable[[Tensor, Tensor], Tensor]
+
+
+class Joint(nn.Module):
+    """The text, both sentences of a pair in one, is pooled as a whole.
+
+    The linear layer behind it starts from the encoder's own pooler where there is one, as in the sequence classifiers of
+    ``transformers``.
+    """
+
+    apart = False
+
+    def __init__(self, width: int, encoder: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.merge = nn.Linear(width, width)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        pooler = getattr(getattr(load_encoder(self.encoder), 'pooler', None), 'dense', None)
+        if isinstance(pooler, nn.Linear) and pooler.weight.shape == self.merge.weight.shape:
+            self.merge.load_state_dict(pooler.state_dict())
+
+    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
+        return self.merge(pool(tokens, sentence > 0))
+
+
+class Compared(nn.Module):
+    """Both sentences are encoded in one and pooled by themselves: ``u``, ``v``, ``|u - v|`` and ``u v`` are merged.
+
+    The features are those of Conneau et al. 2017 (InferSent), fig. 1.
+    """
+
+    apart = False
+
+    def __init__(self, width: int, encoder: str) -> None:
+        super().__init__()
+        self.merge = nn.Linear(4 * width, width)
+
+    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
+        one, other = pool(tokens, sentence == 1), pool(tokens, sentence == 2)
+        return self.merge(torch.cat([one, other, (one - other).abs(), one * other], 1))
+
+
+class JointAndCompared(nn.Module):
+    """The pair pooled as a whole, with ``|u - v|`` and ``u v`` of its two sentences."""
+
+    apart = False
+
+    def __init__(self, width: int, encoder: str) -> None:
+        super().__init__()
+        self.merge = nn.Linear(3 * width, width)
+
+    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
+        one, other = pool(tokens, sentence == 1), pool(tokens, sentence == 2)
+        return self.merge(torch.cat([pool(tokens, sentence > 0), (one - other).abs(), one * other], 1))
+
+
+class ComparedApart(nn.Module):
+    """Each sentence is encoded by itself, as in a siamese network: ``u``, ``v``, ``|u - v|`` and ``u v`` are merged."""
+
+    apart = True
+
+    def __init__(self, width: int, encoder: str) -> None:
+        super().__init__()
+        self.merge = nn.Linear(4 * width, width)
+
+    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
+        one, other = pool(tokens, sentence > 0).chunk(2)
+        return self.merge(torch.cat([one, other, (one - other).abs(), one * other], 1))
+
+
+class Aligned(nn.Module):
+    """Each sentence is encoded by itself, and its tokens are compared with what they attend to in the other.
+
+    The alignment is that of Parikh et al. 2016 (decomposable attention), eq. 2, with scaled dot products.
+    """
+
+    apart = True
+
+    def __init__(self, width: int, encoder: str) -> None:
+        super().__init__()
+        self.merge = nn.Linear(4 * width, width)
+
+    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
+        (one, other), (here, there) = tokens.chunk(2), (sentence > 0).chunk(2)
+        likeness = one @ other.transpose(1, 2) / one.shape[2] ** 0.5
+        least = torch.finfo(likeness.dtype).min
+        in_other = likeness.masked_fill(~there[:, None, :], least).softmax(2) @ other
+        in_one = likeness.masked_fill(~here[:, :, None], least).softmax(1).transpose(1, 2) @ one
+        return self.merge(torch.cat([pool(one, here), pool(other, there), pool((one - in_other).abs(), here),
+                                     pool((other - in_one).abs(), there)], 1))
+
+
+def separated(ids: Tensor, sentence: Tensor, start: int | None) -> tuple[Tensor, Tensor]:
+    """The two sentences of pairs as texts of their own.
+
+    Parameters
+    ----------
+    ids, sentence
+        Token ids, and the sentence that each belongs to, ``n x length``; sentences follow one another, padding comes last.
+    start
+        The special token that a text begins with, ``None`` where there is none.
+
+    Returns
+    -------
+    tuple of Tensor
+        The same for ``2n`` texts, all first sentences before all second ones; each token belongs to sentence 1 or to padding.
+    """
+    length = ids.shape[1]
+    counts = torch.stack([(sentence == 1).sum(1), (sentence == 2).sum(1)])  # 2 x n
+    room = int(start is not None)  # the place before the second sentence receives the start token
+    first = counts[0] - room
+    places = torch.arange(length, device=ids.device)
+    second = ids.gather(1, (first[:, None] + places).clamp(max=length - 1))
+    if start is not None:
+        second = torch.where(places == 0, start, second)
+    lengths = torch.cat([counts[0], counts[1] + room])
+    both = torch.cat([ids, second])
+    if not torch.compiler.is_compiling():  # an exported network has no length that depends on the data
+        longest = int(lengths.max())
+        both, places = both[:, :longest], places[:longest]
+    mask = places < lengths[:, None]
+    return both * mask, mask.long()
+
+
+class RMSNorm(nn.RMSNorm):
+    """``nn.RMSNorm`` whose epsilon does not depend on the precision."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+
+MIXES = {'mean': MeanOfLayers, 'weighted': WeightedLayers, 'attention': AttendedLayers}
+OPERATIONS: dict[str, Callable[[int], nn.Module]] = {
+    'none': Nothing, 'identity': Same, 'conv-3': lambda width: Convolution(width, 3), 'conv-5': lambda width: Convolution(width, 5),
+    'conv-9': lambda width: Convolution(width, 9), 'attention': SelfAttention, 'recurrent': Recurrent, 'feed-forward': FeedForward,
+}
+SKIPS = {'none': NoSkip, 'add': Skip}
+POOLINGS = {'first': FirstToken, 'mean': MeanToken, 'max': MaxToken, 'attention': AttendedToken}
+PAIRS = {'joint': Joint, 'compare': Compared, 'joint-compare': JointAndCompared, 'apart': ComparedApart, 'align': Aligned}
+NORMS: dict[str, Callable[[int], nn.Module]] = {'none': lambda width: nn.Identity(), 'layer': nn.LayerNorm, 'rms': RMSNorm}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {'tanh': nn.Tanh, 'relu': nn.ReLU, 'gelu': nn.GELU, 'identity': nn.Identity}

@@ -1,0 +1,1 @@
+"""Labelled texts, pre-trained encoders, and the training of classifiers over them."""
