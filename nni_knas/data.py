@@ -1,4 +1,4 @@
-"""Labelled images by name, for the command line and the examples."""
+"""Labelled images and texts by name, for the command line and the examples."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from torch.utils.data import Dataset, Subset
 __all__ = ['DATA_HELP', 'Data', 'image_data', 'load_data', 'load_object']
 
 DATA_HELP = ('digits (scikit-learn\'s real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first '
-             'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), or module:function '
-             '(yours, returning a training and a validation Dataset)')
+             'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), text:PATH (a folder with '
+             'train.tsv in GLUE\'s format, as tokens of MiniLM; text:PATH@ENCODER of another Hugging Face encoder), or '
+             'module:function (yours, returning a training and a validation Dataset)')
 HELD_OUT = 0.2  # part of the training images that is kept for validation where the data has no split of its own
 CACHE = Path('~/.cache/nni-knas').expanduser()
 TORCHVISION = {'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100', 'fashion-mnist': 'FashionMNIST'}
@@ -36,14 +37,14 @@ class Data(NamedTuple):
 
 
 def load_data(name: str, *, size: int = 32, limit: int | None = None) -> Data:
-    """Labelled images by name, as tensors of shape ``3 x size x size`` with values of about -1 to 1.
+    """Labelled images by name, as tensors of shape ``3 x size x size`` with values of about -1 to 1, or texts as tokens.
 
     Parameters
     ----------
     name
         One of the names in :data:`DATA_HELP`.
     size
-        Height and width that images are resized to. (The user's own function decides for itself.)
+        Height and width that images are resized to. (Texts have none, and the user's own function decides for itself.)
     limit
         Largest number of images in each part, drawn by a fixed seed; all by default.
 
@@ -98,6 +99,8 @@ def _find(name: str, part: Part, size: int) -> Dataset:
         return _torchvision(name, part, size)
     if name.startswith('folder:'):
         return _folder(Path(name.removeprefix('folder:')).expanduser(), part, size)
+    if name.startswith('text:'):
+        return _texts(name.removeprefix('text:'), part)
     if ':' in name:
         return _own(name, part)
     raise ValueError(f'unknown data {name!r}: it is {DATA_HELP}')
@@ -160,6 +163,13 @@ def _folder(path: Path, part: Part, size: int) -> Dataset:
         raise ValueError(f'{root} holds no folders of images: it should hold one folder a class, or be split into train '
                          'and val with such folders below') from None
     return dataset if split else _held_out(dataset, part)
+
+
+def _texts(name: str, part: Part) -> Dataset:
+    from nni_knas.text import text_data  # which this module is below
+
+    source, _, encoder = name.partition('@')
+    return text_data(source, part, encoder or 'minilm')
 
 
 def _own(name: str, part: Part) -> Dataset:

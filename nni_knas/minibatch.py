@@ -47,8 +47,8 @@ def check_data(data: Any) -> None:
 def draw_minibatch(data: Any, size: int, seed: int) -> Minibatch:
     """Draw ``size`` samples without replacement, or take all, in their order, where there are no more than that.
 
-    The same data, size and seed give the same minibatch; random transforms of a dataset are seeded too. A DataLoader's
-    dataset and ``collate_fn`` are used; its own order only where it has a sampler other than torch's plain ones.
+    The same data, size and seed give the same minibatch; random transforms of a dataset are seeded too. A dataset may have a
+    ``collate_fn`` of its own. A DataLoader's dataset and ``collate_fn`` are used; its own order only where it has a sampler other than torch's plain ones.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def draw_minibatch(data: Any, size: int, seed: int) -> Minibatch:
                 return _collect(data, size)
             dataset, collate = data.dataset, data.collate_fn
         else:
-            dataset, collate = data, default_collate
+            dataset, collate = data, getattr(data, 'collate_fn', default_collate)
         if isinstance(dataset, IterableDataset):
             return _collect(DataLoader(dataset, batch_size=size), size)
         return _split(collate([dataset[int(i)] for i in _choose(_length(dataset), size, seed)]))

@@ -1,11 +1,13 @@
-"""Spaces of NNI's hub in the small sizes that the tables of trained networks were made with."""
+"""The spaces that the tables of trained networks were made with: of NNI's hub, in small sizes, and of texts."""
 
 from __future__ import annotations
 
 from nni.nas.hub.pytorch import DARTS, AutoFormer
 from nni.nas.nn.pytorch import ModelSpace
 
-__all__ = ['autoformer_digits_space', 'darts_cifar10_space']
+from nni_knas.spaces import TextClassifierSpace
+
+__all__ = ['autoformer_digits_space', 'darts_cifar10_space', 'text_space']
 
 
 def darts_cifar10_space() -> ModelSpace:
@@ -31,3 +33,14 @@ def autoformer_digits_space() -> ModelSpace:
     """
     return AutoFormer(search_embed_dim=(8, 16, 32, 64), search_mlp_ratio=(0.5, 1., 2., 4.), search_num_heads=(1, 2, 4),
                       search_depth=(1, 2, 3, 4, 6), img_size=16, patch_size=4, num_labels=10, drop_path_rate=0.)
+
+
+def text_space() -> ModelSpace:
+    """Classifiers of pairs of sentences, in two classes, over MiniLM.
+
+    Returns
+    -------
+    ModelSpace
+        The whole space of :class:`~nni_knas.spaces.TextClassifierSpace`, with a cell of two nodes.
+    """
+    return TextClassifierSpace('minilm', 2)

@@ -9,12 +9,12 @@ from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import SimplifiedModelSpace
 
 from nni_knas.benchmark.base import Benchmark, register_benchmark, space_benchmark
-from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space
+from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space, text_space
 from nni_knas.benchmark.nats import to_sample
 from nni_knas.benchmark.tables import load_nats_table
 from nni_knas.candidates import build_network
 
-__all__ = ['autoformer_digits', 'darts_cifar10', 'nats_tss']
+__all__ = ['autoformer_digits', 'darts_cifar10', 'nats_tss', 'text_rte']
 
 RESULTS = ['valid_acc', 'test_acc']
 
@@ -38,6 +38,12 @@ def darts_cifar10() -> Benchmark:
 def autoformer_digits() -> Benchmark:
     """Small transformers of the AutoFormer space, trained on scikit-learn's digits."""
     return space_benchmark('autoformer-digits', autoformer_digits_space(), _shipped('autoformer-digits'))
+
+
+@register_benchmark('text-rte')
+def text_rte() -> Benchmark:
+    """Text classifiers over MiniLM, fine-tuned on RTE; it is scored on the data ``text:FOLDER`` of a pair task in GLUE's format."""
+    return space_benchmark('text-rte', text_space(), _shipped('text-rte'))
 
 
 def _shipped(name: str) -> pd.DataFrame:

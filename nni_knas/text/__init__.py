@@ -1,1 +1,24 @@
-"""Labelled texts, pre-trained encoders, and the training of classifiers over them."""
+"""Text classification: labelled texts as tokens, pre-trained encoders, and how the best classifiers over them are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nni_knas.data import Data
+from nni_knas.text.tokens import TextData, TokenDataset, load_text, text_data
+from nni_knas.text.training import TextClassification
+
+__all__ = ['TextClassification', 'TextData', 'TokenDataset', 'classifier', 'load_text', 'text_data']
+
+
+def classifier(data: Data, **options: Any) -> TextClassification:
+    """The evaluator for data that a search has, to be named in its options: ``evaluator: nni_knas.text:classifier``.
+
+    Parameters
+    ----------
+    data
+        Its training and validation parts are tokens.
+    **options
+        Of :class:`TextClassification`: what ``evaluator_args`` holds.
+    """
+    return TextClassification(data.train, data.validation, num_labels=data.classes, **options)

@@ -1,0 +1,378 @@
+"""How the best text classifiers are trained: fine-tuning as for BERT, on NNI's Lightning evaluator."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import nni
+import pytorch_lightning as pl
+import torch
+import torchmetrics
+from nni.nas.evaluator.pytorch import DataLoader, Lightning, LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from nni_knas.gradients import seeded
+from nni_knas.text.tokens import LengthBatches, pad
+
+__all__ = ['SeedResult', 'TextClassification', 'linear_schedule']
+
+_logger = logging.getLogger(__name__)
+
+Metric = Literal['accuracy', 'f1']
+METRICS = get_args(Metric)
+PRECISIONS = ('32-true', '16-mixed', 'bf16-mixed', '64-true')
+
+
+class SeedResult(NamedTuple):
+    """What training with one seed gave.
+
+    Attributes
+    ----------
+    seed
+        The seed.
+    validation, test
+        ``accuracy`` and ``f1`` at the best checkpoint; ``test`` is ``None`` without a test set.
+    epochs
+        How many were trained.
+    seconds
+        What it took, with validation.
+    """
+
+    seed: int
+    validation: dict[str, float]
+    test: dict[str, float] | None
+    epochs: float
+    seconds: float
+
+
+def linear_schedule(step: int, steps: int, warmup: float) -> float:
+    """The factor of the learning rate: up linearly in the first share ``warmup`` of the steps, and down linearly to 0.
+
+    As for BERT (Devlin et al. 2019, appendix A.2).
+
+    Parameters
+    ----------
+    step
+        Number of steps that were made, from 0 on.
+    steps
+        Number of all steps.
+    warmup
+        Share of them, 0 or more and less than 1.
+    """
+    rise = warmup * steps
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return max(0.0, (steps - step) / max(1.0, steps - rise))
+
+
+@nni.trace
+class TextClassification(Lightning):
+    """Train text classifiers: the evaluator of the fine stage.
+
+    AdamW with a learning rate for what is pre-trained and another for what is new, linear warm-up and decay, and the weights of
+    the best checkpoint by the validation metric. Every seed begins anew: a network with a method ``reset_parameters`` draws its
+    new weights under the seed, any other one begins with those that it came with; order of the texts and dropout follow the
+    seed. At the end the network has the weights of the seed with the best validation metric.
+
+    In an NNI trial, each validation is reported as an intermediate result, and the mean over the seeds as the final one, with
+    ``accuracy``, ``f1`` and their sample standard deviations over the seeds beside it, and the same of the test set, which
+    nothing is chosen by.
+
+    Parameters
+    ----------
+    train, validation
+        Texts as tokens, traced as :func:`~nni_knas.text.text_data` gives them.
+    test
+        Texts to report on at the best checkpoint.
+    num_labels
+        Number of classes. F1 is that of class 1 where there are two, as GLUE has it, and the mean over the classes otherwise.
+    metric
+        ``accuracy`` or ``f1``: chooses the checkpoint, and is the trial's result.
+    batch_size
+        Texts in a step.
+    max_epochs
+        Number of passes over the training texts.
+    learning_rate, encoder_learning_rate
+        Largest learning rates of what is new, and of what the network's ``pretrained_parameters()`` gives.
+    weight_decay
+        Of matrices; biases and normalisations have none.
+    warmup
+        Share of the steps in which the learning rates rise.
+    clip
+        Largest norm of the gradient.
+    patience
+        Validations without a better metric after which a seed ends; ``None`` trains all epochs.
+    checks_per_epoch
+        Validations in an epoch.
+    seeds
+        How many seeds, from 0 on, or which.
+    precision
+        ``32-true``, ``bf16-mixed`` or ``16-mixed`` (CUDA only), as Lightning names them.
+    accelerator
+        ``auto``, ``cpu``, ``gpu`` and so on, as Lightning names them.
+    progress
+        Whether a bar shows the steps; by default where there is a terminal.
+    threads
+        CPU threads; torch's own number by default.
+    **trainer_kwargs
+        More for Lightning's trainer.
+
+    Attributes
+    ----------
+    results
+        A :class:`SeedResult` for each seed of the network that was trained last.
+
+    Raises
+    ------
+    ValueError
+        If an argument cannot be; the message says what would be right.
+
+    Examples
+    --------
+    >>> data = load_text('glue/RTE', 'minilm')
+    >>> evaluator = TextClassification(data.train, data.validation, data.test, num_labels=data.num_labels, seeds=3)
+    """
+
+    def __init__(self, train: Dataset, validation: Dataset, test: Dataset | None = None, *, num_labels: int,
+                 metric: Metric = 'accuracy', batch_size: int = 16, max_epochs: int = 3, learning_rate: float = 1e-3,
+                 encoder_learning_rate: float = 5e-5, weight_decay: float = 0.01, warmup: float = 0.1, clip: float = 1.0,
+                 patience: int | None = None, checks_per_epoch: int = 1, seeds: int | Sequence[int] = 1,
+                 precision: str = '32-true', accelerator: str = 'auto', progress: bool | None = None,
+                 threads: int | None = None, **trainer_kwargs: Any) -> None:
+        for name, value, least in (('num_labels', num_labels, 2), ('batch_size', batch_size, 1), ('max_epochs', max_epochs, 1),
+                                   ('checks_per_epoch', checks_per_epoch, 1), ('patience', patience, 1), ('threads', threads, 1)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
+        for name, number in (('learning_rate', learning_rate), ('encoder_learning_rate', encoder_learning_rate), ('clip', clip)):
+            if not number > 0:
+                raise ValueError(f'{name} is {number!r}: it has to be a number above 0')
+        if not 0 <= warmup < 1:
+            raise ValueError(f'warmup is {warmup!r}: it has to be a share of the steps, 0 or more and less than 1')
+        if metric not in METRICS:
+            raise ValueError(f'unknown metric {metric!r}: it is {" or ".join(METRICS)}')
+        if precision not in PRECISIONS:
+            raise ValueError(f'unknown precision {precision!r}: it is one of {", ".join(PRECISIONS)}')
+        for name, dataset in (('train', train), ('validation', validation), ('test', test)):
+            if dataset is not None and not len(dataset):  # type: ignore[arg-type]
+                raise ValueError(f'the {name} set is empty')
+        self.seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        if not self.seeds or not all(isinstance(seed, int) and seed >= 0 for seed in self.seeds):
+            raise ValueError(f'seeds is {seeds!r}: it has to be how many, 1 or more, or whole numbers, 0 or more')
+        self.train, self.validation, self.test = train, validation, test
+        self.num_labels, self.metric = num_labels, metric
+        self.batch_size, self.max_epochs, self.checks_per_epoch = batch_size, max_epochs, checks_per_epoch
+        self.rates = learning_rate, encoder_learning_rate
+        self.weight_decay, self.warmup, self.clip, self.patience = weight_decay, warmup, clip, patience
+        self.progress, self.threads = progress, threads
+        self.results: list[SeedResult] = []
+        self.trainer_kwargs: dict[str, Any] = {'precision': precision, 'accelerator': accelerator, 'devices': 1, **trainer_kwargs}
+        # A trainer counts its epochs on, so each seed gets one of its own; the base class wants to have seen one.
+        super().__init__(_TextModule(self), Trainer(logger=False, enable_checkpointing=False, accelerator='cpu',
+                                                    enable_progress_bar=False, enable_model_summary=False))
+
+    def evaluate(self, model: nn.Module) -> list[SeedResult]:
+        """Train a network with each of the seeds; returns their results, and reports them to NNI in a trial.
+
+        Raises
+        ------
+        ValueError
+            If the training diverges.
+        """
+        if self.is_mutable():
+            raise RuntimeError('Mutable evaluator must first be `freeze()` before evaluation.')
+        start = _weights(model)
+        best: tuple[float, dict[str, Tensor]] | None = None
+        self.results = []
+        for seed in self.seeds:
+            model.load_state_dict(start)
+            result = self.fit(model, seed)
+            self.results.append(result)
+            if len(self.seeds) > 1 and (best is None or result.validation[self.metric] > best[0]):
+                best = result.validation[self.metric], _weights(model)
+        if best is not None:
+            model.load_state_dict(best[1])
+        if nni.get_current_parameter() is not None:
+            nni.report_final_result(self._summary())
+        return self.results
+
+    def fit(self, model: nn.Module, seed: int = 0) -> SeedResult:  # type: ignore[override]
+        """Train a network with one seed; it is left with the weights of the best checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If the training diverges.
+        """
+        start = time.monotonic()
+        with seeded(seed), _threads(self.threads), _quiet(), tempfile.TemporaryDirectory(prefix='nni-knas-') as folder:
+            reset = getattr(model, 'reset_parameters', None)
+            if reset is not None:
+                reset()
+            module = _TextModule(self, seed)
+            module.set_model(model)
+            checkpoint = ModelCheckpoint(folder, monitor=self.metric, mode='max', save_weights_only=True)
+            callbacks: list[Callback] = [checkpoint]
+            if self.patience is not None:
+                callbacks.append(EarlyStopping(self.metric, mode='max', patience=self.patience))
+            shown = sys.stderr.isatty() if self.progress is None else self.progress
+            if shown:
+                callbacks.append(TQDMProgressBar())
+            trainer = pl.Trainer(**{
+                'max_epochs': self.max_epochs, 'callbacks': callbacks, 'logger': False,
+                'val_check_interval': 1 / self.checks_per_epoch, 'num_sanity_val_steps': 0, 'enable_progress_bar': shown,
+                'enable_model_summary': False, 'use_distributed_sampler': False, **self.trainer_kwargs})
+            trainer.fit(module, self._batches(self.train, seed), self._batches(self.validation))
+            if trainer.state.status == TrainerStatus.INTERRUPTED:
+                raise KeyboardInterrupt('the training was interrupted')
+            kept = torch.load(checkpoint.best_model_path, map_location='cpu', weights_only=True)
+            module.load_state_dict(kept['state_dict'], strict=False)
+            test = None
+            if self.test is not None:
+                trainer.validate(module, self._batches(self.test), verbose=False)
+                test = module.values()
+            model.cpu()
+        return SeedResult(seed, module.best, test, trainer.current_epoch, time.monotonic() - start)
+
+    def _batches(self, dataset: Dataset, seed: int | None = None) -> Any:
+        """Batches of a dataset: shuffled to train on, or large ones in a fixed order to validate on."""
+        training = seed is not None
+        batches = LengthBatches(dataset.lengths, self.batch_size if training else 4 * self.batch_size,  # type: ignore[attr-defined]
+                                shuffle=training, seed=seed or 0)
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=getattr(dataset, 'collate_fn', pad))
+
+    def _summary(self) -> dict[str, float]:
+        """The results of all seeds in the figures that are reported."""
+        figures: dict[str, float] = {}
+        for prefix, parts in (('', [result.validation for result in self.results]),
+                              ('test_', [result.test for result in self.results if result.test is not None])):
+            for name in METRICS if parts else ():
+                values = [part[name] for part in parts]
+                figures[prefix + name] = statistics.fmean(values)
+                figures[f'{prefix}{name}_deviation'] = statistics.stdev(values) if len(values) > 1 else 0.0
+        seconds = statistics.fmean(result.seconds for result in self.results)
+        return {'default': figures[self.metric], **figures, 'seconds_per_seed': seconds}
+
+
+class _TextModule(LightningModule):
+    """Training and validation steps, optimiser and reports of one seed."""
+
+    def __init__(self, evaluator: TextClassification, seed: int = 0) -> None:
+        super().__init__()
+        self.options = [evaluator]  # in a list, since it is no part of this module
+        self.seed = seed
+        self.best: dict[str, float] = {}
+        task: Any = {'task': 'binary'} if evaluator.num_labels == 2 else {
+            'task': 'multiclass', 'num_classes': evaluator.num_labels, 'average': 'macro'}
+        micro = {**task, 'average': 'micro'} if evaluator.num_labels > 2 else task
+        self.figures = nn.ModuleDict({'accuracy': torchmetrics.Accuracy(**micro), 'f1': torchmetrics.F1Score(**task)})
+
+    @property
+    def evaluator(self) -> TextClassification:
+        return self.options[0]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.model(tokens)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        tokens, targets = batch
+        loss = F.cross_entropy(self(tokens).float(), targets)
+        if not torch.isfinite(loss):
+            raise ValueError(f'the training diverges: the loss is {loss.item()} after {self.global_step} steps; lower '
+                             'learning_rate or encoder_learning_rate')
+        self.log('loss', loss, prog_bar=True, batch_size=len(targets))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        tokens, targets = batch
+        predicted = self(tokens).argmax(1)
+        for figure in self.figures.values():
+            figure.update(predicted, targets)  # type: ignore[operator]
+
+    def values(self) -> dict[str, float]:
+        """The figures of the texts that were seen since this was last called."""
+        values = {name: float(figure.compute()) for name, figure in self.figures.items()}  # type: ignore[operator]
+        for figure in self.figures.values():
+            figure.reset()  # type: ignore[operator]
+        return values
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return  # the figures of the test set are asked for afterwards
+        values = self.values()
+        for name, value in values.items():
+            self.log(name, value, prog_bar=True)
+        metric = self.evaluator.metric
+        if not self.best or values[metric] > self.best[metric]:
+            self.best = values
+        epoch = self.global_step / max(1, self.trainer.num_training_batches)
+        _logger.info('seed %d, epoch %.2f of %d: accuracy %.4f, F1 %.4f', self.seed, epoch, self.evaluator.max_epochs,
+                     values['accuracy'], values['f1'])
+        if nni.get_current_parameter() is not None:
+            nni.report_intermediate_result({'default': values[metric], **values, 'seed': self.seed, 'epoch': epoch})
+
+    def configure_optimizers(self) -> Any:
+        options = self.evaluator
+        pretrained = {id(p) for p in getattr(self.model, 'pretrained_parameters', tuple)()}
+        groups = []
+        for new, rate in zip((True, False), options.rates):
+            for matrices in (True, False):
+                members = [p for p in self.model.parameters() if p.requires_grad and (id(p) not in pretrained) == new
+                           and (p.dim() > 1) == matrices]
+                if members:
+                    groups.append({'params': members, 'lr': rate, 'weight_decay': options.weight_decay if matrices else 0.0})
+        # The fused one is faster, also on CPUs; with 16-mixed it would see gradients that are not unscaled when they are clipped.
+        optimizer = torch.optim.AdamW(groups, fused=self.trainer.precision != '16-mixed')
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: linear_schedule(step, steps, options.warmup))
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
+
+    def configure_gradient_clipping(self, *arguments: Any, **keywords: Any) -> None:
+        nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], self.evaluator.clip)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What is frozen does not change: it need not be written."""
+        frozen = {f'_model.{name}' for name, p in self.model.named_parameters() if not p.requires_grad}
+        checkpoint['state_dict'] = {name: value for name, value in checkpoint['state_dict'].items() if name not in frozen}
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+@contextlib.contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's remarks on the machine, which are not the user's."""
+    loggers = [logging.getLogger(name) for name in ('pytorch_lightning', 'pytorch_lightning.utilities.rank_zero', 'lightning')]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
