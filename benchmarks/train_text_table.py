@@ -2,8 +2,8 @@
 
     python benchmarks/train_text_table.py --data GLUE/RTE
 
-A row is written as soon as its network is trained. Started again, it goes on where it stopped; ``--part 1/2`` and ``--part 2/2``
-train the two halves at the same time. The table of the package was made with the defaults.
+A row is written as soon as its network is trained. Started again, it goes on where it stopped; ``--part 1/2`` and ``--part
+2/2`` train the two halves at the same time. The table of the package was made with the defaults.
 """
 
 import argparse

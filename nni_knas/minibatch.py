@@ -48,7 +48,8 @@ def draw_minibatch(data: Any, size: int, seed: int) -> Minibatch:
     """Draw ``size`` samples without replacement, or take all, in their order, where there are no more than that.
 
     The same data, size and seed give the same minibatch; random transforms of a dataset are seeded too. A dataset may have a
-    ``collate_fn`` of its own. A DataLoader's dataset and ``collate_fn`` are used; its own order only where it has a sampler other than torch's plain ones.
+    ``collate_fn`` of its own. A DataLoader's dataset and ``collate_fn`` are used; its own order only where it has a sampler
+    other than torch's plain ones.
 
     Parameters
     ----------

@@ -8,10 +8,12 @@ GLUE/RTE is a folder with train.tsv and dev.tsv in GLUE's format; hf:nyu-mll/glu
 1. KNAS scores candidates and trains the best k on part of the training split, as trials of NNI's local training service. The
    winner has the best metric on the other part.
 2. As many random candidates are trained in the same way, and the best of them is chosen in the same way.
-3. The winner, the best random candidate, and the plain fine-tuned encoder are trained with several seeds in the same way, and
+3. The winner, the best random candidate, and the plain fine-tuned encoder are trained with several seeds in the same way,
+and
    only now tried on the dev split.
 
-On a GPU: --accelerator gpu --precision bf16-mixed. What is trained is kept in --output; started again, it goes on from there.
+On a GPU: --accelerator gpu --precision bf16-mixed. What is trained is kept in --output; started again, it goes on from
+there.
 """
 
 import argparse
@@ -124,8 +126,8 @@ def report(results: dict[str, list[dict[str, Any]]], samples: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', required=True, help='folder with train.tsv and dev.tsv, or hf:NAME:CONFIG')
-    parser.add_argument('--encoder', default='minilm', help='folder or name of a Hugging Face encoder (default: %(default)s)')
-    parser.add_argument('--metric', default='accuracy', choices=('accuracy', 'f1'), help='that chooses (default: %(default)s)')
+    parser.add_argument('--encoder', default='minilm', help='folder or name on the Hugging Face hub (default: %(default)s)')
+    parser.add_argument('--metric', default='accuracy', choices=('accuracy', 'f1'), help='chooses (default: %(default)s)')
     parser.add_argument('--candidates', type=int, default=300)
     parser.add_argument('--top-k', type=int, default=3)
     parser.add_argument('--seeds', type=int, default=3, help='of the comparison (default: %(default)s)')
@@ -135,7 +137,8 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, default=2)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--learning-rate', type=float, default=1e-3, help='of what is new (default: %(default)s)')
-    parser.add_argument('--encoder-learning-rate', type=float, default=5e-5, help='of what is pre-trained (default: %(default)s)')
+    parser.add_argument('--encoder-learning-rate', type=float, default=2e-4,
+                        help='of what is pre-trained (default: %(default)s)')
     parser.add_argument('--max-length', type=int, default=64, help='tokens of a text that are used (default: %(default)s)')
     parser.add_argument('--accelerator', default='cpu', help='cpu, gpu or auto (default: %(default)s)')
     parser.add_argument('--precision', default='bf16-mixed', help='32-true, 16-mixed or bf16-mixed (default: %(default)s)')

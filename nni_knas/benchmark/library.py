@@ -42,7 +42,7 @@ def autoformer_digits() -> Benchmark:
 
 @register_benchmark('text-rte')
 def text_rte() -> Benchmark:
-    """Text classifiers over MiniLM, fine-tuned on RTE; it is scored on the data ``text:FOLDER`` of a pair task in GLUE's format."""
+    """Text classifiers over MiniLM, fine-tuned on RTE; to be scored on ``text:FOLDER`` of a pair task in GLUE's format."""
     return space_benchmark('text-rte', text_space(), _shipped('text-rte'))
 
 

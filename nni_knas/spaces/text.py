@@ -31,8 +31,8 @@ class TextClassifierSpace(ModelSpace):
     """What stands on top of a pre-trained encoder, and how much of the encoder is tuned.
 
     A network takes token ids and the sentence that each token belongs to, an int64 tensor of shape ``n x 2 x length`` as
-    :func:`nni_knas.text.load_text` makes it, and gives logits of shape ``n x num_labels``. Its parts, in order, with the labels
-    of their choices:
+    :func:`nni_knas.text.load_text` makes it, and gives logits of shape ``n x num_labels``. Its parts, in order, with the
+    labels of their choices:
 
     - the encoder, whose top ``tuned`` layers are trained along;
     - the hidden states of its top ``layers``, and the ``mix`` that makes one state a token of them;
@@ -50,8 +50,8 @@ class TextClassifierSpace(ModelSpace):
     Parameters
     ----------
     encoder
-        A Hugging Face encoder: its folder, its name on the hub (``roberta-large``), or ``minilm``, which the extra ``[text]``
-        installs.
+        A Hugging Face encoder: its folder, its name on the hub (``roberta-large``), or ``minilm``, which the extra
+        ``[text]`` installs.
     num_labels
         Number of classes.
     sentences
@@ -59,8 +59,8 @@ class TextClassifierSpace(ModelSpace):
     nodes
         Number of nodes of the cell after its input; the space has ``8 ** (nodes * (nodes + 1) / 2)`` cells.
     operations
-        Names of the operations that an edge chooses among. Default: all of none, identity, conv-3, conv-5, conv-9, attention,
-        recurrent and feed-forward.
+        Names of the operations that an edge chooses among. Default: all of none, identity, conv-3, conv-5, conv-9,
+        attention, recurrent and feed-forward.
     tuned
         Numbers of top layers that may be tuned. Default: none, 1, 2, half of them and all (with the embeddings).
     layers
@@ -100,7 +100,8 @@ class TextClassifierSpace(ModelSpace):
         layers = _numbers('layers', layers, sorted({1, 2, 4, depth} & set(range(1, depth + 1))), range(1, depth + 2))
         if not dropouts or not all(isinstance(share, (int, float)) and 0 <= share < 1 for share in dropouts) \
                 or len({f'{share:.0%}' for share in dropouts}) < len(dropouts):
-            raise ValueError(f'dropouts is {dropouts!r}: it has to be different shares, whole percents, of 0 or more, less than 1')
+            raise ValueError(f'dropouts is {dropouts!r}: it has to be different shares, in whole percents, of 0 or '
+                             'more, less than 1')
 
         def choice(label: str, options: Mapping[str, Callable[..., nn.Module]], names: Collection[str], *arguments: Any,
                    ) -> LayerChoice:
@@ -141,8 +142,8 @@ class TextClassifierSpace(ModelSpace):
         """The sample of the plain fine-tuned encoder.
 
         Its last layer's first token (both sentences of a pair encoded in one), a linear layer with tanh that starts from the
-        encoder's pooler, dropout, and a linear classifier, with all layers tuned. Dropout is the smallest that is not below the
-        encoder's own, or the largest.
+        encoder's pooler, dropout, and a linear classifier, with all layers tuned. Dropout is the smallest that is not below
+        the encoder's own, or the largest.
 
         Raises
         ------
@@ -154,8 +155,8 @@ class TextClassifierSpace(ModelSpace):
         shares = sorted(choices['dropout'].values, key=_share)
         output = f'edge_0_{self.nodes}'
         sample = {label: 'none' for label in choices if label.startswith('edge_')} | {
-            'tuned': self.encoder.layers, 'layers': '1', 'mix': 'mean', output: 'identity', 'skip': 'none', 'pooling': 'first',
-            'pair': 'joint', 'norm': 'none', 'activation': 'tanh',
+            'tuned': self.encoder.layers, 'layers': '1', 'mix': 'mean', output: 'identity', 'skip': 'none',
+            'pooling': 'first', 'pair': 'joint', 'norm': 'none', 'activation': 'tanh',
             'dropout': next((share for share in shares if _share(share) >= own), shares[-1])}
         sample = {label: choice for label, choice in sample.items() if label in choices}
         absent = [f'{label} {choice!r}' for label, choice in sample.items() if choice not in choices[label].values]
@@ -170,7 +171,8 @@ class TextClassifierSpace(ModelSpace):
     def reset_parameters(self) -> None:
         """Put the encoder's pre-trained weights back, and draw all others anew."""
         self.encoder.restore()
-        for module in reversed([module for name, child in self.named_children() if name != 'encoder' for module in child.modules()]):
+        new = [module for name, child in self.named_children() if name != 'encoder' for module in child.modules()]
+        for module in reversed(new):  # what a module resets of its parts comes last
             reset = getattr(module, 'reset_parameters', None) or getattr(module, '_reset_parameters', None)
             if reset is not None:
                 reset()
@@ -184,7 +186,8 @@ def _numbers(name: str, values: Sequence[int] | None, default: Sequence[int], al
     if values is None:
         return list(default)
     if not values or not all(value in allowed for value in values) or len(set(values)) < len(values):
-        raise ValueError(f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to {allowed[-1]}')
+        raise ValueError(f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to '
+                         f'{allowed[-1]}')
     return list(values)
 
 

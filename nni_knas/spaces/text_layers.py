@@ -313,7 +313,8 @@ def separated(ids: Tensor, sentence: Tensor, start: int | None) -> tuple[Tensor,
     Returns
     -------
     tuple of Tensor
-        The same for ``2n`` texts, all first sentences before all second ones; each token belongs to sentence 1 or to padding.
+        The same for ``2n`` texts, all first sentences before all second ones; each token belongs to sentence 1 or to
+        padding.
     """
     length = ids.shape[1]
     counts = torch.stack([(sentence == 1).sum(1), (sentence == 2).sum(1)])  # 2 x n
@@ -341,11 +342,14 @@ class RMSNorm(nn.RMSNorm):
 
 MIXES = {'mean': MeanOfLayers, 'weighted': WeightedLayers, 'attention': AttendedLayers}
 OPERATIONS: dict[str, Callable[[int], nn.Module]] = {
-    'none': Nothing, 'identity': Same, 'conv-3': lambda width: Convolution(width, 3), 'conv-5': lambda width: Convolution(width, 5),
-    'conv-9': lambda width: Convolution(width, 9), 'attention': SelfAttention, 'recurrent': Recurrent, 'feed-forward': FeedForward,
+    'none': Nothing, 'identity': Same, 'conv-3': lambda width: Convolution(width, 3),
+    'conv-5': lambda width: Convolution(width, 5), 'conv-9': lambda width: Convolution(width, 9),
+    'attention': SelfAttention, 'recurrent': Recurrent, 'feed-forward': FeedForward,
 }
 SKIPS = {'none': NoSkip, 'add': Skip}
 POOLINGS = {'first': FirstToken, 'mean': MeanToken, 'max': MaxToken, 'attention': AttendedToken}
 PAIRS = {'joint': Joint, 'compare': Compared, 'joint-compare': JointAndCompared, 'apart': ComparedApart, 'align': Aligned}
 NORMS: dict[str, Callable[[int], nn.Module]] = {'none': lambda width: nn.Identity(), 'layer': nn.LayerNorm, 'rms': RMSNorm}
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {'tanh': nn.Tanh, 'relu': nn.ReLU, 'gelu': nn.GELU, 'identity': nn.Identity}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    'tanh': nn.Tanh, 'relu': nn.ReLU, 'gelu': nn.GELU, 'identity': nn.Identity,
+}

@@ -1,4 +1,4 @@
-"""Text classification: labelled texts as tokens, pre-trained encoders, and how the best classifiers over them are trained."""
+"""Text classification: labelled texts as tokens, pre-trained encoders, and the training of classifiers over them."""
 
 from __future__ import annotations
 

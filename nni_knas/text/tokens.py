@@ -49,8 +49,8 @@ def pad(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 class TokenDataset(Dataset):
     """Texts as tokens, with their classes.
 
-    A sample is a pair of an int64 tensor of shape ``2 x length`` (token ids, and the sentence, 1 or 2, that each token belongs
-    to; special tokens count to the sentence that they follow) and the number of the class.
+    A sample is a pair of an int64 tensor of shape ``2 x length`` (token ids, and the sentence, 1 or 2, that each token
+    belongs to; special tokens count to the sentence that they follow) and the number of the class.
 
     Attributes
     ----------
@@ -103,7 +103,8 @@ class LengthBatches(Sampler[list[int]]):
     batch_size
         Texts in a batch; the last one may have fewer.
     shuffle
-        Otherwise the batches are those of all texts sorted by length, the longest first, which fails early if memory is short.
+        Otherwise the batches are those of all texts sorted by length, the longest first, which fails early if memory is
+        short.
     seed
         The same seed gives the same batches, epoch by epoch.
     """
@@ -185,8 +186,8 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
     source
         A folder in GLUE's format, ``hf:NAME:CONFIG``, or a ``DatasetDict``; see :func:`nni_knas.text.corpus.read_corpus`.
     part
-        ``train`` or ``validation``, which are parts of the training split with the same shares of each class; or ``test``, the
-        dev split.
+        ``train`` or ``validation``, which are parts of the training split with the same shares of each class; or ``test``,
+        the dev split.
     encoder
         Whose tokens: folder or name of a Hugging Face encoder, or ``minilm``.
     sentences, label
@@ -229,8 +230,8 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
     if limit is not None and limit < len(dataset):
         dataset = dataset.part(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:limit]))
     if not len(dataset):
-        raise ValueError(f'the {part} part is empty: there are {len(corpus.texts)} texts, of which held_out={held_out} is kept for '
-                         'validation')
+        raise ValueError(f'the {part} part is empty: there are {len(corpus.texts)} texts, of which held_out={held_out} '
+                         'is kept for validation')
     return dataset
 
 
@@ -262,10 +263,11 @@ def _tokenised(corpus: Corpus, classes: list[str], encoder: str, max_length: int
     """The tokens of a corpus, from the cache where they are there."""
     tokenizer = load_tokenizer(encoder)
     if not tokenizer.is_fast:
-        raise ValueError(f'the encoder {encoder} has no fast tokenizer, which says where each token comes from: save one with '
-                         'AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained')
+        raise ValueError(f'the encoder {encoder} has no fast tokenizer, which says where each token comes from: save one '
+                         'with AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained')
     if max_length > tokenizer.model_max_length:
-        raise ValueError(f'max_length is {max_length}: the encoder {encoder} takes at most {tokenizer.model_max_length} tokens')
+        raise ValueError(f'max_length is {max_length}: the encoder {encoder} takes at most '
+                         f'{tokenizer.model_max_length} tokens')
     content = json.dumps([corpus.texts, max_length, tokenizer.backend_tokenizer.to_str()])
     path = data.CACHE / 'text' / f'{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz'
     kept = _cached(path, len(corpus.texts))
@@ -306,6 +308,6 @@ def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as unfinished, unfinished.open('wb') as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         _logger.warning('The tokens cannot be kept in %s: %s', path.parent, error)

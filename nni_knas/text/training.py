@@ -81,14 +81,15 @@ def linear_schedule(step: int, steps: int, warmup: float) -> float:
 class TextClassification(Lightning):
     """Train text classifiers: the evaluator of the fine stage.
 
-    AdamW with a learning rate for what is pre-trained and another for what is new, linear warm-up and decay, and the weights of
-    the best checkpoint by the validation metric. Every seed begins anew: a network with a method ``reset_parameters`` draws its
-    new weights under the seed, any other one begins with those that it came with; order of the texts and dropout follow the
-    seed. At the end the network has the weights of the seed with the best validation metric.
+    AdamW with a learning rate for what is pre-trained and another for what is new, linear warm-up and decay, and the
+    weights of the best checkpoint by the validation metric. Every seed begins anew: a network with a method
+    ``reset_parameters`` draws its new weights under the seed, any other one begins with those that it came with; order of
+    the texts and dropout follow the seed. At the end the network has the weights of the seed with the best validation
+    metric.
 
-    In an NNI trial, each validation is reported as an intermediate result, and the mean over the seeds as the final one, with
-    ``accuracy``, ``f1`` and their sample standard deviations over the seeds beside it, and the same of the test set, which
-    nothing is chosen by.
+    In an NNI trial, each validation is reported as an intermediate result, and the mean over the seeds as the final one,
+    with ``accuracy``, ``f1`` and their sample standard deviations over the seeds beside it, and the same of the test set,
+    which nothing is chosen by.
 
     Parameters
     ----------
@@ -97,7 +98,8 @@ class TextClassification(Lightning):
     test
         Texts to report on at the best checkpoint.
     num_labels
-        Number of classes. F1 is that of class 1 where there are two, as GLUE has it, and the mean over the classes otherwise.
+        Number of classes. F1 is that of class 1 where there are two, as GLUE has it, and the mean over the classes
+        otherwise.
     metric
         ``accuracy`` or ``f1``: chooses the checkpoint, and is the trial's result.
     batch_size
@@ -151,11 +153,13 @@ class TextClassification(Lightning):
                  patience: int | None = None, checks_per_epoch: int = 1, seeds: int | Sequence[int] = 1,
                  precision: str = '32-true', accelerator: str = 'auto', progress: bool | None = None,
                  threads: int | None = None, **trainer_kwargs: Any) -> None:
-        for name, value, least in (('num_labels', num_labels, 2), ('batch_size', batch_size, 1), ('max_epochs', max_epochs, 1),
-                                   ('checks_per_epoch', checks_per_epoch, 1), ('patience', patience, 1), ('threads', threads, 1)):
+        for name, value, least in (('num_labels', num_labels, 2), ('batch_size', batch_size, 1),
+                                   ('max_epochs', max_epochs, 1), ('checks_per_epoch', checks_per_epoch, 1),
+                                   ('patience', patience, 1), ('threads', threads, 1)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
-        for name, number in (('learning_rate', learning_rate), ('encoder_learning_rate', encoder_learning_rate), ('clip', clip)):
+        for name, number in (('learning_rate', learning_rate), ('encoder_learning_rate', encoder_learning_rate),
+                             ('clip', clip)):
             if not number > 0:
                 raise ValueError(f'{name} is {number!r}: it has to be a number above 0')
         if not 0 <= warmup < 1:
@@ -177,7 +181,8 @@ class TextClassification(Lightning):
         self.weight_decay, self.warmup, self.clip, self.patience = weight_decay, warmup, clip, patience
         self.progress, self.threads = progress, threads
         self.results: list[SeedResult] = []
-        self.trainer_kwargs: dict[str, Any] = {'precision': precision, 'accelerator': accelerator, 'devices': 1, **trainer_kwargs}
+        self.trainer_kwargs: dict[str, Any] = {'precision': precision, 'accelerator': accelerator, 'devices': 1,
+                                               **trainer_kwargs}
         # A trainer counts its epochs on, so each seed gets one of its own; the base class wants to have seen one.
         super().__init__(_TextModule(self), Trainer(logger=False, enable_checkpointing=False, accelerator='cpu',
                                                     enable_progress_bar=False, enable_model_summary=False))
@@ -332,7 +337,7 @@ class _TextModule(LightningModule):
                            and (p.dim() > 1) == matrices]
                 if members:
                     groups.append({'params': members, 'lr': rate, 'weight_decay': options.weight_decay if matrices else 0.0})
-        # The fused one is faster, also on CPUs; with 16-mixed it would see gradients that are not unscaled when they are clipped.
+        # The fused one is faster, also on CPUs; with 16-mixed, gradients would be clipped before they are unscaled.
         optimizer = torch.optim.AdamW(groups, fused=self.trainer.precision != '16-mixed')
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: linear_schedule(step, steps, options.warmup))
@@ -365,7 +370,8 @@ def _threads(number: int | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's remarks on the machine, which are not the user's."""
-    loggers = [logging.getLogger(name) for name in ('pytorch_lightning', 'pytorch_lightning.utilities.rank_zero', 'lightning')]
+    names = ('pytorch_lightning', 'pytorch_lightning.utilities.rank_zero', 'lightning')
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
