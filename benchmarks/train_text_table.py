@@ -35,7 +35,7 @@ def done(table: Path) -> set[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', required=True, help='folder with train.tsv and dev.tsv')
-    parser.add_argument('--networks', type=int, default=48)
+    parser.add_argument('--networks', type=int, default=44)
     parser.add_argument('--epochs', type=int, default=2)
     parser.add_argument('--max-length', type=int, default=64, help='tokens of a text that are used')
     parser.add_argument('--precision', default='bf16-mixed', help='32-true is slower on most processors')
@@ -48,7 +48,8 @@ def main() -> None:
 
     data = load_text(options.data, 'minilm', max_length=options.max_length)
     evaluator = TextClassification(data.train, data.validation, data.test, num_labels=data.num_labels,
-                                   max_epochs=options.epochs, precision=options.precision)
+                                   max_epochs=options.epochs, encoder_learning_rate=2e-4, precision=options.precision,
+                                   accelerator='cpu')
     held_out, dev = len(data.validation), len(data.test)
     models = random_models(SimplifiedModelSpace.from_model(text_space()), options.networks, seed=0)[first - 1::step]
     for model in tqdm(models, desc='Training', unit='network', disable=None):

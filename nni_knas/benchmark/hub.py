@@ -41,6 +41,6 @@ def text_space() -> ModelSpace:
     Returns
     -------
     ModelSpace
-        The whole space of :class:`~nni_knas.spaces.TextClassifierSpace`, with a cell of two nodes.
+        :class:`~nni_knas.spaces.TextClassifierSpace` with a cell of two nodes, and at most two of the six layers tuned.
     """
-    return TextClassifierSpace('minilm', 2)
+    return TextClassifierSpace('minilm', 2, tuned=(0, 1, 2))

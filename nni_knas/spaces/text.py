@@ -22,7 +22,7 @@ from nni_knas.spaces.text_layers import (
     TopLayers,
     separated,
 )
-from nni_knas.text.encoder import PretrainedEncoder, load_encoder
+from nni_knas.text.encoder import PretrainedEncoder, layers_of, load_encoder
 
 __all__ = ['TextClassifierSpace']
 
@@ -96,7 +96,9 @@ class TextClassifierSpace(ModelSpace):
             raise ValueError(f'sentences is {sentences}: a text has one sentence or two')
         config = load_encoder(encoder).config
         depth, width = int(config.num_hidden_layers), int(config.hidden_size)
-        tuned = _numbers('tuned', tuned, sorted({0, 1, 2, depth // 2, depth} & set(range(depth + 1))), range(depth + 1))
+        apart = bool(layers_of(load_encoder(encoder), depth))  # ALBERT's layers share their weights
+        tuned = _numbers('tuned', tuned, sorted({0, 1, 2, depth // 2, depth} & set(range(depth + 1))) if apart else [0, depth],
+                         range(depth + 1))
         layers = _numbers('layers', layers, sorted({1, 2, 4, depth} & set(range(1, depth + 1))), range(1, depth + 2))
         if not dropouts or not all(isinstance(share, (int, float)) and 0 <= share < 1 for share in dropouts) \
                 or len({f'{share:.0%}' for share in dropouts}) < len(dropouts):

@@ -274,7 +274,7 @@ class ComparedApart(nn.Module):
         self.merge = nn.Linear(4 * width, width)
 
     def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
-        one, other = pool(tokens, sentence > 0).chunk(2)
+        one, other = pool(tokens, sentence > 0).unflatten(0, (2, -1))
         return self.merge(torch.cat([one, other, (one - other).abs(), one * other], 1))
 
 
@@ -291,7 +291,7 @@ class Aligned(nn.Module):
         self.merge = nn.Linear(4 * width, width)
 
     def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
-        (one, other), (here, there) = tokens.chunk(2), (sentence > 0).chunk(2)
+        (one, other), (here, there) = tokens.unflatten(0, (2, -1)), (sentence > 0).unflatten(0, (2, -1))
         likeness = one @ other.transpose(1, 2) / one.shape[2] ** 0.5
         least = torch.finfo(likeness.dtype).min
         in_other = likeness.masked_fill(~there[:, None, :], least).softmax(2) @ other

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nni_knas.pretrained import weights_are_shared
 
-__all__ = ['MINILM', 'PretrainedEncoder', 'encoder_path', 'load_encoder', 'load_tokenizer']
+__all__ = ['MINILM', 'PretrainedEncoder', 'encoder_path', 'layers_of', 'load_encoder', 'load_tokenizer']
 
 MINILM = 'minilm'
 """Name of the encoder that comes as a package: all-MiniLM-L6-v2, of 6 layers and 22 million parameters."""
