@@ -34,10 +34,21 @@ __all__ = ['RankedEvaluator', 'Result', 'kept_result', 'load_weights', 'ranked_m
 _logger = logging.getLogger(__name__)
 
 class Result(NamedTuple):
-    """What is kept of a training: the final metric, and its time in seconds without waiting and start-up."""
+    """What is kept of a training.
+
+    Attributes
+    ----------
+    metric
+        The final metric.
+    seconds
+        Its time without waiting and start-up.
+    metrics
+        The numbers that were reported with the final metric, by name.
+    """
 
     metric: float
     seconds: float
+    metrics: dict[str, float] | None = None
 
 
 @nni.trace
@@ -79,11 +90,13 @@ class RankedEvaluator(Evaluator):
         with _beside_metrics(kernel_score=self.kernel_score, kernel_rank=self.kernel_rank) as reported:
             before = kept_result(self.folder, self.candidate)
             if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
-                return nni.report_final_result(before.metric)
+                metrics = before.metrics
+                return nni.report_final_result({'default': before.metric, **metrics} if metrics else before.metric)
             start = time.monotonic()
             returned = self._train(model)
             if self.folder is not None and reported:
-                result = Result(reported[-1], time.monotonic() - start)
+                metrics = dict(reported[-1])
+                result = Result(metrics.pop('default'), time.monotonic() - start, metrics or None)
                 _write(result_path(self.folder, self.candidate),
                        lambda path: path.write_text(json.dumps(result._asdict())))
             return returned
@@ -172,7 +185,7 @@ class _BesideMetrics(TrialCommandChannel):
     def __init__(self, channel: TrialCommandChannel, entries: dict[str, float]) -> None:
         self.channel = channel
         self.entries = entries
-        self.reported: list[float] = []
+        self.reported: list[dict[str, float]] = []
 
     def receive_parameter(self) -> Any:
         return self.channel.receive_parameter()
@@ -182,14 +195,14 @@ class _BesideMetrics(TrialCommandChannel):
             value = {'default': value}
         if isinstance(value, dict):
             if type == 'FINAL' and isinstance(value.get('default'), (int, float)):
-                self.reported.append(value['default'])
+                self.reported.append({name: each for name, each in value.items() if isinstance(each, (int, float))})
             value = {**value, **self.entries}
         self.channel.send_metric(type=type, parameter_id=parameter_id, trial_job_id=trial_job_id, sequence=sequence,
                                  value=value)
 
 
 @contextlib.contextmanager
-def _beside_metrics(**entries: float) -> Iterator[list[float]]:
+def _beside_metrics(**entries: float) -> Iterator[list[dict[str, float]]]:
     """Add entries to the metrics that are reported within; gives the final ones among them."""
     channel = get_default_trial_command_channel()
     beside = _BesideMetrics(channel, entries)

@@ -15,7 +15,7 @@ from torch import nn
 
 from nni_knas.experiment import find_folder
 from nni_knas.export import check_formats, example_inputs, export
-from nni_knas.ranked import load_weights
+from nni_knas.ranked import kept_result, load_weights
 from nni_knas.record import Candidate, Record, record_path, weights_path
 from nni_knas.selection import pareto_front
 
@@ -98,6 +98,18 @@ class Run:
         """The winner's metric, ``None`` where none is trained."""
         metric = self.winner.metric
         return None if pd.isna(metric) else float(metric)
+
+    def metrics(self, rank: int | None = None) -> dict[str, float]:
+        """What the evaluator reported at the end of a training beside the metric, by name; empty where that was all.
+
+        Parameters
+        ----------
+        rank
+            Of the candidate, by score; the winner by default.
+        """
+        row: Any = self.winner if rank is None else self.scores().loc[rank]
+        result = kept_result(self.folder, int(row.candidate))
+        return result.metrics or {} if result is not None else {}
 
     def network(self, rank: int | None = None) -> nn.Module:
         """A ready network, on the CPU: the winner's, or that of the candidate of this rank by score.

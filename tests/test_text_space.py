@@ -255,7 +255,8 @@ def test_poolings_see_the_tokens_of_the_mask_alone(name):
         torch.testing.assert_close(pool(tokens, mask)[1], expected[name])
 
 
-@given(lengths=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=5), start=st.sampled_from([4, None]))
+@given(lengths=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=5),
+       start=st.sampled_from([4, None]))
 def test_separated_against_taking_each_text_apart(lengths, start):
     tokens = texts(lengths)
     ids, sentence = separated(*tokens.unbind(1), start)

@@ -10,7 +10,8 @@ WORDS = [f'w{i}' for i in range(40)]
 SIZES = {
     'bert': {'hidden_size': 16, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 24},
     'roberta': {'hidden_size': 16, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 24,
-                'type_vocab_size': 1, 'max_position_embeddings': 66, 'pad_token_id': 1, 'bos_token_id': 2, 'eos_token_id': 3},
+                'type_vocab_size': 1, 'max_position_embeddings': 66, 'pad_token_id': 1, 'bos_token_id': 2,
+                'eos_token_id': 3},
     'distilbert': {'dim': 16, 'n_layers': 3, 'n_heads': 2, 'hidden_dim': 24},
     'electra': {'hidden_size': 16, 'embedding_size': 8, 'num_hidden_layers': 3, 'num_attention_heads': 2,
                 'intermediate_size': 24},

@@ -97,8 +97,8 @@ class TextClassifierSpace(ModelSpace):
         config = load_encoder(encoder).config
         depth, width = int(config.num_hidden_layers), int(config.hidden_size)
         apart = bool(layers_of(load_encoder(encoder), depth))  # ALBERT's layers share their weights
-        tuned = _numbers('tuned', tuned, sorted({0, 1, 2, depth // 2, depth} & set(range(depth + 1))) if apart else [0, depth],
-                         range(depth + 1))
+        usual = sorted({0, 1, 2, depth // 2, depth} & set(range(depth + 1))) if apart else [0, depth]
+        tuned = _numbers('tuned', tuned, usual, range(depth + 1))
         layers = _numbers('layers', layers, sorted({1, 2, 4, depth} & set(range(1, depth + 1))), range(1, depth + 2))
         if not dropouts or not all(isinstance(share, (int, float)) and 0 <= share < 1 for share in dropouts) \
                 or len({f'{share:.0%}' for share in dropouts}) < len(dropouts):

@@ -176,7 +176,8 @@ def load_text(source: Any, encoder: str, **options: Any) -> TextData:
 
 
 def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str] | None = None, label: str | None = None,
-               max_length: int = 128, limit: int | None = None, held_out: float = 0.2, seed: int = 0) -> TokenDataset:
+               max_length: int | None = None, limit: int | None = None, held_out: float = 0.2,
+               seed: int = 0) -> TokenDataset:
     """One part of a text classification task, as tokens of an encoder.
 
     What it returns is traced: in a trial it is loaded anew, by name. Texts are tokenised once and kept in the user's cache.
@@ -193,7 +194,8 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
     sentences, label
         Names of the columns, where they are not those of a GLUE task.
     max_length
-        Largest number of tokens; of what is longer, the longer sentence loses its end first.
+        Largest number of tokens; of what is longer, the longer sentence loses its end first. Default: 128, or what the
+        encoder takes where that is less.
     limit
         Largest number of texts of the part, drawn by the seed.
     held_out
@@ -208,12 +210,11 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
     """
     if part not in ('train', 'validation', 'test'):
         raise ValueError(f'unknown part {part!r}: it is "train", "validation" or "test"')
-    if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 8:
-        raise ValueError(f'max_length is {max_length!r}: it has to be a number of tokens, 8 or more')
     if not 0 < held_out < 1:
         raise ValueError(f'held_out is {held_out!r}: it has to be a share of the training split, above 0 and below 1')
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ValueError(f'limit is {limit!r}: it has to be a number of texts, 1 or more')
+    for name, value, unit, least in (('max_length', max_length, 'tokens', 8), ('limit', limit, 'texts', 1)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f'{name} is {value!r}: it has to be a number of {unit}, {least} or more')
     corpus = read_corpus(source, 'train', sentences=sentences, label=label)
     classes = _classes(corpus.labels)
     if len(classes) < 2:
@@ -259,16 +260,20 @@ def _split(targets: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray,
     return np.setdiff1d(np.arange(len(targets)), kept), kept
 
 
-def _tokenised(corpus: Corpus, classes: list[str], encoder: str, max_length: int) -> TokenDataset:
+def _tokenised(corpus: Corpus, classes: list[str], encoder: str, max_length: int | None) -> TokenDataset:
     """The tokens of a corpus, from the cache where they are there."""
     tokenizer = load_tokenizer(encoder)
     if not tokenizer.is_fast:
         raise ValueError(f'the encoder {encoder} has no fast tokenizer, which says where each token comes from: save one '
                          'with AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained')
+    max_length = max_length or min(128, tokenizer.model_max_length)
     if max_length > tokenizer.model_max_length:
         raise ValueError(f'max_length is {max_length}: the encoder {encoder} takes at most '
                          f'{tokenizer.model_max_length} tokens')
-    content = json.dumps([corpus.texts, max_length, tokenizer.backend_tokenizer.to_str()])
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()  # which its file may ask for
+    backend.no_truncation()  # which it keeps from the texts before
+    content = json.dumps([corpus.texts, max_length, backend.to_str()])
     path = data.CACHE / 'text' / f'{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz'
     kept = _cached(path, len(corpus.texts))
     if kept is None:
@@ -281,7 +286,6 @@ def _tokenised(corpus: Corpus, classes: list[str], encoder: str, max_length: int
 
 def _tokens(corpus: Corpus, tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
     columns = [list(column) for column in zip(*corpus.texts)]
-    tokenizer.backend_tokenizer.no_padding()  # which its file may ask for
     encoded = tokenizer(*columns, truncation=True, max_length=max_length)
     lengths = np.array([len(ids) for ids in encoded['input_ids']])
     second = lengths.copy()

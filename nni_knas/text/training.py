@@ -184,8 +184,10 @@ class TextClassification(Lightning):
         self.trainer_kwargs: dict[str, Any] = {'precision': precision, 'accelerator': accelerator, 'devices': 1,
                                                **trainer_kwargs}
         # A trainer counts its epochs on, so each seed gets one of its own; the base class wants to have seen one.
-        super().__init__(_TextModule(self), Trainer(logger=False, enable_checkpointing=False, accelerator='cpu',
-                                                    enable_progress_bar=False, enable_model_summary=False))
+        with _quiet():
+            trainer = Trainer(logger=False, enable_checkpointing=False, accelerator='cpu', enable_progress_bar=False,
+                              enable_model_summary=False)
+        super().__init__(_TextModule(self), trainer)
 
     def evaluate(self, model: nn.Module) -> list[SeedResult]:
         """Train a network with each of the seeds; returns their results, and reports them to NNI in a trial.
