@@ -14,17 +14,17 @@ from text_encoders import KINDS, save_encoder
 from torch import nn
 
 from nni_knas import GradientKernelEvaluator
+from nni_knas import encoder as encoders
 from nni_knas.builder import NetworkBuilder
 from nni_knas.candidates import build_network, random_models
 from nni_knas.costs import measure
+from nni_knas.encoder import PretrainedEncoder, load_encoder
 from nni_knas.export import export
 from nni_knas.gradients import Minibatch, ScoringError, seeded
 from nni_knas.identity import Identity
 from nni_knas.scores import score_names
 from nni_knas.spaces import TextClassifierSpace
 from nni_knas.spaces.text_layers import OPERATIONS, POOLINGS, Recurrent, separated
-from nni_knas.text import encoder as encoders
-from nni_knas.text.encoder import PretrainedEncoder, load_encoder
 
 transformers = pytest.importorskip('transformers')
 

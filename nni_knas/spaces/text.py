@@ -10,6 +10,7 @@ from nni.mutable import Sample, ensure_frozen
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from torch import Tensor, nn
 
+from nni_knas.encoder import PretrainedEncoder, layers_of, load_encoder
 from nni_knas.spaces.text_layers import (
     ACTIVATIONS,
     MIXES,
@@ -22,7 +23,6 @@ from nni_knas.spaces.text_layers import (
     TopLayers,
     separated,
 )
-from nni_knas.text.encoder import PretrainedEncoder, layers_of, load_encoder
 
 __all__ = ['TextClassifierSpace']
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from nni_knas import data
+from nni_knas.encoder import load_tokenizer
 from nni_knas.files import whole
 from nni_knas.text.corpus import Corpus, has_split, read_corpus
-from nni_knas.text.encoder import load_tokenizer
 
 __all__ = ['LengthBatches', 'TextData', 'TokenDataset', 'load_text', 'pad', 'text_data']
 
