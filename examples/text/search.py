@@ -37,9 +37,11 @@ from nni.nas.space import SimplifiedModelSpace
 from tqdm import tqdm
 
 
-def make_space(options: argparse.Namespace) -> TextClassifierSpace:
+def make_space(options: argparse.Namespace, whole: bool = False) -> TextClassifierSpace:
+    """The space that is searched, or the whole one, which has the plain encoder, too."""
     data = load_text(options.data, options.encoder, max_length=options.max_length)
-    return TextClassifierSpace(options.encoder, data.num_labels, sentences=data.sentences)
+    return TextClassifierSpace(options.encoder, data.num_labels, sentences=data.sentences,
+                               tuned=None if whole else options.tuned)
 
 
 def make_evaluator(options: argparse.Namespace, test: bool) -> TextClassification:
@@ -66,13 +68,13 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
     return {'sample': encode_sample(run.architecture), 'validation': run.metric, 'experiment': experiment.id}
 
 
-def train(options: argparse.Namespace, sample: str, seed: int, test: bool) -> dict[str, Any]:
+def train(options: argparse.Namespace, sample: str, seed: int) -> dict[str, Any]:
     """Train one candidate with one seed, in a process of its own."""
     torch.set_num_threads(options.threads)
-    model = SimplifiedModelSpace.from_model(make_space(options)).freeze(decode_sample(sample))
+    model = SimplifiedModelSpace.from_model(make_space(options, whole=True)).freeze(decode_sample(sample))
     with seeded(seed):
         network = model.executable_model()
-    result = make_evaluator(options, test).fit(network, seed)
+    result = make_evaluator(options, test=True).fit(network, seed)
     return {'validation': result.validation, 'test': result.test, 'seconds': result.seconds}
 
 
@@ -85,8 +87,8 @@ class Trainings:
         if path.exists():
             self.known = {entry.pop('key'): entry for entry in map(json.loads, path.read_text().splitlines())}
 
-    def run(self, jobs: list[tuple[str, int, bool]], title: str) -> list[dict[str, Any]]:
-        """The results of jobs ``(sample, seed, whether on the dev split)``, in their order."""
+    def run(self, jobs: list[tuple[str, int]], title: str) -> list[dict[str, Any]]:
+        """The results of candidates ``(sample, seed)``, in their order."""
         keys = [json.dumps(job) for job in jobs]
         with ProcessPoolExecutor(self.options.concurrency, get_context('spawn')) as pool:
             futures = {key: pool.submit(train, self.options, *job) for key, job in zip(keys, jobs) if key not in self.known}
@@ -102,11 +104,12 @@ def compare(options: argparse.Namespace, found: dict[str, Any], trainings: Train
     space = make_space(options)
     drawn = [encode_sample(model.sample or {}) for model in
              random_models(SimplifiedModelSpace.from_model(space), options.top_k, seed=options.random_seed)]
-    results = trainings.run([(sample, 0, False) for sample in drawn], 'Random candidates')
+    # What a candidate does on the dev split is noted at once, and looked at in the end only.
+    results = trainings.run([(sample, 0) for sample in drawn], 'Random candidates')
     best = max(range(len(drawn)), key=lambda i: results[i]['validation'][options.metric])
     rivals = {'searched (KNAS)': found['sample'], f'best of {options.top_k} random': drawn[best],
-              'plain fine-tuned encoder': encode_sample(space.plain())}
-    jobs = [(sample, seed, True) for sample in rivals.values() for seed in range(options.seeds)]
+              'plain fine-tuned encoder': encode_sample(make_space(options, whole=True).plain())}
+    jobs = [(sample, seed) for sample in rivals.values() for seed in range(options.seeds)]
     done = trainings.run(jobs, 'Comparison')
     return {name: done[i * options.seeds:(i + 1) * options.seeds] for i, name in enumerate(rivals)}
 
@@ -132,6 +135,8 @@ def main() -> None:
     parser.add_argument('--top-k', type=int, default=3)
     parser.add_argument('--seeds', type=int, default=3, help='of the comparison (default: %(default)s)')
     parser.add_argument('--random-seed', type=int, default=1, help='of the random choice (default: %(default)s)')
+    parser.add_argument('--tuned', type=int, nargs='+', metavar='N',
+                        help='numbers of top layers that the searched networks may tune (default: 0 1 2, half and all)')
     parser.add_argument('--score', choices=score_names(), help='default: the recommended one')
     parser.add_argument('--score-batch', type=int, default=16, help='texts to score on (default: %(default)s)')
     parser.add_argument('--epochs', type=int, default=2)

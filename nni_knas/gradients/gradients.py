@@ -138,7 +138,7 @@ class Gradients:
         Tensor of float64, shape n x n
         """
         if self._gram is None:
-            rows = [g.flatten(1) for g in self.per_sample().values()]
+            rows = [g.reshape(len(g), -1) for g in self.per_sample().values()]  # of a single number, too
             self._gram = torch.stack([(g @ g.T).double() for g in rows]).sum(0)
         return self._gram
 
