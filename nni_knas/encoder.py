@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nni_knas.gradients.errors import first_line
 from nni_knas.pretrained import weights_are_shared
 
 __all__ = ['MINILM', 'PretrainedEncoder', 'encoder_path', 'layers_of', 'load_encoder', 'load_tokenizer']
@@ -77,7 +78,7 @@ def load_tokenizer(encoder: str | Path) -> Any:
         try:
             return transformers.AutoTokenizer.from_pretrained(path)
         except Exception as error:
-            raise ValueError(f'the tokenizer of the encoder {encoder} cannot be loaded: {_first_line(error)}') from error
+            raise ValueError(f'the tokenizer of the encoder {encoder} cannot be loaded: {first_line(error)}') from error
 
 
 _TOKENIZER_FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'spiece.model', 'sentencepiece.bpe.model',
@@ -103,7 +104,7 @@ def load_encoder(encoder: str | Path) -> Any:
         try:
             model = transformers.AutoModel.from_pretrained(path)
         except Exception as error:
-            raise ValueError(f'the encoder {encoder} cannot be loaded: {_first_line(error)}') from error
+            raise ValueError(f'the encoder {encoder} cannot be loaded: {first_line(error)}') from error
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     return model.float().eval().requires_grad_(False)
@@ -237,7 +238,3 @@ def _quiet_transformers() -> Iterator[Any]:
         remarks.set_verbosity(level)
         if bars:
             remarks.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -17,7 +17,7 @@ from nni.nas.space import ExecutableModelSpace
 from torch import nn
 
 from nni_knas.candidates import build_network
-from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, seeded, undisturbed
+from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, cpu_threads, seeded, undisturbed
 from nni_knas.minibatch import check_data, draw_minibatch
 from nni_knas.scores import Score, get_score
 
@@ -168,7 +168,7 @@ class GradientKernelEvaluator(Evaluator):
 
         The network is left as it was found, as by :meth:`score`.
         """
-        with _threads(self.threads), undisturbed(network, seed=self.seed, device=self.device):
+        with cpu_threads(self.threads), undisturbed(network, seed=self.seed, device=self.device):
             yield self._gradients(network)
 
     def score_many(self, networks: Iterable[nn.Module | Callable[[], nn.Module]]) -> np.ndarray:
@@ -227,20 +227,6 @@ class GradientKernelEvaluator(Evaluator):
         dtype = first.dtype if first is not None and first.is_floating_point() else None
         return Gradients(network, self.minibatch.to(self.device, dtype), loss=self.loss, normalization=self.normalization,
                          micro_batch=self.micro_batch, seed=self.seed)
-
-
-@contextlib.contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute on this many CPU threads."""
-    before = torch.get_num_threads()
-    if before == number:
-        yield
-        return
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -19,7 +19,8 @@ from torch import nn
 from nni_knas.builder import NetworkBuilder
 from nni_knas.candidates import architecture_of, encode_sample
 from nni_knas.costs import COSTS, check_constraints, check_costs, measure
-from nni_knas.evaluator import GradientKernelEvaluator, _threads
+from nni_knas.evaluator import GradientKernelEvaluator
+from nni_knas.gradients import cpu_threads
 from nni_knas.identity import Identity
 from nni_knas.record import reason_of
 
@@ -165,7 +166,7 @@ class Scorer:
                 raise _Broken(f'{name} {costs[name]:.10g} is above {bound:.10g}')
 
     def _costs(self, network: nn.Module, *names: str) -> dict[str, float]:
-        with _threads(self.kernel.threads):
+        with cpu_threads(self.kernel.threads):
             return measure(network, self.kernel.minibatch.part(0, 1).inputs, names, self.kernel.device)
 
     def _exact_costs(self, sample: Sample) -> dict[str, float] | None:

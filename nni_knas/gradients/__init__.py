@@ -11,6 +11,7 @@ from nni_knas.gradients.errors import MisfitError, ScoringError
 from nni_knas.gradients.gradients import Gradients
 from nni_knas.gradients.losses import Loss
 from nni_knas.gradients.samples import Minibatch
-from nni_knas.gradients.setting import Normalization, seeded, undisturbed
+from nni_knas.gradients.setting import Normalization, cpu_threads, seeded, undisturbed
 
-__all__ = ['Gradients', 'Loss', 'Minibatch', 'MisfitError', 'Normalization', 'ScoringError', 'seeded', 'undisturbed']
+__all__ = ['Gradients', 'Loss', 'Minibatch', 'MisfitError', 'Normalization', 'ScoringError', 'cpu_threads', 'seeded',
+           'undisturbed']

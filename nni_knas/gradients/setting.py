@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from nni_knas.gradients.errors import CoupledSamples, ScoringError
 
-__all__ = ['Normalization', 'ScoringMode', 'modules_of', 'seeded', 'set_training', 'undisturbed']
+__all__ = ['Normalization', 'ScoringMode', 'cpu_threads', 'modules_of', 'seeded', 'set_training', 'undisturbed']
 
 Normalization = Literal['sample', 'batch']
 
@@ -42,6 +42,20 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(states[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda_states)
+
+
+@contextlib.contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Compute on this many CPU threads; ``None`` leaves their number as it is."""
+    before = torch.get_num_threads()
+    if number is None or number == before:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from nni_knas.gradients.errors import first_line
+
 __all__ = ['Corpus', 'Split', 'has_split', 'read_corpus']
 
 Split = Literal['train', 'dev']
@@ -134,8 +136,7 @@ def _hub(source: Any) -> Mapping[str, Any]:
             return datasets.load_from_disk(str(Path(name).expanduser()))
         return datasets.load_dataset(*name.split(':', 1))
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f'the data set {name} cannot be loaded: {reason}') from error
+        raise ValueError(f'the data set {name} cannot be loaded: {first_line(error)}') from error
 
 
 def _read_hub(source: Any, split: Split) -> tuple[str, Sequence[str], Rows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import statistics
 import sys
@@ -16,14 +17,14 @@ import nni
 import pytorch_lightning as pl
 import torch
 import torchmetrics
-from nni.nas.evaluator.pytorch import DataLoader, Lightning, LightningModule, Trainer
+from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from nni_knas.gradients import seeded
+from nni_knas.gradients import cpu_threads, seeded
 from nni_knas.text.tokens import LengthBatches, pad
 
 __all__ = ['SeedResult', 'TextClassification', 'linear_schedule']
@@ -45,7 +46,7 @@ class SeedResult(NamedTuple):
     validation, test
         ``accuracy`` and ``f1`` at the best checkpoint; ``test`` is ``None`` without a test set.
     epochs
-        How many were trained.
+        How many were trained; with ``patience`` the last one may be a part.
     seconds
         What it took, with validation.
     """
@@ -128,8 +129,10 @@ class TextClassification(Lightning):
         Whether a bar shows the steps; by default where there is a terminal.
     threads
         CPU threads; torch's own number by default.
+    workers
+        Processes that load batches, beside this one.
     **trainer_kwargs
-        More for Lightning's trainer.
+        More for Lightning's trainer; ``callbacks`` come beside those that are used here.
 
     Attributes
     ----------
@@ -138,7 +141,7 @@ class TextClassification(Lightning):
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If an argument cannot be; the message says what would be right.
 
     Examples
@@ -152,34 +155,40 @@ class TextClassification(Lightning):
                  encoder_learning_rate: float = 5e-5, weight_decay: float = 0.01, warmup: float = 0.1, clip: float = 1.0,
                  patience: int | None = None, checks_per_epoch: int = 1, seeds: int | Sequence[int] = 1,
                  precision: str = '32-true', accelerator: str = 'auto', progress: bool | None = None,
-                 threads: int | None = None, **trainer_kwargs: Any) -> None:
+                 threads: int | None = None, workers: int = 0, **trainer_kwargs: Any) -> None:
         for name, value, least in (('num_labels', num_labels, 2), ('batch_size', batch_size, 1),
                                    ('max_epochs', max_epochs, 1), ('checks_per_epoch', checks_per_epoch, 1),
-                                   ('patience', patience, 1), ('threads', threads, 1)):
+                                   ('patience', patience, 1), ('threads', threads, 1), ('workers', workers, 0)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
         for name, number in (('learning_rate', learning_rate), ('encoder_learning_rate', encoder_learning_rate),
                              ('clip', clip)):
-            if not number > 0:
+            if not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f'{name} is {number!r}: it has to be a number above 0')
-        if not 0 <= warmup < 1:
+        if not isinstance(weight_decay, (int, float)) or not weight_decay >= 0:
+            raise ValueError(f'weight_decay is {weight_decay!r}: it has to be a number, 0 or more')
+        if not isinstance(warmup, (int, float)) or not 0 <= warmup < 1:
             raise ValueError(f'warmup is {warmup!r}: it has to be a share of the steps, 0 or more and less than 1')
         if metric not in METRICS:
             raise ValueError(f'unknown metric {metric!r}: it is {" or ".join(METRICS)}')
         if precision not in PRECISIONS:
             raise ValueError(f'unknown precision {precision!r}: it is one of {", ".join(PRECISIONS)}')
+        unknown = sorted(trainer_kwargs.keys() - inspect.signature(pl.Trainer).parameters.keys())
+        if unknown:
+            raise TypeError(f"unknown option {unknown[0]!r}: it is none of TextClassification nor of Lightning's Trainer")
         for name, dataset in (('train', train), ('validation', validation), ('test', test)):
-            if dataset is not None and not len(dataset):  # type: ignore[arg-type]
-                raise ValueError(f'the {name} set is empty')
-        self.seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-        if not self.seeds or not all(isinstance(seed, int) and seed >= 0 for seed in self.seeds):
+            if dataset is not None or name != 'test':
+                _check_texts(name, dataset, num_labels)
+        several = isinstance(seeds, Sequence) and not isinstance(seeds, str)
+        self.seeds = list(seeds) if several else list(range(seeds)) if type(seeds) is int else []  # type: ignore
+        if not self.seeds or not all(type(seed) is int and seed >= 0 for seed in self.seeds):
             raise ValueError(f'seeds is {seeds!r}: it has to be how many, 1 or more, or whole numbers, 0 or more')
         self.train, self.validation, self.test = train, validation, test
         self.num_labels, self.metric = num_labels, metric
         self.batch_size, self.max_epochs, self.checks_per_epoch = batch_size, max_epochs, checks_per_epoch
         self.rates = learning_rate, encoder_learning_rate
         self.weight_decay, self.warmup, self.clip, self.patience = weight_decay, warmup, clip, patience
-        self.progress, self.threads = progress, threads
+        self.progress, self.threads, self.workers = progress, threads, workers
         self.results: list[SeedResult] = []
         self.trainer_kwargs: dict[str, Any] = {'precision': precision, 'accelerator': accelerator, 'devices': 1,
                                                **trainer_kwargs}
@@ -188,6 +197,9 @@ class TextClassification(Lightning):
             trainer = Trainer(logger=False, enable_checkpointing=False, accelerator='cpu', enable_progress_bar=False,
                               enable_model_summary=False)
         super().__init__(_TextModule(self), trainer)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(metric={self.metric!r}, max_epochs={self.max_epochs}, seeds={self.seeds})'
 
     def evaluate(self, model: nn.Module) -> list[SeedResult]:
         """Train a network with each of the seeds; returns their results, and reports them to NNI in a trial.
@@ -220,44 +232,52 @@ class TextClassification(Lightning):
         Raises
         ------
         ValueError
-            If the training diverges.
+            If the training diverges, or ends before a validation.
         """
         start = time.monotonic()
-        with seeded(seed), _threads(self.threads), _quiet(), tempfile.TemporaryDirectory(prefix='nni-knas-') as folder:
+        with seeded(seed), cpu_threads(self.threads), _quiet(), tempfile.TemporaryDirectory(prefix='nni-knas-') as folder:
+            torch.manual_seed(seed)  # seeded passes over CUDA as long as nothing uses it, and its first use is yet to come
             reset = getattr(model, 'reset_parameters', None)
             if reset is not None:
                 reset()
             module = _TextModule(self, seed)
             module.set_model(model)
             checkpoint = ModelCheckpoint(folder, monitor=self.metric, mode='max', save_weights_only=True)
-            callbacks: list[Callback] = [checkpoint]
+            more = self.trainer_kwargs.get('callbacks') or []
+            callbacks: list[Callback] = [checkpoint, *(more if isinstance(more, Sequence) else [more])]
             if self.patience is not None:
                 callbacks.append(EarlyStopping(self.metric, mode='max', patience=self.patience))
             shown = sys.stderr.isatty() if self.progress is None else self.progress
             if shown:
                 callbacks.append(TQDMProgressBar())
             trainer = pl.Trainer(**{
-                'max_epochs': self.max_epochs, 'callbacks': callbacks, 'logger': False,
+                'max_epochs': self.max_epochs, 'logger': False,
                 'val_check_interval': 1 / self.checks_per_epoch, 'num_sanity_val_steps': 0, 'enable_progress_bar': shown,
-                'enable_model_summary': False, 'use_distributed_sampler': False, **self.trainer_kwargs})
-            trainer.fit(module, self._batches(self.train, seed), self._batches(self.validation))
-            if trainer.state.status == TrainerStatus.INTERRUPTED:
-                raise KeyboardInterrupt('the training was interrupted')
+                'enable_model_summary': False, 'use_distributed_sampler': False, **self.trainer_kwargs,
+                'callbacks': callbacks})
+            with _interruptible(trainer):
+                trainer.fit(module, self._batches(self.train, seed), self._batches(self.validation))
+            if not checkpoint.best_model_path:
+                raise ValueError(f'the training ended after {trainer.global_step} steps, before a validation: there is no '
+                                 "best checkpoint; train for longer, and leave validation on in the trainer's options")
+            epochs = module.epochs()
             kept = torch.load(checkpoint.best_model_path, map_location='cpu', weights_only=True)
             module.load_state_dict(kept['state_dict'], strict=False)
             test = None
             if self.test is not None:
-                trainer.validate(module, self._batches(self.test), verbose=False)
+                with _interruptible(trainer):
+                    trainer.validate(module, self._batches(self.test), verbose=False)
                 test = module.values()
             model.cpu()
-        return SeedResult(seed, module.best, test, trainer.current_epoch, time.monotonic() - start)
+        return SeedResult(seed, module.best, test, epochs, time.monotonic() - start)
 
-    def _batches(self, dataset: Dataset, seed: int | None = None) -> Any:
+    def _batches(self, dataset: Dataset, seed: int | None = None) -> DataLoader:
         """Batches of a dataset: shuffled to train on, or large ones in a fixed order to validate on."""
         training = seed is not None
         batches = LengthBatches(dataset.lengths, self.batch_size if training else 4 * self.batch_size,  # type: ignore[attr-defined]
                                 shuffle=training, seed=seed or 0)
-        return DataLoader(dataset, batch_sampler=batches, collate_fn=getattr(dataset, 'collate_fn', pad))
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=getattr(dataset, 'collate_fn', pad),
+                          num_workers=self.workers)
 
     def _summary(self) -> dict[str, float]:
         """The results of all seeds in the figures that are reported."""
@@ -314,6 +334,10 @@ class _TextModule(LightningModule):
             figure.reset()  # type: ignore[operator]
         return values
 
+    def epochs(self) -> float:
+        """How many epochs were trained so far; a batch need not be a step, where gradients are accumulated."""
+        return (self.trainer.fit_loop.total_batch_idx + 1) / self.trainer.num_training_batches
+
     def on_validation_epoch_end(self) -> None:
         if self.trainer.state.fn != TrainerFn.FITTING:
             return  # the figures of the test set are asked for afterwards
@@ -323,7 +347,7 @@ class _TextModule(LightningModule):
         metric = self.evaluator.metric
         if not self.best or values[metric] > self.best[metric]:
             self.best = values
-        epoch = self.global_step / max(1, self.trainer.num_training_batches)
+        epoch = self.epochs()
         _logger.info('seed %d, epoch %.2f of %d: accuracy %.4f, F1 %.4f', self.seed, epoch, self.evaluator.max_epochs,
                      values['accuracy'], values['f1'])
         if nni.get_current_parameter() is not None:
@@ -339,6 +363,8 @@ class _TextModule(LightningModule):
                            and (p.dim() > 1) == matrices]
                 if members:
                     groups.append({'params': members, 'lr': rate, 'weight_decay': options.weight_decay if matrices else 0.0})
+        if not groups:
+            raise ValueError('the network has nothing to train: none of its parameters has requires_grad')
         # The fused one is faster, also on CPUs; with 16-mixed, gradients would be clipped before they are unscaled.
         optimizer = torch.optim.AdamW(groups, fused=self.trainer.precision != '16-mixed')
         steps = int(self.trainer.estimated_stepping_batches)
@@ -354,19 +380,36 @@ class _TextModule(LightningModule):
         checkpoint['state_dict'] = {name: value for name, value in checkpoint['state_dict'].items() if name not in frozen}
 
 
+def _check_texts(name: str, dataset: Any, num_labels: int) -> None:
+    """See that a dataset can be trained or validated on."""
+    if hasattr(dataset, '__len__') and not len(dataset):
+        raise ValueError(f'the {name} set is empty')
+    if not hasattr(dataset, 'lengths'):
+        raise TypeError(f'the {name} set is of type {type(dataset).__name__}, without lengths: it has to be texts as tokens, '
+                        'as text_data(...) gives them')
+    targets = getattr(dataset, 'targets', None)
+    if targets is not None and not 0 <= min(targets) <= max(targets) < num_labels:
+        raise ValueError(f'the {name} set has classes from {min(targets)} to {max(targets)}: with num_labels={num_labels} '
+                         f'they have to be from 0 to {num_labels - 1}')
+
+
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 @contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
+def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Pass a KeyboardInterrupt on, of which Lightning makes the end of the process, and older ones that of the training.
+
+    NNI's engines take the former for a training that failed, and go on with the next one.
+    """
     try:
         yield
-    finally:
-        torch.set_num_threads(before)
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+    if trainer.state.status == TrainerStatus.INTERRUPTED:
+        raise KeyboardInterrupt('the training was interrupted')
 
 
 @contextlib.contextmanager
