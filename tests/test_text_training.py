@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
+import pickle
+import signal
 import statistics
+from types import SimpleNamespace
 
 import nni
 import numpy as np
@@ -13,23 +17,27 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
-from nni_knas.ranked import RankedEvaluator, kept_result
+from nni_knas.ranked import RankedEvaluator, Result, kept_result
+from nni_knas.record import result_path
 from nni_knas.text import TextClassification, TokenDataset, training
 from nni_knas.text.training import linear_schedule
 
 
-def make_texts(count, seed):
+def make_texts(count, seed, first=0):
     """Texts of words 10 to 29, of the class that words below 20 are the majority."""
     random = np.random.default_rng(seed)
     lengths = random.integers(4, 10, count)
     ids = random.integers(10, 30, lengths.sum()).astype(np.int32)
     ends = np.cumsum(lengths)
-    targets = np.array([int(np.mean(ids[end - n:end] < 20) > 0.5) for end, n in zip(ends, lengths)])
+    targets = np.array([first + int(np.mean(ids[end - n:end] < 20) > 0.5) for end, n in zip(ends, lengths)])
     return TokenDataset(ids, lengths.copy(), lengths, targets, ['no', 'yes'], 1)
 
 
@@ -170,10 +178,33 @@ def test_what_is_frozen_stays_and_is_not_written(monkeypatch):
     assert written and all('_model.classifier.weight' in keys and '_model.frozen.weight' not in keys for keys in written)
 
 
-def test_early_stopping(monkeypatch):
+@pytest.mark.parametrize('checks, epochs', [(1, 3), (2, 1.5)])
+def test_early_stopping(checks, epochs):
+    result = evaluator(max_epochs=20, patience=2, checks_per_epoch=checks, learning_rate=1e-12,
+                       encoder_learning_rate=1e-12).fit(bag())
+    assert result.epochs == epochs
+
+
+def test_of_equal_checkpoints_the_earlier_one_is_kept(monkeypatch):
+    weights = []
+
+    def check(self):
+        weights.append(self.model.classifier.weight.detach().clone())
+        self.seen = [0.5, 0.75, 0.75, 0.25][len(weights) - 1]
+        return real(self)
+
+    real = training._TextModule.on_validation_epoch_end
+    monkeypatch.setattr(training._TextModule, 'on_validation_epoch_end', check)
+    monkeypatch.setattr(training._TextModule, 'values', lambda self: {'accuracy': self.seen, 'f1': 0.0})
     network = bag()
-    result = evaluator(max_epochs=20, patience=2, learning_rate=1e-12, encoder_learning_rate=1e-12).fit(network)
-    assert result.epochs == 3
+    result = TextClassification(TRAIN, VALIDATION, num_labels=2, max_epochs=4, accelerator='cpu').fit(network)
+    assert result.validation['accuracy'] == 0.75 and result.test is None
+    assert torch.equal(network.classifier.weight, weights[1]) and not torch.equal(weights[1], weights[2])
+
+
+def test_epochs_are_counted_in_texts(reported):
+    evaluator(max_epochs=2, accumulate_grad_batches=3).evaluate(bag())
+    assert [report['epoch'] for report in reported['intermediate']] == [1, 2]
 
 
 def test_checks_within_an_epoch(reported):
@@ -200,12 +231,68 @@ def test_seeds_are_reproducible_and_begin_anew():
     assert not torch.allclose(*heads)
 
 
+def test_cuda_is_seeded_before_its_first_use(monkeypatch):
+    network, seeds = bag(), []
+    monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeds.append)
+    evaluator(max_epochs=1).fit(network, 7)
+    assert seeds == [7]
+
+
+def interrupted(self, batch, index):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_passed_on(monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(training._TextModule, 'training_step', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator().fit(bag())
+    assert signal.getsignal(signal.SIGINT) is handler
+    model = SimplifiedModelSpace.from_model(BagSpace(), evaluator()).random()
+    with pytest.raises(KeyboardInterrupt):  # the engine does not take it for a failure
+        SequentialExecutionEngine(continue_on_failure=True).submit_models(model)
+    assert model.status is ModelStatus.Interrupted
+
+
+def test_an_interrupt_is_passed_on_from_the_test_set(monkeypatch):
+    real = training._TextModule.validation_step
+    monkeypatch.setattr(training._TextModule, 'validation_step', lambda self, *batch: (
+        real if self.trainer.state.fn == training.TrainerFn.FITTING else interrupted)(self, *batch))
+    with pytest.raises(KeyboardInterrupt):
+        evaluator(max_epochs=1).fit(bag())
+
+
+def test_what_else_ends_the_process_does(monkeypatch):
+    def leave(self, batch, index):
+        raise SystemExit(3)
+
+    monkeypatch.setattr(training._TextModule, 'training_step', leave)
+    with pytest.raises(SystemExit, match='3'):
+        evaluator().fit(bag())
+
+
 def test_a_diverging_training_gets_one_sentence():
     network = bag()
     with torch.no_grad():
         network.classifier.weight.fill_(math.nan)
     with pytest.raises(ValueError, match='the training diverges: the loss is nan after 0 steps; lower learning_rate'):
         evaluator().evaluate(network)
+
+
+def test_what_cannot_be_trained_gets_one_sentence():
+    with pytest.raises(ValueError, match='the network has nothing to train'):
+        evaluator().fit(bag().requires_grad_(False))
+    with pytest.raises(ValueError, match='the training ended after 4 steps, before a validation'):
+        evaluator(max_steps=4).fit(bag())
+
+
+def test_callbacks_come_beside_its_own():
+    epochs = []
+    callback = training.Callback()
+    callback.on_train_epoch_end = lambda trainer, module: epochs.append(trainer.current_epoch)
+    for callbacks in (callback, [callback]):
+        evaluator(max_epochs=2, callbacks=callbacks).fit(bag())
+    assert epochs == [0, 1, 0, 1]
 
 
 def test_reduced_precision_and_threads():
@@ -237,17 +324,36 @@ def test_a_bar_where_it_is_asked_for(capfd):
     ({'precision': 'half'}, "unknown precision 'half': it is one of 32-true"),
     ({'seeds': 0}, 'seeds is 0: it has to be how many'), ({'seeds': [0, -1]}, 'seeds is'),
     ({'learning_rate': 0}, 'learning_rate is 0: it has to be a number above 0'),
+    ({'learning_rate': '1e-3'}, "learning_rate is '1e-3': it has to be a number above 0"),
+    ({'weight_decay': -1}, 'weight_decay is -1: it has to be a number, 0 or more'),
     ({'warmup': 1.0}, 'warmup is 1.0'), ({'test': []}, 'the test set is empty'),
+    ({'seeds': None}, 'seeds is None'), ({'seeds': True}, 'seeds is True'), ({'seeds': '12'}, "seeds is '12'"),
+    ({'train': None}, 'the train set is of type NoneType'),
+    ({'validation': [1]}, 'the validation set is of type list, without lengths'),
+    ({'train': texts(96, 0, 3)}, 'the train set has classes from 3 to 4: with num_labels=2 they have to be from 0 to 1'),
+    ({'epochs': 3}, "unknown option 'epochs': it is none of TextClassification nor of Lightning's Trainer"),
 ])
 def test_wrong_arguments_get_one_sentence(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         TextClassification(**{'train': TRAIN, 'validation': VALIDATION, 'num_labels': 2, **options})
 
 
-def test_it_travels():
-    subject = nni.load(nni.dump(evaluator(seeds=2, max_epochs=1)))
+@pytest.mark.parametrize('travel', [lambda e: nni.load(nni.dump(e)), lambda e: pickle.loads(pickle.dumps(e))],
+                         ids=['nni', 'pickle'])
+def test_it_travels(travel):
+    subject = travel(evaluator(seeds=2, max_epochs=1))
     assert subject.seeds == [0, 1] and len(subject.train) == 96
-    assert len(subject.evaluate(bag())) == 2
+    assert [r[:3] for r in subject.evaluate(bag())] == [r[:3] for r in evaluator(seeds=2, max_epochs=1).evaluate(bag())]
+
+
+def test_one_evaluator_trains_network_after_network():
+    subject, networks = evaluator(max_epochs=1), [bag(), bag()]
+    trials = [RankedEvaluator(subject, number, 1.0, 1) for number in (1, 2)]
+    results = []
+    for trial, network in zip(trials, networks):
+        results.append(trial._execute(SimpleNamespace(executable_model=lambda network=network: network))[0][:4])
+        assert trial.evaluator is subject  # its own trainer is never used, so that it needs not be created anew
+    assert results[0] == results[1] and torch.equal(networks[0].classifier.weight, networks[1].classifier.weight)
 
 
 def test_its_hyper_parameters_can_be_searched():
@@ -298,3 +404,16 @@ def test_a_finished_trial_reports_all_again(experiment, monkeypatch, tmp_path):
     again = RankedEvaluator(evaluator(), number, 1.0, 1, str(run.folder))
     again._execute(None)
     assert finals == [{'default': run.metric, **kept_result(run.folder, number).metrics}]
+
+
+@pytest.mark.parametrize('metrics, again', [({}, 0.5), ({'metrics': None}, 0.5),
+                                            ({'metrics': {'f1': 0.25}}, {'default': 0.5, 'f1': 0.25})])
+def test_results_of_before_there_were_metrics_are_read(metrics, again, tmp_path, monkeypatch):
+    path = result_path(tmp_path, 4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({'metric': 0.5, 'seconds': 2.0, **metrics}))
+    assert kept_result(tmp_path, 4) == Result(0.5, 2.0, metrics.get('metrics'))
+    finals = []
+    monkeypatch.setattr(nni, 'report_final_result', finals.append)
+    RankedEvaluator(FunctionalEvaluator(print), 4, 1.0, 1, str(tmp_path))._execute(None)
+    assert finals == [again]

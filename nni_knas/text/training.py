@@ -129,8 +129,6 @@ class TextClassification(Lightning):
         Whether a bar shows the steps; by default where there is a terminal.
     threads
         CPU threads; torch's own number by default.
-    workers
-        Processes that load batches, beside this one.
     **trainer_kwargs
         More for Lightning's trainer; ``callbacks`` come beside those that are used here.
 
@@ -155,10 +153,10 @@ class TextClassification(Lightning):
                  encoder_learning_rate: float = 5e-5, weight_decay: float = 0.01, warmup: float = 0.1, clip: float = 1.0,
                  patience: int | None = None, checks_per_epoch: int = 1, seeds: int | Sequence[int] = 1,
                  precision: str = '32-true', accelerator: str = 'auto', progress: bool | None = None,
-                 threads: int | None = None, workers: int = 0, **trainer_kwargs: Any) -> None:
+                 threads: int | None = None, **trainer_kwargs: Any) -> None:
         for name, value, least in (('num_labels', num_labels, 2), ('batch_size', batch_size, 1),
                                    ('max_epochs', max_epochs, 1), ('checks_per_epoch', checks_per_epoch, 1),
-                                   ('patience', patience, 1), ('threads', threads, 1), ('workers', workers, 0)):
+                                   ('patience', patience, 1), ('threads', threads, 1)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
         for name, number in (('learning_rate', learning_rate), ('encoder_learning_rate', encoder_learning_rate),
@@ -188,7 +186,7 @@ class TextClassification(Lightning):
         self.batch_size, self.max_epochs, self.checks_per_epoch = batch_size, max_epochs, checks_per_epoch
         self.rates = learning_rate, encoder_learning_rate
         self.weight_decay, self.warmup, self.clip, self.patience = weight_decay, warmup, clip, patience
-        self.progress, self.threads, self.workers = progress, threads, workers
+        self.progress, self.threads = progress, threads
         self.results: list[SeedResult] = []
         self.trainer_kwargs: dict[str, Any] = {'precision': precision, 'accelerator': accelerator, 'devices': 1,
                                                **trainer_kwargs}
@@ -276,8 +274,7 @@ class TextClassification(Lightning):
         training = seed is not None
         batches = LengthBatches(dataset.lengths, self.batch_size if training else 4 * self.batch_size,  # type: ignore[attr-defined]
                                 shuffle=training, seed=seed or 0)
-        return DataLoader(dataset, batch_sampler=batches, collate_fn=getattr(dataset, 'collate_fn', pad),
-                          num_workers=self.workers)
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=getattr(dataset, 'collate_fn', pad))
 
     def _summary(self) -> dict[str, float]:
         """The results of all seeds in the figures that are reported."""
@@ -385,8 +382,8 @@ def _check_texts(name: str, dataset: Any, num_labels: int) -> None:
     if hasattr(dataset, '__len__') and not len(dataset):
         raise ValueError(f'the {name} set is empty')
     if not hasattr(dataset, 'lengths'):
-        raise TypeError(f'the {name} set is of type {type(dataset).__name__}, without lengths: it has to be texts as tokens, '
-                        'as text_data(...) gives them')
+        raise TypeError(f'the {name} set is of type {type(dataset).__name__}, without lengths: it has to be texts as '
+                        'tokens, as text_data(...) gives them')
     targets = getattr(dataset, 'targets', None)
     if targets is not None and not 0 <= min(targets) <= max(targets) < num_labels:
         raise ValueError(f'the {name} set has classes from {min(targets)} to {max(targets)}: with num_labels={num_labels} '
