@@ -195,10 +195,10 @@ def test_of_equal_checkpoints_the_earlier_one_is_kept(monkeypatch):
 
     real = training._TextModule.on_validation_epoch_end
     monkeypatch.setattr(training._TextModule, 'on_validation_epoch_end', check)
-    monkeypatch.setattr(training._TextModule, 'values', lambda self: {'accuracy': self.seen, 'f1': 0.0})
+    monkeypatch.setattr(training._TextModule, 'values', lambda self: {'accuracy': self.seen, 'f1': float(len(weights))})
     network = bag()
     result = TextClassification(TRAIN, VALIDATION, num_labels=2, max_epochs=4, accelerator='cpu').fit(network)
-    assert result.validation['accuracy'] == 0.75 and result.test is None
+    assert result.validation == {'accuracy': 0.75, 'f1': 2.0} and result.test is None  # all figures of the second check
     assert torch.equal(network.classifier.weight, weights[1]) and not torch.equal(weights[1], weights[2])
 
 
