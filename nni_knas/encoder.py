@@ -57,6 +57,11 @@ def encoder_path(encoder: str | Path) -> str:
     return name
 
 
+def _named(encoder: str | Path) -> str:
+    """A mistyped folder looks like a name of the hub."""
+    return str(encoder) if Path(encoder_path(encoder)).is_dir() else f'{encoder}, which is no folder here,'
+
+
 @functools.lru_cache(maxsize=4)
 def load_tokenizer(encoder: str | Path) -> Any:
     """The tokenizer of an encoder.
@@ -78,7 +83,8 @@ def load_tokenizer(encoder: str | Path) -> Any:
         try:
             return transformers.AutoTokenizer.from_pretrained(path)
         except Exception as error:
-            raise ValueError(f'the tokenizer of the encoder {encoder} cannot be loaded: {first_line(error)}') from error
+            raise ValueError(f'the tokenizer of the encoder {_named(encoder)} cannot be loaded: '
+                             f'{first_line(error)}') from error
 
 
 _TOKENIZER_FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'spiece.model', 'sentencepiece.bpe.model',
@@ -104,7 +110,7 @@ def load_encoder(encoder: str | Path) -> Any:
         try:
             model = transformers.AutoModel.from_pretrained(path)
         except Exception as error:
-            raise ValueError(f'the encoder {encoder} cannot be loaded: {first_line(error)}') from error
+            raise ValueError(f'the encoder {_named(encoder)} cannot be loaded: {first_line(error)}') from error
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     return model.float().eval().requires_grad_(False)
@@ -216,8 +222,8 @@ def _takes_types(model: nn.Module) -> bool:
 def _start_token(encoder: str) -> int | None:
     """The special token that a text begins with, if the encoder has one."""
     tokenizer = load_tokenizer(encoder)
-    first = tokenizer('a')['input_ids'][0]
-    return first if first in tokenizer.all_special_ids else None
+    alone = tokenizer('a', return_special_tokens_mask=True)
+    return alone['input_ids'][0] if alone['special_tokens_mask'][0] else None
 
 
 @contextlib.contextmanager

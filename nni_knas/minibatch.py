@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, Subset, default_collate
 
 from nni_knas.gradients import Minibatch, seeded
 
@@ -48,8 +48,8 @@ def draw_minibatch(data: Any, size: int, seed: int) -> Minibatch:
     """Draw ``size`` samples without replacement, or take all, in their order, where there are no more than that.
 
     The same data, size and seed give the same minibatch; random transforms of a dataset are seeded too. A dataset may have a
-    ``collate_fn`` of its own. A DataLoader's dataset and ``collate_fn`` are used; its own order only where it has a sampler
-    other than torch's plain ones.
+    ``collate_fn`` of its own, which a ``Subset`` of it uses too. A DataLoader's dataset and ``collate_fn`` are used; its own
+    order only where it has a sampler other than torch's plain ones.
 
     Parameters
     ----------
@@ -73,10 +73,18 @@ def draw_minibatch(data: Any, size: int, seed: int) -> Minibatch:
                 return _collect(data, size)
             dataset, collate = data.dataset, data.collate_fn
         else:
-            dataset, collate = data, getattr(data, 'collate_fn', default_collate)
+            dataset, collate = data, _own_collate(data)
         if isinstance(dataset, IterableDataset):
             return _collect(DataLoader(dataset, batch_size=size), size)
         return _split(collate([dataset[int(i)] for i in _choose(_length(dataset), size, seed)]))
+
+
+def _own_collate(dataset: Dataset) -> Callable[[list[Any]], Any]:
+    """What makes a batch of a dataset's samples."""
+    while isinstance(dataset, Subset) and not hasattr(dataset, 'collate_fn'):
+        dataset = dataset.dataset
+    own = getattr(dataset, 'collate_fn', None)
+    return own if callable(own) else default_collate
 
 
 def _choose(count: int, size: int, seed: int) -> np.ndarray:

@@ -185,16 +185,37 @@ def test_samples_without_targets(sample, sentence):
 # Loaders.
 
 
-def test_collate_function_is_used():
-    def padded(samples):
-        width = max(len(x) for x, _ in samples)
-        return (torch.stack([torch.cat([x, x.new_full((width - len(x),), -1)]) for x, _ in samples]),
-                torch.tensor([y for _, y in samples]))
+def padded(samples):
+    width = max(len(x) for x, _ in samples)
+    return (torch.stack([torch.cat([x, x.new_full((width - len(x),), -1)]) for x, _ in samples]),
+            torch.tensor([y for _, y in samples]))
 
-    data = Samples(lambda i: (torch.ones(1 + i % 4), int(i)))
-    minibatch = draw_minibatch(DataLoader(data, batch_size=2, collate_fn=padded), N, seed=1)
+
+def of_lengths():
+    return Samples(lambda i: (torch.ones(1 + i % 4), int(i)))
+
+
+class Padded(Samples):
+    """A dataset that brings its own collate function."""
+
+    collate_fn = staticmethod(padded)
+
+    def __init__(self):
+        super().__init__(of_lengths().function)
+
+
+@pytest.mark.parametrize('data', [DataLoader(of_lengths(), batch_size=2, collate_fn=padded), Padded(),
+                                  Subset(Subset(Padded(), range(N)), range(N))], ids=['loader', 'dataset', 'part'])
+def test_collate_function_is_used(data):
+    minibatch = draw_minibatch(data, N, seed=1)
     assert minibatch.inputs.shape == (N, 4)
     assert (minibatch.inputs > 0).sum(1).tolist() == [1 + i % 4 for i in range(N)]
+
+
+def test_collate_function_that_is_none():
+    data = Samples(lambda i: (X[i], int(i)))
+    data.collate_fn = None
+    assert_matched(draw_minibatch(data, 8, seed=1), 8)
 
 
 ORDERED = [7, 3, 11, 5, 2, 19]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import nni
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from nni_knas.text.corpus import read_corpus
 from nni_knas.text.tokens import LengthBatches, TokenDataset, pad
 
 pytest.importorskip('transformers')
+normalizers = pytest.importorskip('tokenizers').normalizers
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +89,7 @@ def test_columns_by_name(tmp_path):
     (['0\ta\tb\tyes'], {'sentences': ('one', 'sentence2')}, r"has no column 'one'"),
     (['0\ta\tb\tyes'], {'sentences': ('a', 'b', 'c')}, 'the names of one or two columns'),
     ([], {}, 'train.tsv holds no texts'),
+    (['', '0\ta\tb'], {}, 'train.tsv, line 3: 3 columns'),  # the number that an editor shows
 ])
 def test_texts_that_are_not_right_get_one_sentence(tmp_path, train, options, message):
     with pytest.raises(ValueError, match=message):
@@ -106,8 +106,18 @@ def test_files_that_are_not_there_get_one_sentence(tmp_path, encoder):
     (tmp_path / 'task' / 'train.tsv').write_bytes(b'sentence\tlabel\n\xff\xfe\t1\n')
     with pytest.raises(ValueError, match='is not in UTF-8'):
         read_corpus(folder, 'train')
+    (tmp_path / 'task' / 'train.tsv').write_text('\n')
+    with pytest.raises(ValueError, match=r'train\.tsv is empty: it should hold a line with the names'):
+        read_corpus(folder, 'train')
+    with pytest.raises(ValueError, match='texts cannot be read from int: give a folder with train'):
+        read_corpus(3, 'train')
     with pytest.raises(ValueError, match='no columns that are known by their names'):
         read_corpus(write(tmp_path / 'other', ['a\tb'], header='x\ty'), 'train')
+
+
+def test_ends_of_lines(tmp_path):
+    (tmp_path / 'train.tsv').write_bytes('sentence\tlabel\r\na\rb \u2028c "d\t1\r\n\r\n'.encode())
+    assert read_corpus(tmp_path, 'train') == ([('a\rb \u2028c "d',)], ['1'])
 
 
 @pytest.fixture
@@ -125,10 +135,29 @@ def test_data_sets_of_hugging_face(hub, tmp_path, encoder):
     for source in (hub, f'hf:{tmp_path / "saved"}'):
         assert read_corpus(source, 'train') == ([('w1 w2', 'w4'), ('w3', 'w4')] * 10, ['yes', 'no'] * 10)
         assert len(load_text(source, encoder).test) == 4
-    with pytest.raises(ValueError, match='has no split validation or dev or test: it has train'):
+    with pytest.raises(ValueError, match='has no split validation or dev, or test with labels: it has train'):
         read_corpus({'train': hub['train']}, 'dev')
-    with pytest.raises(ValueError, match=r"row 0: the label in column 'label' is empty"):  # as in GLUE's test splits
+    with pytest.raises(ValueError, match='has no split train: it has validation'):
+        read_corpus({'validation': hub['train']}, 'train')
+    with pytest.raises(ValueError, match=r"row 0: the label in column 'label' is empty"):
         read_corpus({'train': hub['train'].map(lambda row: {'label': -1})}, 'train')
+    with pytest.raises(ValueError, match='split train is a list, whose columns are not known'):
+        read_corpus({'train': [{'text': 'a', 'label': 'b'}]}, 'train')
+
+
+def test_a_test_split_is_read_where_it_has_labels(hub, encoder):
+    assert len(load_text({'train': hub['train'], 'test': hub['validation']}, encoder).test) == 4
+    unlabelled = hub['validation'].map(lambda row: {'label': -1})  # as in GLUE
+    assert load_text({'train': hub['train'], 'test': unlabelled}, encoder).test is None
+    with pytest.raises(ValueError, match='has no split validation or dev, or test with labels: it has train, test'):
+        read_corpus({'train': hub['train'], 'test': unlabelled}, 'dev')
+
+
+def test_values_to_predict_are_refused():
+    datasets = pytest.importorskip('datasets')
+    scored = datasets.Dataset.from_dict({'sentence': ['a', 'b'], 'label': [1.0, 3.8]})  # as GLUE's STS-B
+    with pytest.raises(ValueError, match=r"row 1: the label in column 'label' is 3\.8, which names no class"):
+        read_corpus({'train': scored}, 'train')
 
 
 def test_a_data_set_that_cannot_be_loaded_gets_one_sentence(monkeypatch):
@@ -156,6 +185,16 @@ def test_tokens_and_the_sentences_they_belong_to(tmp_path, encoder):
     assert sentence.tolist() == [1, 1, 1, 1, 2, 2]
     single = text_data(folder, 'train', encoder, sentences=['sentence1'], label='label')
     assert single.sentences == 1 and single[0][0].tolist() == [[4, 6, 7, 5], [1, 1, 1, 1]]
+
+
+def test_a_sentence_without_tokens_has_its_end_token(tmp_path, encoder):
+    folder = write(tmp_path / 'task', [f'{i}\tw0 w1\t\u200b\t{i % 2}' for i in range(4)])
+    tokens.load_tokenizer(encoder).backend_tokenizer.normalizer = normalizers.Replace('\u200b', '')
+    try:
+        ids, sentence = text_data(folder, 'train', encoder)[0][0]
+    finally:
+        tokens.load_tokenizer(encoder).backend_tokenizer.normalizer = None
+    assert ids.tolist() == [4, 6, 7, 5, 5] and sentence.tolist() == [1, 1, 1, 1, 2]
 
 
 def test_long_texts_lose_the_end_of_their_longer_sentence(tmp_path, encoder):
@@ -186,8 +225,29 @@ def test_numeric_labels_are_in_the_order_of_their_numbers(tmp_path, encoder):
     assert load_text(folder, encoder).classes == [str(i) for i in range(11)]
 
 
+@given(st.permutations(['1.0', '10', '01', '1', '2']))
+def test_classes_are_in_one_order_in_each_process(labels):
+    """The order within a set of strings differs from process to process."""
+    assert tokens._classes(labels) == ['01', '1', '1.0', '2', '10']
+    assert tokens._classes([*labels, 'nan']) == ['01', '1', '1.0', '10', '2', 'nan']
+
+
+@pytest.mark.parametrize('held_out', [0.001, 0.5, 0.999])
+def test_each_class_is_in_both_parts(tmp_path, encoder, held_out):
+    folder = write(tmp_path / 'task', [f'{i}\tw{i}\tw2\t{"rare" if i < 2 else "often"}' for i in range(12)])
+    loaded = load_text(folder, encoder, held_out=held_out)
+    assert set(loaded.train.targets) == set(loaded.validation.targets) == {0, 1}
+    assert len(loaded.train) + len(loaded.validation) == 12
+
+
+def test_nothing_can_be_held_out_of_single_texts(tmp_path, encoder):
+    folder = write(tmp_path / 'task', [f'{i}\tw{i}\tw2\t{i}' for i in range(3)])
+    with pytest.raises(ValueError, match='a single text of each class: none can be kept for validation'):
+        load_text(folder, encoder)
+
+
 def test_wrong_arguments_get_one_sentence(task, tmp_path, encoder):
-    for options, message in [({'max_length': 3}, 'max_length is 3'), ({'held_out': 1.0}, 'held_out is 1.0'),
+    for options, message in [({'max_length': 3}, 'max_length is 3'), ({'held_out': 1.0}, 'held_out is 1.0'), ({'held_out': '0.2'}, "held_out is '0.2'"),
                              ({'limit': 0}, 'limit is 0')]:
         with pytest.raises(ValueError, match=message):
             load_text(task, encoder, **options)
@@ -202,7 +262,15 @@ def test_wrong_arguments_get_one_sentence(task, tmp_path, encoder):
         load_text(one, encoder)
 
 
-def test_texts_are_tokenised_once(task, encoder, cache, monkeypatch, caplog):
+@pytest.fixture
+def warnings(monkeypatch):
+    """What the log warns of."""
+    said = []
+    monkeypatch.setattr(tokens._logger, 'warning', lambda message, *values: said.append(message % values))
+    return said
+
+
+def test_texts_are_tokenised_once(task, encoder, cache, monkeypatch, warnings):
     first = text_data(task, 'train', encoder)
     assert len(list(cache.iterdir())) == 1
     real = tokens._tokens
@@ -214,17 +282,17 @@ def test_texts_are_tokenised_once(task, encoder, cache, monkeypatch, caplog):
     assert len(list(cache.iterdir())) == 2
     for file in cache.iterdir():
         file.write_bytes(b'damaged')
-    with caplog.at_level(logging.WARNING):
-        third = text_data(task, 'train', encoder)
-    assert 'is damaged' in caplog.text and torch.equal(first[0][0], third[0][0])
+    third = text_data(task, 'train', encoder)
+    assert len(warnings) == 1 and 'is damaged' in warnings[0] and torch.equal(first[0][0], third[0][0])
+    text_data(task, 'train', encoder)
+    assert len(warnings) == 1  # it has been mended
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(task, encoder, tmp_path, monkeypatch, caplog):
+def test_a_cache_that_cannot_be_written_is_done_without(task, encoder, tmp_path, monkeypatch, warnings):
     (tmp_path / 'file').write_text('')
     monkeypatch.setattr(data, 'CACHE', tmp_path / 'file')
-    with caplog.at_level(logging.WARNING):
-        assert len(text_data(task, 'train', encoder)) == 32
-    assert 'cannot be kept' in caplog.text
+    assert len(text_data(task, 'train', encoder)) == 32
+    assert len(warnings) == 1 and 'cannot be kept' in warnings[0]
 
 
 def test_parts_travel_by_name(task, encoder):
@@ -267,6 +335,11 @@ def test_batches_hold_every_text_once(lengths, batch_size, shuffle, seed):
     again = LengthBatches(lengths, batch_size, shuffle, seed)
     assert [list(again), list(again)] == [first, second]
     assert shuffle or first == second
+
+
+def test_batches_of_nothing_are_refused():
+    with pytest.raises(ValueError, match='batch_size is 0: it has to be a number of texts, 1 or more'):
+        LengthBatches([3, 4], 0)
 
 
 def test_batches_of_like_length_save_padding():

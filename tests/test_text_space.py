@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import nni
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nni.nas.space import SimplifiedModelSpace
+from reference import gradients_of_samples
 from text_encoders import KINDS, save_encoder
 from torch import nn
 
@@ -18,7 +20,7 @@ from nni_knas import encoder as encoders
 from nni_knas.builder import NetworkBuilder
 from nni_knas.candidates import build_network, random_models
 from nni_knas.costs import measure
-from nni_knas.encoder import PretrainedEncoder, load_encoder
+from nni_knas.encoder import PretrainedEncoder, load_encoder, load_tokenizer
 from nni_knas.export import export
 from nni_knas.gradients import Minibatch, ScoringError, seeded
 from nni_knas.identity import Identity
@@ -84,7 +86,38 @@ def test_any_kind_of_encoder(folders, kind):
         wider = network(texts(LENGTHS, TOKENS.shape[2] + 5))
         torch.testing.assert_close(wider, logits, rtol=1e-4, atol=1e-5)
         logits.sum().backward()
-        assert all(p.grad is not None for p in network.encoder.model.encoder.parameters()) if kind == 'bert' else True
+        assert [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_hidden_states_are_those_of_transformers(folders, kind):
+    encoder = PretrainedEncoder(folders[kind], 0).eval()
+    states = encoder(*TOKENS.unbind(1))
+    assert len(states) == 1 + encoder.layers == 4 and states[-1].shape == (*TOKENS[:, 0].shape, encoder.width)
+    theirs = transformers.AutoModel.from_pretrained(folders[kind]).eval()
+    theirs = theirs.get_encoder() if kind == 't5' else theirs
+    for i, (ids, sentence) in enumerate(TOKENS):
+        n = int((sentence > 0).sum())
+        types = {'token_type_ids': sentence[None, :n] - 1} if kind in ('bert', 'electra', 'albert') else {}
+        with torch.no_grad():
+            expected = theirs(input_ids=ids[None, :n], **types).last_hidden_state[0]
+        torch.testing.assert_close(states[-1][i, :n], expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize('kind, start', [('bert', '[CLS]'), ('roberta', '<s>'), ('t5', None)])
+def test_sentences_apart_are_encoded_as_if_each_were_alone(folders, kind, start):
+    tokenizer = load_tokenizer(folders[kind])
+    encoder = PretrainedEncoder(folders[kind], 0).eval()
+    assert encoder.start == (None if start is None else tokenizer.convert_tokens_to_ids(start))
+    pair = tokenizer('w1 w2 w3', 'w4 w5')
+    second = pair.sequence_ids().index(1)
+    sentence = 1 + (torch.arange(len(pair['input_ids'])) >= second).long()
+    ids, mask = separated(torch.tensor([pair['input_ids']]), sentence[None], encoder.start)
+    alone = tokenizer('w4 w5')['input_ids']
+    assert ids[1, :len(alone)].tolist() == alone and mask[1].sum() == len(alone)
+    torch.testing.assert_close(encoder(ids, mask)[-1][1, :len(alone)],
+                               encoder(torch.tensor([alone]), torch.ones(1, len(alone)).long())[-1][0],
+                               rtol=1e-4, atol=2e-5)
 
 
 def test_an_encoder_whose_layers_are_one_is_tuned_as_a_whole_or_not_at_all(folders):
@@ -124,6 +157,12 @@ def test_the_top_layers_are_tuned(bert, tuned):
     for i, layer in enumerate(encoder.model.encoder.layer):
         assert all(module.training == (i >= 3 - tuned) for module in layer.modules())
     assert encoder.model.embeddings.dropout.training == (tuned == 3)
+    model = load_encoder(bert)
+    each, embeddings = sum(p.numel() for p in model.encoder.layer[0].parameters()), model.embeddings.parameters()
+    count = tuned * each + (sum(p.numel() for p in embeddings) if tuned == 3 else 0)
+    assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == count
+    passes = [encoder(*TOKENS.unbind(1))[-1] for _ in range(2)]
+    assert torch.equal(*passes) == (tuned == 0)  # dropout
 
 
 # Sharing.
@@ -275,9 +314,13 @@ def test_separated_against_taking_each_text_apart(lengths, start):
 
 def test_the_builder_gives_the_same_networks(space):
     builder = NetworkBuilder(space, 3)
-    for model in random_models(space, 8, 1):
+    for model in random_models(space, 20, 1):
         one, other = builder.network(model.sample), build_network(model, 3)
-        assert torch.equal(one.eval()(TOKENS), other.eval()(TOKENS))
+        assert trained_names(one) == trained_names(other)
+        assert [module.training for module in one.modules()] == [module.training for module in other.modules()]
+        assert all(torch.equal(p, q) for p, q in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+        assert pointers(one.encoder.model) == pointers(other.encoder.model)
+    assert builder._misses <= builder.patience  # it did not fall back on constructing each of them
 
 
 def test_identical_networks_are_recognised_without_spoiling_the_weights(bert, space):
@@ -302,13 +345,21 @@ def test_all_scores_are_numbers_or_say_why_not(space):
                 assert str(error)
 
 
-def test_per_sample_gradients_add_up_to_the_mean(space):
-    model = next(model for model in random_models(space, 20, 0) if model.sample['pair'] == 'apart' and model.sample['tuned'])
-    network = build_network(model, 0).double()
+@pytest.mark.parametrize('kind, pair', [('bert', 'joint'), ('bert', 'apart'), ('deberta-v2', 'align'), ('t5', 'compare')])
+def test_gradients_of_samples_are_those_of_a_loop(folders, kind, pair):
+    space = TextClassifierSpace(folders[kind], 3)
+    sample = {**space.plain(), 'pair': pair, 'edge_0_1': 'recurrent', 'edge_1_2': 'attention', 'skip': 'add', 'tuned': 1}
+    network = build_network(SimplifiedModelSpace.from_model(space).freeze(sample), 0).double()
     with GradientKernelEvaluator(DATA).gradients(network) as gradients:
         mean, each = gradients.mean(), gradients.per_sample()
-        for name, g in mean.items():
-            torch.testing.assert_close(each[name].mean(0), g, rtol=1e-6, atol=1e-10)
+    network.eval()  # without dropout
+    expected = gradients_of_samples(network, *DATA)
+    names = [name for name, p in network.named_parameters() if p.requires_grad]
+    assert set(names) == set(each) == set(mean)
+    for place, name in enumerate(names):
+        g = torch.stack([sample[place] for sample in expected])
+        torch.testing.assert_close(each[name], g, rtol=1e-6, atol=1e-10)
+        torch.testing.assert_close(mean[name], g.mean(0), rtol=1e-6, atol=1e-10)
 
 
 @pytest.mark.parametrize('pair', ['joint', 'apart', 'align'])
@@ -317,9 +368,9 @@ def test_candidates_are_exported(bert, tmp_path, pair):
     sample = {**space.plain(), 'pair': pair, 'edge_0_1': 'recurrent', 'edge_1_2': 'identity'}
     network = SimplifiedModelSpace.from_model(space).freeze(sample).executable_model().eval()
     export(network, TOKENS, tmp_path / 'winner', formats=('program',))
-    file = next((tmp_path / 'winner').glob('*.pt2'))
-    program = torch.export.load(file).module()
-    for tokens in (TOKENS, TOKENS[:3]):
+    assert json.loads((tmp_path / 'winner' / 'winner.json').read_text())['batch'] == 'any'
+    program = torch.export.load(tmp_path / 'winner' / 'winner.pt2').module()
+    for tokens in (TOKENS, TOKENS[:1], TOKENS[[3, 0, 1, 2, 1]]):
         torch.testing.assert_close(program(tokens), network(tokens), rtol=1e-4, atol=1e-5)
 
 
@@ -345,6 +396,9 @@ def size(space):
 
 def test_sizes_of_spaces(bert):
     assert size(TextClassifierSpace(bert, 2)) > 10**7
+    one = TextClassifierSpace(bert, 2, nodes=1, operations=['identity'], tuned=[3], layers=[1], mixes=['mean'],
+                              poolings=['first'], pairs=['joint'], norms=['none'], activations=['tanh'], dropouts=[0.1])
+    assert size(one) == 2 and one.contains(one.plain())  # with and without skip
     narrow = TextClassifierSpace(bert, 2, nodes=1, tuned=[0, 3], layers=[1, 3], mixes=['mean'], norms=['none', 'layer'],
                                  activations=['tanh'], dropouts=[0.1])
     assert 1000 < size(narrow) < 10000
@@ -368,12 +422,27 @@ def test_the_plain_encoder_may_have_been_left_out(bert):
     ({'tuned': [7]}, r'tuned is \[7\]: it has to be different numbers of layers from 0 to 3'),
     ({'layers': [0]}, 'layers is'),
     ({'operations': ['conv-4']}, "edge_0_1 may be none, identity, conv-3.*not 'conv-4'"),
-    ({'poolings': 'first'}, 'pooling may be first'),
+    ({'operations': []}, r'the options of edge_0_1 are \[\]'),
+    ({'poolings': 'first'}, "the options of pooling are 'first': they have to be different ones of first, mean"),
+    ({'mixes': ['mean', 'mean']}, 'they have to be different ones of'),
+    ({'tuned': 3}, 'tuned is 3: it has to be different numbers'),
+    ({'tuned': [1.0]}, r'tuned is \[1\.0\]'),
+    ({'layers': [1, 1]}, r'layers is \[1, 1\]'),
     ({'dropouts': [1.0]}, 'dropouts is'),
+    ({'dropouts': [0.125]}, 'in whole percents'),
+    ({'dropouts': 0.1}, 'dropouts is 0.1: it has to be different shares'),
 ])
 def test_wrong_arguments_get_one_sentence(bert, arguments, message):
     with pytest.raises(ValueError, match=message):
         TextClassifierSpace(bert, **{'num_labels': 2, **arguments})
+
+
+def test_a_name_that_cannot_be_reached_gets_one_sentence(monkeypatch):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    for load in (load_encoder, load_tokenizer):
+        with pytest.raises(ValueError, match='nobody/nothing, which is no folder here, cannot be loaded: ') as error:
+            load('nobody/nothing')
+        assert '\n' not in str(error.value)
 
 
 def test_encoders_that_cannot_be_had_get_one_sentence(bert, tmp_path, monkeypatch):

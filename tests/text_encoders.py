@@ -19,9 +19,15 @@ SIZES = {
                'intermediate_size': 24},
     'mpnet': {'hidden_size': 16, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 24,
               'max_position_embeddings': 66},
-    'deberta-v2': {'hidden_size': 16, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 24},
+    'deberta-v2': {'hidden_size': 16, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 24,
+                   'relative_attention': True, 'pos_att_type': ['p2c', 'c2p'], 'position_buckets': 8,
+                   'norm_rel_ebd': 'layer_norm', 'share_att_key': True, 'type_vocab_size': 0,
+                   'position_biased_input': False},  # as in DeBERTa-v3
+    'modernbert': {'hidden_size': 16, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 24,
+                   'pad_token_id': 1, 'bos_token_id': 4, 'eos_token_id': 5, 'cls_token_id': 4, 'sep_token_id': 5},
     't5': {'d_model': 16, 'num_layers': 3, 'num_heads': 2, 'd_kv': 8, 'd_ff': 24},
 }
+SIZES['xlm-roberta'] = SIZES['roberta']
 KINDS = tuple(SIZES)
 
 
@@ -36,7 +42,7 @@ def save_tokenizer(folder: Path, kind: str = 'bert') -> None:
     single, pair, ends = {
         'roberta': ('<s> $A </s>', '<s> $A </s> </s> $B </s>', ('<s>', '</s>')),
         't5': ('$A </s>', '$A </s> $B </s>', ('<s>', '</s>')),
-    }.get(kind, ('[CLS] $A [SEP]', '[CLS] $A [SEP] $B:1 [SEP]:1', ('[CLS]', '[SEP]')))
+    }.get(kind.removeprefix('xlm-'), ('[CLS] $A [SEP]', '[CLS] $A [SEP] $B:1 [SEP]:1', ('[CLS]', '[SEP]')))
     tokenizer.post_processor = processors.TemplateProcessing(
         single=single, pair=pair, special_tokens=[(token, special.index(token)) for token in ends])
     cls = {} if kind == 't5' else {'cls_token': ends[0], 'bos_token': ends[0]}

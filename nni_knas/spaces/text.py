@@ -100,8 +100,8 @@ class TextClassifierSpace(ModelSpace):
         usual = sorted({0, 1, 2, depth // 2, depth} & set(range(depth + 1))) if apart else [0, depth]
         tuned = _numbers('tuned', tuned, usual, range(depth + 1))
         layers = _numbers('layers', layers, sorted({1, 2, 4, depth} & set(range(1, depth + 1))), range(1, depth + 2))
-        if not dropouts or not all(isinstance(share, (int, float)) and 0 <= share < 1 for share in dropouts) \
-                or len({f'{share:.0%}' for share in dropouts}) < len(dropouts):
+        if not _several(dropouts) or not all(isinstance(share, (int, float)) and 0 <= share < 1
+                                             and _share(f'{share:.0%}') == share for share in dropouts):
             raise ValueError(f'dropouts is {dropouts!r}: it has to be different shares, in whole percents, of 0 or '
                              'more, less than 1')
 
@@ -114,7 +114,7 @@ class TextClassifierSpace(ModelSpace):
         self.mix = choice('mix', MIXES, mixes, max(layers), width)
         self.nodes = nodes
         self.edges = nn.ModuleDict({
-            f'{i}_{j}': choice(f'edge_{i}_{j}', OPERATIONS, operations or tuple(OPERATIONS), width)
+            f'{i}_{j}': choice(f'edge_{i}_{j}', OPERATIONS, tuple(OPERATIONS) if operations is None else operations, width)
             for j in range(1, nodes + 1) for i in range(j)})
         self.skip = choice('skip', SKIPS, SKIPS)
         self.pooling = choice('pooling', POOLINGS, poolings, width)
@@ -187,14 +187,21 @@ def _share(percent: str) -> float:
 def _numbers(name: str, values: Sequence[int] | None, default: Sequence[int], allowed: range) -> list[int]:
     if values is None:
         return list(default)
-    if not values or not all(value in allowed for value in values) or len(set(values)) < len(values):
+    if not _several(values) or not all(type(value) is int and value in allowed for value in values):
         raise ValueError(f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to '
                          f'{allowed[-1]}')
     return list(values)
 
 
 def _known(label: str, options: Collection[str], names: Collection[str]) -> Collection[str]:
+    if not _several(names):
+        raise ValueError(f'the options of {label} are {names!r}: they have to be different ones of {", ".join(options)}')
     unknown = [name for name in names if name not in options]
-    if unknown or not names or isinstance(names, str):
-        raise ValueError(f'{label} may be {", ".join(options)}, not {", ".join(map(repr, unknown)) or repr(names)}')
+    if unknown:
+        raise ValueError(f'{label} may be {", ".join(options)}, not {", ".join(map(repr, unknown))}')
     return names
+
+
+def _several(values: Any) -> bool:
+    """Whether these are options to choose among: a list of one or more that differ."""
+    return isinstance(values, Collection) and not isinstance(values, str) and 0 < len(values) == len({*values})

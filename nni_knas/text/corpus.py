@@ -48,7 +48,7 @@ def read_corpus(source: Any, split: Split, *, sentences: Sequence[str] | None = 
         quoting. Or ``hf:NAME`` or ``hf:NAME:CONFIG`` of a data set on the Hugging Face hub, ``hf:FOLDER`` of one saved to
         disk, or a mapping of ``train`` and ``validation`` to such data sets, as ``datasets.load_dataset`` gives it.
     split
-        ``train``, or ``dev`` (on the hub: ``validation``, else ``dev``, else ``test``).
+        ``train``, or ``dev`` (on the hub: ``validation``, else ``dev``, else ``test`` where it has labels).
     sentences, label
         Names of the columns; those of the GLUE tasks are recognised.
 
@@ -74,6 +74,9 @@ def read_corpus(source: Any, split: Split, *, sentences: Sequence[str] | None = 
                 raise ValueError(f'{place}: the sentence in column {name!r} is empty: give it a text, or leave the line out')
         if row[label] is None or not str(row[label]).strip():
             raise ValueError(f'{place}: the label in column {label!r} is empty: give it a label, or leave the line out')
+        if isinstance(row[label], float) and not row[label].is_integer():
+            raise ValueError(f'{place}: the label in column {label!r} is {row[label]}, which names no class: texts are '
+                             'classified, values are not predicted')
         corpus.texts.append(text)
         corpus.labels.append(str(row[label]).strip())
     if not corpus.texts:
@@ -85,7 +88,7 @@ def has_split(source: Any, split: Split) -> bool:
     """Whether there is such a split."""
     if isinstance(source, (str, Path)) and not str(source).startswith('hf:'):
         return (Path(source).expanduser() / f'{split}.tsv').is_file()
-    return any(name in _hub(source) for name in HUB_SPLITS[split])
+    return _hub_split(_hub(source), split) is not None
 
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]  # the place, for messages, and the values by column
@@ -98,10 +101,13 @@ def _read_file(folder: Path, split: Split) -> tuple[str, Sequence[str], Rows]:
     if not path.is_file():
         raise ValueError(f'{folder} has no {split}.tsv: texts are read from train.tsv and dev.tsv, as GLUE has them')
     try:
-        lines = path.read_text(encoding='utf-8-sig').split('\n')  # splitlines also splits at what may stand within a text
+        # read_text and splitlines also split at what may stand within a text
+        lines = path.read_bytes().decode('utf-8-sig').split('\n')
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is not in UTF-8: {error}') from error
     lines = [line.rstrip('\r') for line in lines]
+    if not any(lines):
+        raise ValueError(f'{path} is empty: it should hold a line with the names of the columns, and a line for each text')
     header = lines[0].split('\t')
     first = 1
     if len(header) == 4 and header[1] in ('0', '1') and header[2] in ('', '*'):  # CoLA has no header
@@ -125,7 +131,8 @@ def _hub(source: Any) -> Mapping[str, Any]:
     if isinstance(source, Mapping):
         return source
     if not str(source).startswith('hf:'):
-        raise ValueError(f'{source!r:.80} is no source of texts: give a folder with train.tsv, hf:NAME, or a DatasetDict')
+        raise ValueError(f'texts cannot be read from {type(source).__name__}: give a folder with train.tsv, hf:NAME, or a '
+                         'DatasetDict')
     try:
         import datasets
     except ImportError as error:
@@ -139,13 +146,29 @@ def _hub(source: Any) -> Mapping[str, Any]:
         raise ValueError(f'the data set {name} cannot be loaded: {first_line(error)}') from error
 
 
+def _hub_split(splits: Mapping[str, Any], split: Split) -> str | None:
+    """The name of a split. The test split of a contest has no labels, and is then none to read."""
+    return next((name for name in HUB_SPLITS[split] if name in splits
+                 and (name != 'test' or _is_labelled(splits[name]))), None)
+
+
+def _is_labelled(dataset: Any) -> bool:
+    features = getattr(dataset, 'features', None) or {}
+    first: Mapping[str, Any] = next(iter(dataset), {})
+    return all(first.get(column) not in (-1, None) for column, feature in features.items() if hasattr(feature, 'names'))
+
+
 def _read_hub(source: Any, split: Split) -> tuple[str, Sequence[str], Rows]:
     splits = _hub(source)
-    name = next((name for name in HUB_SPLITS[split] if name in splits), None)
+    name = _hub_split(splits, split)
     if name is None:
-        raise ValueError(f'the data set has no split {" or ".join(HUB_SPLITS[split])}: it has {", ".join(map(str, splits))}')
+        wanted = 'train' if split == 'train' else 'validation or dev, or test with labels'
+        raise ValueError(f'the data set has no split {wanted}: it has {", ".join(map(str, splits))}')
     dataset = splits[name]
     where = f'split {name}' if isinstance(source, Mapping) else f'{source}, split {name}'
+    if not getattr(dataset, 'features', None):
+        raise ValueError(f'{where} is a {type(dataset).__name__}, whose columns are not known: it has to be a Dataset of '
+                         'the package datasets')
     names = {column: feature.names for column, feature in dataset.features.items() if hasattr(feature, 'names')}
     return where, dataset.column_names, _rows_of_hub(where, dataset, names)
 

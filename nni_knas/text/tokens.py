@@ -107,11 +107,18 @@ class LengthBatches(Sampler[list[int]]):
         short.
     seed
         The same seed gives the same batches, epoch by epoch.
+
+    Raises
+    ------
+    ValueError
+        If ``batch_size`` is less than 1.
     """
 
     pool = 50
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, shuffle: bool = True, seed: int = 0) -> None:
+        if batch_size < 1:
+            raise ValueError(f'batch_size is {batch_size!r}: it has to be a number of texts, 1 or more')
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -210,7 +217,7 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
     """
     if part not in ('train', 'validation', 'test'):
         raise ValueError(f'unknown part {part!r}: it is "train", "validation" or "test"')
-    if not 0 < held_out < 1:
+    if not isinstance(held_out, (int, float)) or not 0 < held_out < 1:
         raise ValueError(f'held_out is {held_out!r}: it has to be a share of the training split, above 0 and below 1')
     for name, value, unit, least in (('max_length', max_length, 'tokens', 8), ('limit', limit, 'texts', 1)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -227,12 +234,12 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
                              f'{", ".join(classes)}')
     dataset = _tokenised(corpus, classes, encoder, max_length)
     if part != 'test':
-        dataset = dataset.part(_split(dataset.targets, held_out, seed)[part == 'validation'])
+        chosen = _split(dataset.targets, held_out, seed)[part == 'validation']
+        if not len(chosen):
+            raise ValueError('the training split has a single text of each class: none can be kept for validation')
+        dataset = dataset.part(chosen)
     if limit is not None and limit < len(dataset):
         dataset = dataset.part(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:limit]))
-    if not len(dataset):
-        raise ValueError(f'the {part} part is empty: there are {len(corpus.texts)} texts, of which held_out={held_out} '
-                         'is kept for validation')
     return dataset
 
 
@@ -242,20 +249,24 @@ text_data.__doc__ = _text_data.__doc__
 
 def _classes(labels: Sequence[str]) -> list[str]:
     """The different labels; numbers in their order."""
-    names = set(labels)
+    names = sorted(set(labels))  # sorted first: 1 and 1.0 are in the same order in each process, too
     try:
-        return sorted(names, key=float)
+        numbers = [float(name) for name in names]
     except ValueError:
-        return sorted(names)
+        return names
+    return sorted(names, key=float) if np.isfinite(numbers).all() else names  # nan has no order
 
 
 def _split(targets: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the texts to train on and of those to validate on, the same share of each class."""
+    """Places of the texts to train on and of those to validate on, the same share of each class.
+
+    Each class has a text to train on, and one to validate on where it has two or more.
+    """
     random = np.random.default_rng(seed)
     validation = []
     for target in np.unique(targets):
         places = random.permutation(np.flatnonzero(targets == target))
-        validation.append(places[:max(1, round(held_out * len(places))) if len(places) > 1 else 0])
+        validation.append(places[:min(max(1, round(held_out * len(places))), len(places) - 1)])
     kept = np.sort(np.concatenate(validation))
     return np.setdiff1d(np.arange(len(targets)), kept), kept
 
@@ -292,7 +303,8 @@ def _tokens(corpus: Corpus, tokenizer: Any, max_length: int) -> dict[str, np.nda
     if len(columns) == 2:
         for i in range(len(lengths)):
             of = encoded.sequence_ids(i)
-            second[i] = of.index(1) if 1 in of else lengths[i]
+            # Of a second sentence that has no tokens (of unprintable characters, say) its end token is left.
+            second[i] = of.index(1) if 1 in of else lengths[i] - 1
     return {'ids': np.concatenate(encoded['input_ids']).astype(np.int32), 'second': second, 'lengths': lengths}
 
 
