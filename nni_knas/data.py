@@ -62,6 +62,8 @@ def load_data(name: str, *, size: int = 32, limit: int | None = None) -> Data:
 
 
 def _image_data(name: str, part: Part, size: int = 32, limit: int | None = None) -> Dataset:
+    if name.startswith('text:'):
+        return _texts(name.removeprefix('text:'), part, limit)
     dataset = _find(name, part, size)
     if limit is not None and limit < len(dataset):  # type: ignore[arg-type]
         chosen = np.random.default_rng(0).choice(len(dataset), limit, replace=False)  # type: ignore[arg-type]
@@ -99,8 +101,6 @@ def _find(name: str, part: Part, size: int) -> Dataset:
         return _torchvision(name, part, size)
     if name.startswith('folder:'):
         return _folder(Path(name.removeprefix('folder:')).expanduser(), part, size)
-    if name.startswith('text:'):
-        return _texts(name.removeprefix('text:'), part)
     if ':' in name:
         return _own(name, part)
     raise ValueError(f'unknown data {name!r}: it is {DATA_HELP}')
@@ -165,11 +165,11 @@ def _folder(path: Path, part: Part, size: int) -> Dataset:
     return dataset if split else _held_out(dataset, part)
 
 
-def _texts(name: str, part: Part) -> Dataset:
+def _texts(name: str, part: Part, limit: int | None) -> Dataset:
     from nni_knas.text import text_data  # which this module is below
 
     source, _, encoder = name.partition('@')
-    return text_data(source, part, encoder or 'minilm')
+    return text_data(source, part, encoder or 'minilm', limit=limit)
 
 
 def _own(name: str, part: Part) -> Dataset:

@@ -247,7 +247,8 @@ def test_nothing_can_be_held_out_of_single_texts(tmp_path, encoder):
 
 
 def test_wrong_arguments_get_one_sentence(task, tmp_path, encoder):
-    for options, message in [({'max_length': 3}, 'max_length is 3'), ({'held_out': 1.0}, 'held_out is 1.0'), ({'held_out': '0.2'}, "held_out is '0.2'"),
+    for options, message in [({'max_length': 3}, 'max_length is 3'), ({'held_out': 1.0}, 'held_out is 1.0'),
+                             ({'held_out': '0.2'}, "held_out is '0.2'"),
                              ({'limit': 0}, 'limit is 0')]:
         with pytest.raises(ValueError, match=message):
             load_text(task, encoder, **options)

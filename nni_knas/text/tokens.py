@@ -312,7 +312,7 @@ def _cached(path: Path, texts: int) -> dict[str, np.ndarray] | None:
     try:
         with np.load(path) as kept:
             arrays = {name: kept[name] for name in ('ids', 'second', 'lengths')}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # whatever a damaged file may raise
         _logger.warning('%s is damaged (%s): the texts are tokenised anew.', path, error)
