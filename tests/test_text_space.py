@@ -459,3 +459,16 @@ def test_encoders_that_cannot_be_had_get_one_sentence(bert, tmp_path, monkeypatc
     monkeypatch.setitem(__import__('sys').modules, 'transformers', None)
     with pytest.raises(ValueError, match='text needs the package transformers: pip install'):
         encoders.load_encoder.__wrapped__(bert)
+
+
+def test_the_table_of_trained_classifiers_comes_along():
+    try:
+        encoders.encoder_path('minilm')
+    except ValueError as error:
+        pytest.skip(str(error))
+    from nni_knas.benchmark.base import load_benchmark
+
+    benchmark = load_benchmark('text-rte')
+    assert len(benchmark.table) >= 40 and benchmark.table.valtest_acc.between(45, 70).all()
+    network = benchmark.network(benchmark.table.index[0], 0)
+    assert network(TOKENS).shape == (4, 2)
