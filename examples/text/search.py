@@ -8,25 +8,22 @@ GLUE/RTE is a folder with train.tsv and dev.tsv in GLUE's format; hf:nyu-mll/glu
 1. KNAS scores candidates and trains the best k on part of the training split, as trials of NNI's local training service. The
    winner has the best metric on the other part.
 2. As many random candidates are trained in the same way, and the best of them is chosen in the same way.
-3. The winner, the best random candidate, and the plain fine-tuned encoder are trained with several seeds in the same way,
-and
-   only now tried on the dev split.
+3. The winner, the best random candidate, and the plain fine-tuned encoder are trained with several seeds in the same way.
+   Their results on the dev split are reported; nothing is chosen by it.
 
-On a GPU: --accelerator gpu --precision bf16-mixed. What is trained is kept in --output; started again, it goes on from
-there.
+On a GPU: --accelerator gpu --precision bf16-mixed. What is trained is kept in --output; started again, it goes on there.
 """
 
 import argparse
 import json
 import statistics
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
 from nni_knas.candidates import decode_sample, encode_sample, random_models
-from nni_knas.gradients import seeded
 from nni_knas.scores import score_names
 from nni_knas.spaces import TextClassifierSpace
 from nni_knas.text import TextClassification, load_text, text_data
@@ -54,7 +51,7 @@ def make_evaluator(options: argparse.Namespace, test: bool) -> TextClassificatio
 
 
 def search(options: argparse.Namespace) -> dict[str, Any]:
-    """Sample, validation metric and seconds of scoring of the winner."""
+    """Sample and validation metric of the winner, and the experiment that found it."""
     kernel = GradientKernelEvaluator(text_data(options.data, 'train', options.encoder, max_length=options.max_length),
                                      score=options.score, batch_size=options.score_batch)
     strategy = KNAS(kernel, options.candidates, options.top_k)
@@ -72,9 +69,7 @@ def train(options: argparse.Namespace, sample: str, seed: int) -> dict[str, Any]
     """Train one candidate with one seed, in a process of its own."""
     torch.set_num_threads(options.threads)
     model = SimplifiedModelSpace.from_model(make_space(options, whole=True)).freeze(decode_sample(sample))
-    with seeded(seed):
-        network = model.executable_model()
-    result = make_evaluator(options, test=True).fit(network, seed)
+    result = make_evaluator(options, test=True).fit(model.executable_model(), seed)
     return {'validation': result.validation, 'test': result.test, 'seconds': result.seconds}
 
 
@@ -91,8 +86,9 @@ class Trainings:
         """The results of candidates ``(sample, seed)``, in their order."""
         keys = [json.dumps(job) for job in jobs]
         with ProcessPoolExecutor(self.options.concurrency, get_context('spawn')) as pool:
-            futures = {key: pool.submit(train, self.options, *job) for key, job in zip(keys, jobs) if key not in self.known}
-            for key, future in tqdm(futures.items(), desc=title, unit='training', disable=None):
+            futures = {pool.submit(train, self.options, *job): key for key, job in zip(keys, jobs) if key not in self.known}
+            for future in tqdm(as_completed(futures), desc=title, total=len(futures), unit='training', disable=None):
+                key = futures[future]
                 self.known[key] = future.result()
                 with self.path.open('a') as file:
                     file.write(json.dumps({'key': key, **self.known[key]}) + '\n')
