@@ -27,7 +27,7 @@ $(VENV)/bin/pip:
 
 $(VENV)/ready: setup.py | $(VENV)/bin/pip
 	@echo 'Setting up $(VENV) (this takes some minutes the first time)'
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[green,report]'
 	@touch $@
 
 $(VENV)/ready-test: setup.py | $(VENV)/bin/pip

@@ -2,6 +2,10 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+GREEN = ['codecarbon>=3.3,<4']  # energy and CO2-equivalent of a run
+# Plots and pages, drawings of networks (its wheels bring Graphviz along), and scalars for NNI's TensorBoard button.
+REPORT = ['plotly>=6.1', 'jinja2>=3', 'pygraphviz>=2', 'tensorboard>=2.13']
+NOTEBOOK = ['nbclient', 'nbformat', 'ipykernel']  # runs the tutorial
 LINT = ['mypy>=1.11', 'ruff>=0.6', 'pandas-stubs', 'types-psutil', 'types-pyyaml', 'types-requests',
         'types-tqdm']
 BENCHMARK = ['matplotlib>=3.7', 'nats_bench']  # plots, and reading the files of NATS-Bench
@@ -15,7 +19,8 @@ setup(
     long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     packages=find_packages(include=['nni_knas', 'nni_knas.*']),
-    package_data={'nni_knas': ['compat.js', 'py.typed', 'tuner.yml'], 'nni_knas.benchmark': ['tables/*.csv']},
+    package_data={'nni_knas': ['compat.js', 'py.typed', 'tuner.yml'], 'nni_knas.benchmark': ['tables/*.csv'],
+                  'nni_knas.report': ['script.js', 'style.css', 'templates/*.html']},
     python_requires='>=3.10,<3.13',
     install_requires=[
         'nni==3.0',
@@ -34,10 +39,13 @@ setup(
     ],
     extras_require={
         'benchmark': BENCHMARK,
+        'green': GREEN,
         'onnx': ONNX,
+        'report': REPORT,
         'text': TEXT,
         'rl': ['tianshou==0.5.1', 'gym==0.26.2'],  # NNI's PolicyBasedRL
-        'test': ['pytest>=8', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2', *BENCHMARK, *ONNX, *TEXT,
+        'test': ['pytest>=8', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2', *BENCHMARK, *GREEN, *ONNX,
+                 *REPORT, *TEXT, *NOTEBOOK,
                  'datasets',  # of Hugging Face, which text data may come from
                  'peewee<4',  # NNI's benchmark database is made with it
                  'jsonschema>=4.18',

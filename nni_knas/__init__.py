@@ -16,26 +16,40 @@ from nni_knas.compat import quiet_imports, repair
 
 if TYPE_CHECKING:
     from nni_knas.evaluator import GradientKernelEvaluator
+    from nni_knas.plots import (
+        plot_comparison,
+        plot_costs,
+        plot_curves,
+        plot_footprint,
+        plot_progress,
+        plot_ranks,
+        plot_scores,
+    )
+    from nni_knas.report import write_comparison, write_report
     from nni_knas.runs import Run, open_run
     from nni_knas.strategy import KNAS
 
 __version__ = '0.1.0'
-__all__ = ['KNAS', 'GradientKernelEvaluator', 'Run', 'open_run']
+__all__ = ['KNAS', 'GradientKernelEvaluator', 'Run', 'open_run', 'plot_comparison', 'plot_costs', 'plot_curves',
+           'plot_footprint', 'plot_progress', 'plot_ranks', 'plot_scores', 'write_comparison', 'write_report']
 
 _MODULES = {'KNAS': 'strategy', 'GradientKernelEvaluator': 'evaluator', 'Run': 'runs', 'open_run': 'runs'}
+_LATER = {**dict.fromkeys((name for name in __all__ if name.startswith('plot_')), 'plots'),
+          'write_report': 'report', 'write_comparison': 'report'}  # imported when they are asked for
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    module = _MODULES.get(name) or _LATER.get(name)
+    if module is None:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     with quiet_imports():
-        value = getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)
+        value = getattr(importlib.import_module(f'{__name__}.{module}'), name)
     globals()[name] = value
     return value
 
 
 # NNI's manager gives a tuner ten seconds to come up: there, torch is imported later, by the thread that needs it.
 if os.environ.get('SDK_PROCESS') != 'dispatcher':
-    for _name in __all__:
+    for _name in _MODULES:
         __getattr__(_name)
     repair()

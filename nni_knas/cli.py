@@ -22,7 +22,7 @@ from tqdm import tqdm
 from nni_knas import __version__
 from nni_knas.benchmark.command import add_command as add_benchmark
 from nni_knas.candidates import encode_sample, random_models
-from nni_knas.commands import add_commands
+from nni_knas.commands import add_commands, add_watch
 from nni_knas.config import (
     SearchConfig,
     absolute_data,
@@ -34,7 +34,9 @@ from nni_knas.config import (
 )
 from nni_knas.engine import Scorer
 from nni_knas.options import Option, SearchOptions, options
-from nni_knas.search import one_line, run_folder, search, stored_config
+from nni_knas.report_commands import add_report_commands
+from nni_knas.search import run_folder, search, stored_config
+from nni_knas.texts import one_line
 
 __all__ = ['main']
 
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
                      help='where runs are kept (default: NNI\'s own, ~/nni-experiments)')
     run.add_argument('--resume', metavar='ID', help='take up a run that was interrupted, with its own options but for those '
                                                     'given here')
+    add_watch(run)
     search_parser.set_defaults(command=_search)
 
     score = commands.add_parser(
@@ -115,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     score.set_defaults(command=_score)
 
     add_commands(commands)
+    add_report_commands(commands)
     add_benchmark(commands)
 
     schema_parser = commands.add_parser('schema', help='print the JSON Schema of configuration files',
@@ -179,7 +183,8 @@ def _search(parsed: argparse.Namespace) -> None:
         config.trial_concurrency = parsed.concurrency
     if parsed.directory is not None:
         config.experiment_working_directory = str(parsed.directory.expanduser().absolute())
-    search(SearchConfig(search_options, search_space, config), parsed.port, parsed.resume and Path(parsed.resume).name)
+    search(SearchConfig(search_options, search_space, config), parsed.port, parsed.resume and Path(parsed.resume).name,
+           parsed.watch)
 
 
 def _settings(parsed: argparse.Namespace) -> SearchConfig:

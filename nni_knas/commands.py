@@ -12,24 +12,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-import psutil
 from nni.experiment.launcher import get_stopped_experiment_config_json
 from nni.tools.nnictl.algo_management import algo_reg
 from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
-from nni_knas.costs import COSTS
 from nni_knas.export import FORMATS
 from nni_knas.options import SearchOptions, options
 from nni_knas.record import record_path
 from nni_knas.runs import Run
-from nni_knas.search import duration, free_port, metric_name, one_line, run_folder, search, stored_config
+from nni_knas.search import free_port, print_energy, run_folder, search, stored_config
 from nni_knas.selection import pareto_front
 from nni_knas.settings import Settings
+from nni_knas.texts import duration, table
 from nni_knas.tuner import meta_file
+from nni_knas.watch import best_so_far, candidate_table, print_while_running
 
-__all__ = ['add_commands']
+__all__ = ['add_commands', 'add_watch']
 
 
 def add_commands(commands: Any) -> None:
@@ -42,6 +41,7 @@ def add_commands(commands: Any) -> None:
                                description='Show a run, finished or not.')
     _add_run(show)
     show.add_argument('--top', type=int, default=10, metavar='N', help='how many of the best to show (default: %(default)s)')
+    add_watch(show)
     show.set_defaults(command=_show)
 
     resume = commands.add_parser('resume', help='take up a run that was interrupted',
@@ -49,6 +49,7 @@ def add_commands(commands: Any) -> None:
                                              'Nothing is scored or trained twice.')
     _add_run(resume)
     resume.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
+    add_watch(resume)
     resume.set_defaults(command=_resume)
 
     register = commands.add_parser('register', help='make the tuner KNAS known to nnictl',
@@ -65,6 +66,22 @@ def add_commands(commands: Any) -> None:
     export.add_argument('--rank', type=int, metavar='N', help='the candidate of this rank by score (default: the best)')
     export.add_argument('--untrained', action='store_true', help='a network without trained weights, too, with new ones')
     export.set_defaults(command=_export)
+
+
+def add_watch(parser: Any) -> None:
+    """Add the option ``--watch`` to a command: seconds, ``None`` where it is not given."""
+    parser.add_argument('--watch', type=_seconds, nargs='?', const=5.0, metavar='SECONDS',
+                        help='print the ranking while the run goes on, every so often if it has changed (default: 5)')
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is no time: it has to be a number of seconds above 0')
+    return seconds
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -90,15 +107,15 @@ class _Seen(NamedTuple):
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    rows, writers = [], _writers()
+    rows = []
     for folder in _folders(arguments.directory):
         with contextlib.suppress(sqlite3.Error):  # no table of candidates: a run that has not begun, or no run of KNAS
-            rows.append(_row(_seen(folder), writers))
+            rows.append(_row(_seen(folder)))
     if not rows:
         print('There are no runs.')
         return
-    _print_table(['run', 'name', 'status', 'started', 'scored', 'trained', 'best', 'folder'],
-                 sorted(rows, key=lambda row: row[3]), right={'scored', 'trained', 'best'})
+    print(table(['run', 'name', 'status', 'started', 'scored', 'trained', 'best', 'folder'],
+                sorted(rows, key=lambda row: row[3]), right={'scored', 'trained', 'best'}))
 
 
 def _folders(directory: Path | None) -> Iterator[Path]:
@@ -118,14 +135,14 @@ def _seen(folder: Path) -> _Seen:
     return _Seen(Run(folder), Experiments().get_all_experiments().get(folder.name, {}), settings)
 
 
-def _row(seen: _Seen, writers: dict[Path, int]) -> list[str]:
+def _row(seen: _Seen) -> list[str]:
     record = seen.run.record
     trained = seen.run.ranking().metric
     config = (seen.settings.config if seen.settings is not None else None) or {}
     name = seen.entry.get('experimentName') or config.get('experimentName') or ''
     scored = len(record) - record.count('failed', 'filtered', 'outside')
     best = f'{trained.iloc[0]:.4f}' if len(trained) else ''
-    return [seen.run.folder.name, str(name), _status(seen, writers), _started(seen), str(scored), str(len(trained)), best,
+    return [seen.run.folder.name, str(name), seen.run.status, _started(seen), str(scored), str(len(trained)), best,
             str(seen.run.folder)]
 
 
@@ -136,69 +153,32 @@ def _started(seen: _Seen) -> str:
     return datetime.fromtimestamp(milliseconds / 1000).strftime('%Y-%m-%d %H:%M:%S')
 
 
-def _status(seen: _Seen, writers: dict[Path, int]) -> str:
-    """Whether a run goes on, has come to its end, or has not."""
-    if _searching_process(seen, writers) is not None or _manager_lives(seen):
-        return 'running'
-    record = seen.run.record
-    done = record.count('trained', 'training-failed')
-    if record.count('training'):
-        return 'interrupted'
-    top_k = seen.options.top_k if seen.options is not None else None
-    if top_k == 0:
-        return 'finished' if seen.options is not None and len(record) >= seen.options.candidates else 'interrupted'
-    if top_k is None:  # of a script: nobody knows how many it was to train
-        return 'finished' if done and seen.entry.get('status') in ('STOPPED', 'DONE') else 'interrupted'
-    return 'finished' if done and done >= min(top_k, record.count('scored') + done) else 'interrupted'
-
-
-def _manager_lives(seen: _Seen) -> bool:
-    pid = seen.entry.get('pid')
-    with contextlib.suppress(psutil.Error):
-        return isinstance(pid, int) and seen.run.folder.name in psutil.Process(pid).cmdline()
-    return False
-
-
-def _searching_process(seen: _Seen, writers: dict[Path, int]) -> int | None:
-    """The process that searches, if there is one. A script may keep the record open when its experiment has stopped."""
-    return None if seen.entry.get('status') == 'STOPPED' else writers.get(record_path(seen.run.folder))
-
-
-def _writers() -> dict[Path, int]:
-    """The records that are open to write, and the process that has each."""
-    writers = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            for file in process.open_files():
-                if file.path.endswith('record.sqlite') and getattr(file, 'mode', 'r+') != 'r':
-                    writers[Path(file.path)] = process.pid
-    return writers
-
-
 def _show(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise ValueError(f'--top is {arguments.top}: it has to be 1 or more')
     seen = _seen(run_folder(arguments.run, arguments.directory))
-    frame = seen.run.scores()
-    print(f'Run {seen.run.folder.name} in {seen.run.folder} ({_status(seen, _writers())}, started {_started(seen)})')
+    run = seen.run
+    if arguments.watch is not None:
+        print_while_running(run, arguments.watch, arguments.top)
+        return
+    frame = run.scores()
+    print(f'Run {run.folder.name} in {run.folder} ({run.status}, started {_started(seen)})')
     print(f'Searched: {_said(seen.options)}')
     counts = ', '.join(f'{count} {status}' for status, count in frame.status.value_counts().items())
     print(f'Candidates: {len(frame)}' + (f' ({counts})' if counts else ''))
     for status in ('failed', 'training-failed'):
         for reason, count in frame.reason[frame.status == status].value_counts().head(3).items():
             print(f'  {status}, {count} times: {reason}')
-    print(f'Time: scoring {duration(seen.run.record.scoring_seconds())}, training '
+    print(f'Time: scoring {duration(run.record.scoring_seconds())}, training '
           f'{duration(frame.training_seconds.sum())} of trials')
-    trained = seen.run.ranking()
-    best = pd.concat([trained, frame[~frame.index.isin(trained.index)]]).head(arguments.top)
-    print()
-    _print_candidates(best, seen.options)
+    print_energy(run)
+    print(f'\n{candidate_table(best_so_far(run, arguments.top), run.metric_name)}')
     front = seen.options.front if seen.options is not None else None
     if front is not None:
         with contextlib.suppress(LookupError):  # nothing has been measured yet
             members = pareto_front(frame, front)
             print(f'\nPareto front of score against {front}, cheapest first:')
-            _print_candidates(members, seen.options)
+            print(candidate_table(members, run.metric_name))
     _print_what_next(seen)
 
 
@@ -212,21 +192,10 @@ def _said(search_options: SearchOptions | None) -> str:
     return ', '.join(f'{name} {values[name]}' for name in (*main, *others))
 
 
-def _print_candidates(frame: pd.DataFrame, search_options: SearchOptions | None) -> None:
-    costs = [cost for cost in COSTS if cost in frame and frame[cost].notna().any()]
-    name = metric_name(search_options)
-    rows = [[str(rank), _number(row.score, '.4g'), *(_number(row[cost], '.6g') for cost in costs),
-             _number(row.metric, '.4f'), one_line(row.architecture)] for rank, row in frame.iterrows()]
-    _print_table(['rank', 'score', *costs, name, 'architecture'], rows, right={'rank', 'score', *costs, name})
-
-
-def _number(value: Any, form: str) -> str:
-    return '' if pd.isna(value) else format(value, form)
-
-
 def _print_what_next(seen: _Seen) -> None:
     name = seen.run.folder
     print('\nGo on:')
+    print(f'  nni-knas report {name}')
     print(f'  nni-knas export {name} --to FOLDER')
     print(f'  nni-knas resume {name}')
     print(f'  nni_knas.open_run({str(name)!r})  # in Python')
@@ -235,12 +204,12 @@ def _print_what_next(seen: _Seen) -> None:
 def _resume(arguments: argparse.Namespace) -> None:
     folder = run_folder(arguments.run, arguments.directory)
     seen = _seen(folder)
-    pid = _searching_process(seen, _writers())
+    pid = seen.run.process
     if pid is not None:
         raise ValueError(f'the run {folder.name} is being searched by process {pid}: stop that first, or let it finish')
     config = stored_config(folder)
     if config is not None:
-        search(config, arguments.port, folder.name)
+        search(config, arguments.port, folder.name, arguments.watch)
     elif _is_hpo(folder):
         _resume_by_nnictl(folder, arguments.port)
     else:
@@ -286,12 +255,3 @@ def _export(arguments: argparse.Namespace) -> None:
     formats = [part.strip() for part in arguments.formats.split(',')]
     for name, path in run.export(arguments.to, formats, arguments.rank, untrained=arguments.untrained).items():
         print(f'{name}: {path}')
-
-
-def _print_table(header: list[str], rows: list[list[str]], right: set[str]) -> None:
-    """Columns of equal width, the last one as long as it is."""
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    for line in [header, *rows]:
-        cells = [cell.rjust(width) if name in right else cell.ljust(width)
-                 for cell, width, name in zip(line, widths, header)]
-        print('  '.join(cells).rstrip())

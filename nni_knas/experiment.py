@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
+import sqlite3
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+import psutil
 import requests
 from nni.experiment import rest
 from nni.experiment.config.utils import parse_time
@@ -21,8 +25,8 @@ from nni.tools.nnictl.constants import NNI_HOME_DIR
 from nni_knas.callers import caller
 
 __all__ = ['UNSUCCESSFUL', 'ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment',
-           'cancel_trials', 'chunk_trials', 'experiment_folder', 'find_folder', 'last_words', 'max_duration', 'max_trials',
-           'trial_limits', 'trials']
+           'cancel_trials', 'chunk_trials', 'experiment_folder', 'find_folder', 'is_local', 'last_words',
+           'manager_lives', 'max_duration', 'max_trials', 'reported_steps', 'trial_limits', 'trials']
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +46,12 @@ def calling_experiment() -> NasExperiment | None:
 def experiment_folder(experiment: NasExperiment) -> Path:
     """The experiment's own directory."""
     return Path(experiment.config.canonical_copy().experiment_working_directory) / experiment.id
+
+
+def is_local(experiment: NasExperiment | None) -> bool:
+    """Whether the trials of the experiment run on this machine."""
+    service = getattr(experiment.config, 'training_service', None) if experiment is not None else None
+    return getattr(service, 'platform', 'local') == 'local'
 
 
 def max_trials(experiment: NasExperiment | None) -> float:
@@ -154,6 +164,63 @@ def last_words(experiment: NasExperiment, number: int) -> str:
         lines = []
     said = [line.strip() for line in lines if line.strip()]
     return f'{said[-1]} ({where})' if said else where
+
+
+def manager_lives(identity: str) -> bool:
+    """Whether NNI's manager of an experiment is there, with the trials that it runs."""
+    pid = Experiments().get_all_experiments().get(identity, {}).get('pid')
+    with contextlib.suppress(psutil.Error):
+        return isinstance(pid, int) and identity in psutil.Process(pid).cmdline()
+    return False
+
+
+def reported_steps(folder: Path) -> pd.DataFrame:
+    """The intermediate metrics that the trials of the experiment in a folder have reported, from its manager's database.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``candidate`` (number in the record), ``step`` (of its last trial, from 1) and ``metric``.
+    """
+    database, rows = folder / 'db' / 'nni.sqlite', []
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(
+            sqlite3.connect(f'{database.absolute().as_uri()}?mode=ro', uri=True, timeout=20)) as connection:
+        rows = connection.execute(
+            "SELECT trialJobId, sequence, MetricData.data, event.data FROM MetricData JOIN (SELECT trialJobId, data FROM "
+            "TrialJobEvent WHERE event = 'WAITING' AND data IS NOT NULL GROUP BY trialJobId) AS event USING (trialJobId) "
+            "WHERE type = 'PERIODICAL' ORDER BY MetricData.timestamp, MetricData.rowid").fetchall()
+    steps: dict[int, tuple[str, dict[int, float]]] = {}
+    for job, sequence, data, parameters in rows:
+        candidate, metric = _candidate_of(parameters), _metric_of(data)
+        if candidate is not None and metric is not None:
+            if candidate not in steps or steps[candidate][0] != job or sequence == 0:  # a trial that began anew
+                steps[candidate] = job, {}
+            steps[candidate][1][sequence] = metric
+    return pd.DataFrame([(candidate, sequence + 1, metric) for candidate, (_, metrics) in steps.items()
+                         for sequence, metric in metrics.items()], columns=['candidate', 'step', 'metric'])
+
+
+def _candidate_of(text: str) -> int | None:
+    """The candidate's number in what NNI keeps of a trial's parameters."""
+    content = _decoded(text)
+    parameters = content.get('parameters') if isinstance(content, dict) else None
+    parameters = _decoded(parameters) if isinstance(parameters, str) else parameters
+    number = parameters.get('knas_candidate') if isinstance(parameters, dict) else None
+    return number if isinstance(number, int) else None
+
+
+def _metric_of(text: str) -> float | None:
+    """The number in what NNI keeps of a report, which is JSON in JSON."""
+    value = _decoded(text)
+    value = _decoded(value) if isinstance(value, str) else value
+    value = value.get('default') if isinstance(value, dict) else value
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _decoded(text: str) -> Any:
+    with contextlib.suppress(json.JSONDecodeError):
+        return json.loads(text)
+    return None
 
 
 def find_folder(run: str | Path) -> Path:

@@ -7,14 +7,16 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nni.nas.execution import ExecutionEngine
-from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
+from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
 from nni_knas.experiment import UNSUCCESSFUL, trials
-from nni_knas.ranked import kept_result, ranked_model
+from nni_knas.footprint import Meter
+from nni_knas.ranked import energy_of, kept_result, ranked_model
 from nni_knas.record import Candidate, Record, reason_of
 from nni_knas.selection import Ranked
 
@@ -44,13 +46,16 @@ class FineStage:
         Largest number of candidates to train, counting those of before a restart.
     deadline
         ``time.monotonic()`` after which none is started.
+    local
+        Whether trials run on this machine.
     """
 
     patience = 30.0
     """Seconds to wait for a trial that NNI should have started again after a restart."""
 
     def __init__(self, space: ExecutableModelSpace, engine: ExecutionEngine, record: Record, *, folder: Path | None = None,
-                 keep_weights: bool = True, max_trials: float = math.inf, deadline: float = math.inf) -> None:
+                 keep_weights: bool = True, max_trials: float = math.inf, deadline: float = math.inf,
+                 local: bool = True) -> None:
         self.space = space
         self.engine = engine
         self.record = record
@@ -58,30 +63,39 @@ class FineStage:
         self.keep_weights = keep_weights
         self.max_trials = max_trials
         self.deadline = deadline
+        self.local = local
         self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
         self._taken_up: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
         self._bar: tqdm | None = None
-        engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
-        engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_training_end)
+        self._meter: Meter | None = None
+        for kind, callback in self._callbacks():
+            engine.register_model_event_callback(kind, callback)
 
     def close(self) -> None:
         """Listen to the engine no longer."""
-        self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
-        self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_training_end)
+        for kind, callback in self._callbacks():
+            self.engine.unregister_model_event_callback(kind, callback)
 
-    def run(self, choose: Callable[[], Ranked]) -> None:
+    def _callbacks(self) -> list[tuple[ModelEventType, Callable[..., None]]]:
+        return [(ModelEventType.IntermediateMetric, self._on_step), (ModelEventType.FinalMetric, self._on_metric),
+                (ModelEventType.TrainingEnd, self._on_training_end)]
+
+    def run(self, choose: Callable[[], Ranked], meter: Meter | None = None) -> None:
         """Train the chosen candidates that are not trained yet.
 
         Parameters
         ----------
         choose
             Gives the candidates to train, as the record knows them at that moment.
+        meter
+            Meters the energy, and is told which trials are under way.
 
         Raises
         ------
         RuntimeError
             If every training failed.
         """
+        self._meter = meter
         self._take_up([candidate for _, candidate in choose()])
         ranked = choose()
         done = sum(candidate.finished for _, candidate in ranked)
@@ -89,6 +103,7 @@ class FineStage:
                                        if not candidate.finished and candidate.id not in self._taken_up])
         with tqdm(total=done + len(self._taken_up) + len(waiting), initial=done, desc='Training', unit='model',
                   disable=None) as self._bar:
+            self._show_best()
             self._train(waiting)
             lost = self._taken_up.copy()
             self._taken_up.clear()
@@ -130,6 +145,7 @@ class FineStage:
         model = ranked_model(self.space.freeze(candidate.sample), candidate, rank, self.folder, self.keep_weights)
         self.record.start_training(candidate.id)
         self._running[model] = candidate, time.monotonic()
+        self._mark()
         try:
             self.engine.submit_models(model)
         except Exception as error:  # NNI's sequential engine raises what a trial raised, after reporting its end
@@ -185,23 +201,47 @@ class FineStage:
     def _end(self, candidate_id: int, metric: float | None, reason: str | None = None, seconds: float | None = None) -> None:
         """Record the end of a training."""
         self._taken_up.discard(candidate_id)
+        self._mark()
         if metric is not None:
             self.record.set_metric(candidate_id, metric)
         result = kept_result(self.folder, candidate_id)  # its time is without NNI's queue and start-up
-        self.record.end_training(candidate_id, result.seconds if result is not None else seconds, reason)
+        self.record.end_training(candidate_id, result.seconds if result is not None else seconds, reason,
+                                 energy_of(self.record, result, seconds if self.local else None))
         if self._bar is not None:
+            self._show_best()
             self._bar.update()
+
+    def _mark(self) -> None:
+        """A trial has begun or ended: an interval of the energy ends here, in which all that were under way had part."""
+        if self._meter is not None:
+            self._meter.mark()
+            self._meter.trials = len(self._running) + len(self._taken_up)
+
+    def _show_best(self) -> None:
+        trained = self.record.trained()
+        if self._bar is not None and trained:
+            self._bar.set_postfix_str(f'best {trained[0].metric:.4g}', refresh=False)
 
     # Events of the engine, for NNI's training service from a thread of its own.
 
+    def _on_step(self, event: IntermediateMetricEvent) -> None:
+        metric = _number(event.metric)
+        if event.model in self._running and metric is not None:
+            self.record.add_step(self._running[event.model][0].id, metric)
+
     def _on_metric(self, event: FinalMetricEvent) -> None:
-        if event.model in self._running:
-            metric = event.metric.get('default') if isinstance(event.metric, dict) else event.metric
-            if isinstance(metric, (int, float)):
-                self.record.set_metric(self._running[event.model][0].id, float(metric))
+        metric = _number(event.metric)
+        if event.model in self._running and metric is not None:
+            self.record.set_metric(self._running[event.model][0].id, metric)
 
     def _on_training_end(self, event: TrainingEndEvent) -> None:
         if event.model in self._running:
             candidate, start = self._running.pop(event.model)
             reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
             self._end(candidate.id, None, reason, time.monotonic() - start)
+
+
+def _number(metric: Any) -> float | None:
+    """The number in what a trial reported."""
+    metric = metric.get('default') if isinstance(metric, dict) else metric
+    return float(metric) if isinstance(metric, (int, float)) else None

@@ -23,6 +23,7 @@ from nni_knas.coarse import PLACEMENTS, Effort
 from nni_knas.costs import COSTS
 from nni_knas.data import DATA_HELP, TORCHVISION, Data, load_data, load_object
 from nni_knas.evaluator import GradientKernelEvaluator
+from nni_knas.footprint import check_country
 from nni_knas.gradients import Normalization
 from nni_knas.scores import RECOMMENDED, score_names
 from nni_knas.strategy import KNAS
@@ -43,7 +44,7 @@ EXPLORERS: dict[str, Callable[[int], Strategy]] = {
 
 REFERENCE = r'[\w.]+:[\w.]+'  # module:function
 
-Section = Literal['space and data', 'scoring', 'coarse stage', 'limits', 'fine stage']
+Section = Literal['space and data', 'scoring', 'coarse stage', 'limits', 'fine stage', 'energy']
 
 
 def _option(default: Any, section: Section, text: str, **more: Any) -> Any:
@@ -116,6 +117,10 @@ class SearchOptions:
                                     '(nni_knas.data.Data) and evaluator_args', pattern=REFERENCE, metavar='MODULE:FUNCTION')
     evaluator_args: dict[str, Any] = _option({}, 'fine stage', 'further arguments of the evaluator')
 
+    country: str | None = _option(None, 'energy', 'where the energy comes from that a run takes, for its CO2-equivalent: an '
+                                  'ISO 3166 code of three letters; by default that of codecarbon\'s configuration, or else '
+                                  'of the locale', pattern='[A-Za-z]{3}', examples=['DEU', 'USA'], metavar='CODE')
+
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> SearchOptions:
         """Options as a user wrote them, checked as far as that needs no work.
@@ -151,6 +156,7 @@ class SearchOptions:
             raise ValueError(f'there are both a network ({self.network}) and a space ({self.space}): give one of the two')
         if self.network is not None and self.space_args:
             raise ValueError('space_args goes with a space, not with a network')
+        check_country(self.country)
         if self.evaluator_args and self.evaluator is None:
             raise ValueError('evaluator_args goes with an evaluator of your own: give evaluator, too')
 
@@ -233,7 +239,7 @@ class SearchOptions:
         self.check()
         arguments = {'placement': self.placement, 'workers': self.workers, 'effort': self.effort,
                      'merge_identical': self.merge_identical, 'constraints': self.constraints(), 'front': self.front,
-                     'optimize_mode': self.optimize_mode}
+                     'optimize_mode': self.optimize_mode, 'country': self.country}
         return KNAS(kernel, self.candidates, self.top_k, self.make_explorer(), **{**arguments, **more})
 
     def make_evaluator(self, data: Data) -> Evaluator:
@@ -283,7 +289,8 @@ class Option(NamedTuple):
         if self.choices:
             return f'one of {", ".join(self.choices)}'
         if self.pattern:
-            return 'of the form module:function'
+            return ('of the form module:function' if self.pattern == REFERENCE else
+                    f'such as {" or ".join(self.examples or ())}')
         words = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false',
                  dict: 'a mapping of names to values'}[self.kind]
         words += f', {self.least} or more' if self.least is not None else ''

@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import platform
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nni
+import psutil
 import torch
 from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
+from nni.runtime.env_vars import trial_env_vars
 from nni.runtime.trial_command_channel import (
     TrialCommandChannel,
     get_default_trial_command_channel,
@@ -27,9 +30,11 @@ from nni.runtime.trial_command_channel import (
 from torch import nn
 
 from nni_knas.files import whole
-from nni_knas.record import Candidate, result_path, weights_path
+from nni_knas.footprint import cpu_seconds, energy_within
+from nni_knas.record import Candidate, Record, result_path, weights_path
+from nni_knas.scalars import trial_scalars
 
-__all__ = ['RankedEvaluator', 'Result', 'kept_result', 'load_weights', 'ranked_model']
+__all__ = ['RankedEvaluator', 'Result', 'energy_of', 'kept_result', 'load_weights', 'ranked_model']
 
 _logger = logging.getLogger(__name__)
 
@@ -44,11 +49,22 @@ class Result(NamedTuple):
         Its time without waiting and start-up.
     metrics
         The numbers that were reported with the final metric, by name.
+    started, ended
+        When its process began, or its training where that has no process of its own, and when it had ended, in seconds
+        since the epoch.
+    cpu
+        CPU time in seconds in between.
+    host
+        Name of the machine.
     """
 
     metric: float
     seconds: float
     metrics: dict[str, float] | None = None
+    started: float | None = None
+    ended: float | None = None
+    cpu: float | None = None
+    host: str | None = None
 
 
 @nni.trace
@@ -87,16 +103,17 @@ class RankedEvaluator(Evaluator):
         return self.evaluator.evaluate(model)
 
     def _execute(self, model: ExecutableModelSpace) -> Any:
-        with _beside_metrics(kernel_score=self.kernel_score, kernel_rank=self.kernel_rank) as reported:
+        with _beside_metrics(kernel_score=self.kernel_score, kernel_rank=self.kernel_rank) as channel:
             before = kept_result(self.folder, self.candidate)
             if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
                 metrics = before.metrics
                 return nni.report_final_result({'default': before.metric, **metrics} if metrics else before.metric)
-            start = time.monotonic()
-            returned = self._train(model)
-            if self.folder is not None and reported:
-                metrics = dict(reported[-1])
-                result = Result(metrics.pop('default'), time.monotonic() - start, metrics or None)
+            start, used = time.monotonic(), _begin_usage()
+            with trial_scalars(self.folder, self.candidate, **channel.entries) as channel.listener:
+                returned = self._train(model)
+            if self.folder is not None and channel.reported:
+                metrics = dict(channel.reported[-1])
+                result = Result(metrics.pop('default'), time.monotonic() - start, metrics or None, **used())
                 _write(result_path(self.folder, self.candidate),
                        lambda path: path.write_text(json.dumps(result._asdict())))
             return returned
@@ -117,6 +134,18 @@ class RankedEvaluator(Evaluator):
         else:
             _logger.info('The evaluator left the network as it was (it may have trained a copy): no weights to keep.')
         return result
+
+
+def _begin_usage() -> Callable[[], dict[str, Any]]:
+    """Begin to count what a training uses; the function that is given tells it.
+
+    The start of a trial's own process counts, too, since each training has it.
+    """
+    process = psutil.Process()
+    alone = trial_env_vars.NNI_TRIAL_JOB_ID is not None
+    started, before = (process.create_time(), 0.0) if alone else (time.time(), cpu_seconds(process))
+    return lambda: {'started': started, 'ended': time.time(), 'cpu': cpu_seconds(process) - before,
+                    'host': platform.node()}
 
 
 def _unused(evaluator: Evaluator) -> Evaluator:
@@ -162,6 +191,30 @@ def kept_result(folder: Path | None, candidate: int) -> Result | None:
         return None
 
 
+def energy_of(record: Record, result: Result | None, seconds: float | None) -> float | None:
+    """The energy in kWh of a training that has just ended on this machine; ``None`` where it is not known.
+
+    Parameters
+    ----------
+    record
+        With the energy that was metered.
+    result
+        What was kept of the training, if anything was.
+    seconds
+        How long it has taken, where nothing was kept; ``None`` where that is not known, or it was on another machine.
+    """
+    if result is not None and result.started is not None and result.ended is not None:
+        if result.host != platform.node():
+            return None
+        start, end, cpu = result.started, result.ended, result.cpu
+    elif seconds is not None:
+        end, cpu = time.time(), None
+        start = end - seconds
+    else:
+        return None
+    return energy_within(record.energies(start, end), start, end, cpu)
+
+
 def load_weights(network: nn.Module, path: Path) -> bool:
     """Give a network the trained weights in a file; ``False`` where there is none."""
     if not path.exists():
@@ -185,7 +238,8 @@ class _BesideMetrics(TrialCommandChannel):
     def __init__(self, channel: TrialCommandChannel, entries: dict[str, float]) -> None:
         self.channel = channel
         self.entries = entries
-        self.reported: list[dict[str, float]] = []
+        self.reported: list[dict[str, float]] = []  # the final ones
+        self.listener: Callable[[bool, Any], None] | None = None
 
     def receive_parameter(self) -> Any:
         return self.channel.receive_parameter()
@@ -194,6 +248,8 @@ class _BesideMetrics(TrialCommandChannel):
         if isinstance(value, (int, float)):
             value = {'default': value}
         if isinstance(value, dict):
+            if self.listener is not None:
+                self.listener(type == 'FINAL', value)
             if type == 'FINAL' and isinstance(value.get('default'), (int, float)):
                 self.reported.append({name: each for name, each in value.items() if isinstance(each, (int, float))})
             value = {**value, **self.entries}
@@ -202,12 +258,12 @@ class _BesideMetrics(TrialCommandChannel):
 
 
 @contextlib.contextmanager
-def _beside_metrics(**entries: float) -> Iterator[list[dict[str, float]]]:
-    """Add entries to the metrics that are reported within; gives the final ones among them."""
+def _beside_metrics(**entries: float) -> Iterator[_BesideMetrics]:
+    """Add entries to the metrics that are reported within."""
     channel = get_default_trial_command_channel()
     beside = _BesideMetrics(channel, entries)
     set_default_trial_command_channel(beside)
     try:
-        yield beside.reported
+        yield beside
     finally:
         set_default_trial_command_channel(channel)

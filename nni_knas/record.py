@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +22,8 @@ from nni.mutable import Sample
 from nni_knas.candidates import decode_sample, encode_sample
 from nni_knas.costs import COSTS
 
-__all__ = ['Candidate', 'Record', 'reason_of', 'record_path', 'result_path', 'weights_path']
+__all__ = ['Candidate', 'Energy', 'Record', 'Session', 'reason_of', 'record_path', 'result_path', 'settings_path',
+           'weights_path']
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB);
@@ -41,17 +44,46 @@ CREATE TABLE IF NOT EXISTS candidates (
     parameters REAL,                -- costs, see nni_knas.costs; NULL where not measured
     flops REAL,
     memory REAL,
-    latency REAL
+    latency REAL,
+    training_kwh REAL               -- energy of its training; NULL where not known
 );
 CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture) WHERE architecture IS NOT NULL;
+CREATE TABLE IF NOT EXISTS steps (  -- learning curves
+    candidate INTEGER NOT NULL,
+    step INTEGER NOT NULL,          -- of the intermediate reports of its training, from 1
+    metric REAL,
+    PRIMARY KEY (candidate, step)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (  -- one for each process that has worked on the run
+    number INTEGER PRIMARY KEY,     -- from 1
+    started REAL NOT NULL,          -- seconds since the epoch, as all times of the clock here
+    heard REAL NOT NULL,            -- the last sign of life
+    ended INTEGER NOT NULL,         -- whether it has ended by itself
+    about TEXT NOT NULL             -- JSON: the process, its command, its versions, what it was asked for
+);
+CREATE TABLE IF NOT EXISTS energy ( -- what the machine used while the run was at work, interval after interval
+    id INTEGER PRIMARY KEY,
+    session INTEGER NOT NULL,
+    stage TEXT NOT NULL,            -- coarse or fine
+    started REAL NOT NULL,
+    seconds REAL NOT NULL,
+    cpu_kwh REAL NOT NULL,          -- of the whole machine, as the next two
+    gpu_kwh REAL NOT NULL,
+    memory_kwh REAL NOT NULL,
+    kg_per_kwh REAL NOT NULL,       -- CO2-equivalent
+    busy REAL NOT NULL,             -- CPU seconds that the machine was at work
+    own REAL NOT NULL,              -- CPU seconds of these that the run's processes used
+    trials INTEGER NOT NULL         -- that were under way
+);
 """
 _UNUSABLE = "('failed', 'filtered', 'outside')"
 _RANKING = f'ORDER BY status IN {_UNUSABLE}, score DESC, quick DESC, id'  # in SQLite NULL comes last so
 _COLUMNS = {'candidate': 'int64', 'score': 'float64', 'quick': 'float64', 'metric': 'float64', 'status': 'object',
-            'reason': 'object', 'seconds': 'float64', 'training_seconds': 'float64',
+            'reason': 'object', 'seconds': 'float64', 'training_seconds': 'float64', 'training_kwh': 'float64',
             **dict.fromkeys(COSTS, 'float64'), 'architecture': 'object'}
-_FIELDS = 'id, sample, quick, score, seconds, status, reason, metric, training_seconds'
+_FIELDS = 'id, sample, quick, score, seconds, status, reason, metric, training_seconds, training_kwh'
 _COSTS = ', '.join(COSTS)
+_LATER = (*COSTS, 'training_kwh')  # columns that files of earlier versions lack
 
 
 def record_path(folder: Path) -> Path:
@@ -67,6 +99,11 @@ def weights_path(folder: Path, candidate: int) -> Path:
 def result_path(folder: Path, candidate: int) -> Path:
     """Where a trial leaves the final metric of a candidate, for when nobody listens to it."""
     return folder / 'knas' / 'results' / f'{candidate}.json'
+
+
+def settings_path(folder: Path) -> Path:
+    """Where what the run of the experiment in ``folder`` was started with is; see :mod:`nni_knas.settings`."""
+    return folder / 'knas' / 'config.json'
 
 
 def reason_of(error: Exception) -> str:
@@ -90,6 +127,7 @@ class Candidate(NamedTuple):
     reason: str | None
     metric: float | None
     training_seconds: float | None
+    training_kwh: float | None
     costs: Mapping[str, float]  # those that were measured
 
     @property
@@ -101,6 +139,43 @@ class Candidate(NamedTuple):
     def finished(self) -> bool:
         """Whether it has been trained, well or not."""
         return self.status in ('trained', 'training-failed')
+
+
+class Session(NamedTuple):
+    """A process that has worked on the run, from its start to its end.
+
+    Attributes
+    ----------
+    number
+        From 1.
+    started, heard
+        When it began, and the last sign of life, in seconds since the epoch.
+    ended
+        Whether it has ended by itself, rather than having been killed.
+    about
+        ``command``, ``directory``, ``pid``, ``versions``, ``machine``, ``asked``, ``methods``, as far as they are known.
+    """
+
+    number: int
+    started: float
+    heard: float
+    ended: bool
+    about: dict[str, Any]
+
+
+class Energy(NamedTuple):
+    """An interval of a run, and what the whole machine used in it; see the definition of the table ``energy``."""
+
+    stage: str
+    started: float
+    seconds: float
+    cpu_kwh: float
+    gpu_kwh: float
+    memory_kwh: float
+    kg_per_kwh: float
+    busy: float
+    own: float
+    trials: int
 
 
 class Record:
@@ -116,6 +191,7 @@ class Record:
 
     def __init__(self, path: Path | None, *, readonly: bool = False) -> None:
         self._lock = threading.RLock()
+        self.readonly = readonly
         if path is None:
             name, uri = ':memory:', False
         elif readonly:
@@ -129,17 +205,27 @@ class Record:
             self._connection.execute('PRAGMA journal_mode=WAL')
             self._connection.execute('PRAGMA synchronous=NORMAL')
             self._connection.executescript(_TABLES)
-        self._costs = self._cost_columns(readonly)
+        self._lacks = self._missing_columns(readonly)
 
-    def _cost_columns(self, readonly: bool) -> str:
-        """The columns of costs; a file of before there were any gets them, or counts as one that has none."""
-        if any(column[1] == COSTS[0] for column in self._connection.execute('PRAGMA table_info(candidates)')):
-            return _COSTS
+    @property
+    def path(self) -> Path | None:
+        """The file; ``None`` where the record is in memory."""
+        name = self._one('PRAGMA database_list')[2]
+        return Path(name) if name else None
+
+    def _missing_columns(self, readonly: bool) -> set[str]:
+        """The columns that a file of an earlier version lacks: it gets them, unless it is only read."""
+        known = {column[1] for column in self._connection.execute('PRAGMA table_info(candidates)')}
+        missing = [name for name in _LATER if name not in known]
         if readonly:
-            return ', '.join(['NULL'] * len(COSTS))
-        for cost in COSTS:
-            self._connection.execute(f'ALTER TABLE candidates ADD COLUMN {cost} REAL')
-        return _COSTS
+            return set(missing)
+        for name in missing:
+            self._connection.execute(f'ALTER TABLE candidates ADD COLUMN {name} REAL')
+        return set()
+
+    def _fields(self, fields: str) -> str:
+        """Columns to select; those that the file lacks are NULL."""
+        return ', '.join('NULL' if name in self._lacks else name for name in fields.split(', '))
 
     def close(self) -> None:
         with self._lock:
@@ -324,16 +410,24 @@ class Record:
         return list(self._candidates(f"WHERE status = 'trained' AND metric IS NOT NULL ORDER BY metric {order}, id"))
 
     def start_training(self, candidate: int) -> None:
+        """Training begins, perhaps anew."""
         self._run("UPDATE candidates SET status = 'training', metric = NULL, reason = NULL WHERE id = ?", candidate)
+        self._run('DELETE FROM steps WHERE candidate = ?', candidate)
+
+    def add_step(self, candidate: int, metric: float) -> None:
+        """The next intermediate metric of a candidate in training."""
+        self._run('INSERT INTO steps SELECT ?, 1 + COALESCE(MAX(step), 0), ? FROM steps WHERE candidate = ?',
+                  candidate, metric, candidate)
 
     def set_metric(self, candidate: int, metric: float) -> None:
         """The final metric of a candidate in training."""
         self._run('UPDATE candidates SET metric = ? WHERE id = ?', metric, candidate)
 
-    def end_training(self, candidate: int, seconds: float | None, reason: str | None = None) -> None:
-        """Training has ended; ``reason`` says why it failed, where it did."""
-        self._run('UPDATE candidates SET status = ?, training_seconds = ?, reason = ? WHERE id = ?',
-                  'training-failed' if reason else 'trained', seconds, reason, candidate)
+    def end_training(self, candidate: int, seconds: float | None, reason: str | None = None,
+                     kwh: float | None = None) -> None:
+        """Training has ended; ``reason`` says why it failed, where it did, and ``kwh`` the energy that it took."""
+        self._run('UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ? WHERE id = ?',
+                  'training-failed' if reason else 'trained', seconds, reason, kwh, candidate)
 
     def stop_training(self, candidate: int) -> None:
         """Training was given up before its end, and can be taken up again."""
@@ -344,7 +438,49 @@ class Record:
         """Seconds spent on scoring and on training so far, summed over candidates."""
         return self._one('SELECT COALESCE(SUM(seconds), 0), COALESCE(SUM(training_seconds), 0) FROM candidates')
 
+    # Sessions, and the energy that they took.
+
+    def begin_session(self, about: Mapping[str, Any]) -> int:
+        """A process begins to work on the run; gives the session's number."""
+        now = time.time()
+        return self._run('INSERT INTO sessions (started, heard, ended, about) VALUES (?, ?, 0, ?)', now, now,
+                         json.dumps(about, default=str))
+
+    def keep_session(self, number: int, *, ended: bool = False, about: Mapping[str, Any] | None = None) -> None:
+        """A sign of life of a session, perhaps its last one; ``about`` says it anew."""
+        self._run('UPDATE sessions SET heard = ?, ended = ?, about = COALESCE(?, about) WHERE number = ?', time.time(),
+                  int(ended), None if about is None else json.dumps(about, default=str), number)
+
+    def sessions(self) -> list[Session]:
+        """All sessions, the first one first; empty for a record of an earlier version."""
+        return [Session(number, started, heard, bool(ended), json.loads(about)) for number, started, heard, ended, about in
+                self._all('SELECT number, started, heard, ended, about FROM sessions ORDER BY number')]
+
+    def set_energy(self, session: int, energy: Energy, row: int | None = None) -> int:
+        """Write what was used in an interval, in the place of an earlier row where one is given; gives the row's number."""
+        marks = ', '.join('?' * (2 + len(energy)))
+        return self._run(f'INSERT OR REPLACE INTO energy (id, session, {", ".join(Energy._fields)}) VALUES ({marks})',
+                         row, session, *energy)
+
+    def energies(self, start: float | None = None, end: float | None = None) -> list[Energy]:
+        """The intervals, the first one first; those alone that overlap the time from ``start`` to ``end``, where given."""
+        condition = 'WHERE started < ? AND started + seconds > ?' if start is not None else ''
+        return list(map(Energy._make, self._all(f'SELECT {", ".join(Energy._fields)} FROM energy {condition} ORDER BY id',
+                                                *((end, start) if start is not None else ()))))
+
     # Reading.
+
+    def steps(self) -> pd.DataFrame:
+        """The learning curves: a row an intermediate report, with ``candidate``, ``step`` (from 1) and ``metric``."""
+        rows = self._all('SELECT candidate, step, metric FROM steps ORDER BY candidate, step')
+        frame = pd.DataFrame(rows, columns=['candidate', 'step', 'metric'])
+        return frame.astype({'candidate': 'int64', 'step': 'int64', 'metric': 'float64'})
+
+    def set_costs(self, candidate: int, costs: Mapping[str, float]) -> None:
+        """Costs that were measured after scoring, by name."""
+        for name in COSTS:
+            if name in costs:
+                self._run(f'UPDATE candidates SET {name} = ? WHERE id = ?', costs[name], candidate)
 
     def frame(self) -> pd.DataFrame:
         """All candidates as a table, best score first; last those that failed, break a constraint or are outside.
@@ -354,10 +490,11 @@ class Record:
         pandas.DataFrame
             A row a candidate: ``rank`` (1 is the best; the index), ``candidate`` (number in the order of exploration),
             ``score``, ``quick`` (score at little effort), ``metric``, ``status``, ``reason``, ``seconds`` (building and
-            scoring), ``training_seconds``, the costs ``parameters``, ``flops``, ``memory``, ``latency`` (see
-            :mod:`nni_knas.costs`), and ``architecture`` (NNI's sample, a dict).
+            scoring), ``training_seconds``, ``training_kwh``, the costs ``parameters``, ``flops``, ``memory``, ``latency``
+            (see :mod:`nni_knas.costs`), and ``architecture`` (NNI's sample, a dict).
         """
-        fields = f'id, score, quick, metric, status, reason, seconds, training_seconds, {self._costs}, sample'
+        fields = self._fields('id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, '
+                              f'{_COSTS}, sample')
         with self._lock:
             rows = self._connection.execute(f'SELECT {fields} FROM candidates {_RANKING}').fetchall()
         columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
@@ -377,11 +514,11 @@ class Record:
             number = None
         number = self._run(f'INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
                            f'reason, {_COSTS}) VALUES (?{", ?" * len(values)})', number, *values)
-        return Candidate(number, sample, quick, score, seconds, status, reason, None, None, costs)
+        return Candidate(number, sample, quick, score, seconds, status, reason, None, None, None, costs)
 
     def _candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
         with self._lock:
-            rows = self._connection.execute(f'SELECT {_FIELDS}, {self._costs} FROM candidates {condition}',
+            rows = self._connection.execute(f'SELECT {self._fields(f"{_FIELDS}, {_COSTS}")} FROM candidates {condition}',
                                             values).fetchall()
         for number, sample, *others in rows:
             costs = {name: cost for name, cost in zip(COSTS, others[-len(COSTS):]) if cost is not None}
@@ -393,6 +530,16 @@ class Record:
     def _one(self, statement: str, *values: Any) -> Any:
         with self._lock:
             return self._connection.execute(statement, values).fetchone()
+
+    def _all(self, statement: str, *values: Any) -> list[tuple]:
+        """Rows of a table that a record of an earlier version lacks."""
+        with self._lock:
+            try:
+                return self._connection.execute(statement, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if 'no such table' not in str(error):
+                    raise
+                return []
 
     def _run(self, statement: str, *values: Any) -> int:
         """Write; gives the number of the row that was inserted last."""

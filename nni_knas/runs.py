@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
-from collections.abc import Callable, Sequence
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +16,17 @@ import pandas as pd
 from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace, SimplifiedModelSpace
 from torch import nn
+from tqdm import tqdm
 
-from nni_knas.experiment import find_folder
+from nni_knas.builder import NetworkBuilder
+from nni_knas.costs import measure
+from nni_knas.experiment import find_folder, manager_lives, reported_steps
 from nni_knas.export import check_formats, example_inputs, export
+from nni_knas.footprint import Footprint, footprint_of
 from nni_knas.ranked import kept_result, load_weights
-from nni_knas.record import Candidate, Record, record_path, weights_path
+from nni_knas.record import Candidate, Record, Session, record_path, settings_path, weights_path
 from nni_knas.selection import pareto_front
+from nni_knas.session import COMPLETE, is_alive
 
 __all__ = ['Run', 'open_run']
 
@@ -31,14 +40,49 @@ class Run:
     ----------
     folder
         The experiment's directory.
+    record
+        The run's record, where that is open already or not in the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    measuring_seconds = 30.0
+    """How long :meth:`measured` measures at most."""
+
+    def __init__(self, folder: Path, record: Record | None = None) -> None:
         path = record_path(folder)
-        if not path.exists():
+        if record is None and not path.exists():
             raise FileNotFoundError(f'{folder} is no KNAS run: there is no {path.relative_to(folder)} in it')
         self.folder = folder
-        self.record = Record(path, readonly=True)
+        self.record = record or Record(path, readonly=True)
+
+    @classmethod
+    def of(cls, source: Any) -> Run:
+        """A run, however it is named.
+
+        Parameters
+        ----------
+        source
+            A run; a KNAS strategy that has begun to run, or the NNI experiment of one; NNI's experiment id; or the
+            experiment's folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such run.
+        RuntimeError
+            If the strategy has not run yet.
+        TypeError
+            If it is nothing that names a run.
+        """
+        if isinstance(source, cls):
+            return source
+        if isinstance(source, (str, Path)):
+            return open_run(source)
+        if hasattr(source, 'open_run'):  # a strategy, which this module does not know
+            return source.open_run()
+        if hasattr(source, 'strategy'):
+            return cls.of(source.strategy)
+        raise TypeError(f'{source!r:.80} names no run: give a Run, a KNAS strategy, its experiment, NNI\'s experiment id or '
+                        'the experiment\'s folder')
 
     def __repr__(self) -> str:
         return f'Run({str(self.folder)!r})'
@@ -60,6 +104,117 @@ class Run:
     def optimize_mode(self) -> str:
         """``'maximize'`` or ``'minimize'``: which metrics of training are better."""
         return self.record.get_meta('optimize_mode') or 'maximize'
+
+    @property
+    def name(self) -> str:
+        """What the run is called: by its experiment's name, where the user has given one, or else by NNI's id."""
+        sessions = self.sessions()
+        return (sessions[-1].about.get('name') if sessions else None) or self.folder.name
+
+    @property
+    def status(self) -> str:
+        """``'running'``, as long as its process or NNI's manager with its trials is alive; ``'finished'`` at the end of the
+        search; and ``'interrupted'`` where it has stopped before."""
+        if self.process is not None or manager_lives(self.folder.name):
+            return 'running'
+        return 'finished' if self.record.get_meta(COMPLETE) else 'interrupted'
+
+    @property
+    def process(self) -> int | None:
+        """The number of the process that is at work on the run; ``None`` where there is none on this machine."""
+        sessions = self.sessions()
+        return sessions[-1].about['pid'] if sessions and is_alive(sessions[-1]) else None
+
+    def sessions(self) -> list[Session]:
+        """The processes that have worked on the run: when, by which command, with which versions, on what machine."""
+        return self.record.sessions()
+
+    def configuration(self) -> dict[str, Any]:
+        """What the run was asked for, by name: the options of the command line or the file, or those of the strategy."""
+        sessions = self.sessions()
+        asked = sessions[-1].about.get('asked', {}) if sessions else {}
+        try:
+            options = json.loads(settings_path(self.folder).read_text())['options']
+        except OSError:
+            return asked
+        return {**options, **{name: value for name, value in asked.items() if name not in options}}
+
+    @property
+    def metric_name(self) -> str:
+        """What the metric of training is, as far as is known: an evaluator of the user's own may report anything."""
+        return self.record.get_meta('metric') or 'metric'
+
+    @property
+    def top_k(self) -> int | None:
+        """How many of the best are to be trained; ``None`` where the record does not say."""
+        return self.record.get_meta('top_k')
+
+    def footprint(self) -> Footprint:
+        """Time, energy and CO2-equivalent of the run; see :class:`nni_knas.footprint.Footprint`."""
+        return footprint_of(self.record)
+
+    def curves(self) -> pd.DataFrame:
+        """The learning curves of the fine stage.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row an intermediate report: ``candidate`` (number in the order of exploration), ``rank`` (by score), ``step``
+            (number of the report, from 1) and ``metric``.
+        """
+        steps = self.record.steps()
+        others = reported_steps(self.folder)
+        steps = pd.concat([steps, others[~others.candidate.isin(steps.candidate)]]) if len(others) else steps
+        frame = self.scores()
+        ranks = pd.Series(frame.index, index=frame.candidate)
+        steps = steps[steps.candidate.isin(ranks.index)]
+        return steps.assign(rank=steps.candidate.map(ranks))[['candidate', 'rank', 'step', 'metric']].reset_index(drop=True)
+
+    def measured(self, costs: Collection[str] = ('parameters', 'flops')) -> pd.DataFrame:
+        """All candidates as :meth:`scores` has them, with costs measured where the run did not need them.
+
+        What is measured is kept in the run's record. The best candidates come first, and then a random choice: of many,
+        those are measured that :attr:`measuring_seconds` suffice for. Where the space cannot be built again, none is.
+
+        Parameters
+        ----------
+        costs
+            Names of costs that depend on the network alone; see :mod:`nni_knas.costs`.
+        """
+        frame = self.scores()
+        lacking = frame[frame[list(costs)].isna().any(axis=1) & (frame.score.notna() | frame.quick.notna())]
+        example = self.record.get_meta('example')
+        if not len(lacking) or not costs or not example:
+            return frame
+        try:
+            builder = NetworkBuilder(SimplifiedModelSpace.from_model(self._space().model.get()), 0)
+        except LookupError:
+            return frame
+        best, others = lacking.candidate[:100], lacking.candidate[100:].sample(frac=1, random_state=0)
+        architectures = dict(zip(lacking.candidate, lacking.architecture))
+        inputs, found = example_inputs(example, batch=1), {}
+        end = time.monotonic() + self.measuring_seconds
+        for number in tqdm([*best, *others], desc='Measuring', unit='candidate', disable=None, leave=False):
+            if time.monotonic() > end:
+                break
+            with contextlib.suppress(Exception):  # it takes other inputs than the rest
+                found[number] = measure(builder.network(architectures[number]), inputs, costs)
+        self._keep_costs(found)
+        frame = frame.set_index('candidate', drop=False).rename_axis('number')
+        for number, values in found.items():
+            frame.loc[number, list(values)] = list(values.values())
+        frame.index = pd.RangeIndex(1, len(frame) + 1, name='rank')
+        return frame
+
+    def _keep_costs(self, found: Mapping[int, Mapping[str, float]]) -> None:
+        path = self.record.path
+        with contextlib.suppress(sqlite3.Error):  # the run is another user's, or on a medium that is only read
+            record = self.record if not self.record.readonly or path is None else Record(path)
+            with record.transaction():
+                for number, values in found.items():
+                    record.set_costs(number, values)
+            if record is not self.record:
+                record.close()
 
     def pareto(self, cost: str | None = None) -> pd.DataFrame:
         """The candidates that no other one beats in both score and cost; see :func:`nni_knas.selection.pareto_front`.
@@ -122,19 +277,29 @@ class Run:
             If the space cannot be built again, since it is no class that can be imported.
         """
         row = self.winner if rank is None else self.scores().loc[rank]
+        model = self._space()
+        model.sample = row.architecture
+        network = model.executable_model()
+        load_weights(network, weights_path(self.folder, int(row.candidate)))
+        return network
+
+    def _space(self) -> SimplifiedModelSpace:
+        """The run's space, ready to be given a sample.
+
+        Raises
+        ------
+        LookupError
+            If it cannot be built again.
+        """
         text = self.record.get_meta('space')
         if not text:
             raise LookupError(f'the space of {self!r} was not recorded, since NNI could not serialise it: build it under '
                               'nni.nas.space.model_context(run.architecture)')
         try:
-            model = nni.load(text)
+            return nni.load(text)
         except Exception as error:
             raise LookupError(f'the space of {self!r} cannot be built here, import what defines it first: '
                               f'{error}') from error
-        model.sample = row.architecture
-        network = model.executable_model()
-        load_weights(network, weights_path(self.folder, int(row.candidate)))
-        return network
 
     def export(self, folder: str | Path, formats: Sequence[str] = ('program', 'state-dict'), rank: int | None = None, *,
                example: Any = None, untrained: bool = False) -> dict[str, Path]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-from nni.mutable import Sample
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 
 from nni_knas.config import SearchConfig, enter
@@ -19,11 +16,13 @@ from nni_knas.options import SearchOptions
 from nni_knas.portal import PORTAL_PAGE
 from nni_knas.runs import Run, open_run
 from nni_knas.settings import Settings
+from nni_knas.texts import duration, number, one_line, table
+from nni_knas.watch import watched
 
-__all__ = ['duration', 'free_port', 'metric_name', 'one_line', 'run_folder', 'search', 'stored_config']
+__all__ = ['free_port', 'print_energy', 'run_folder', 'search', 'stored_config']
 
 
-def search(settings: SearchConfig, port: int | None = None, resume: str | None = None) -> None:
+def search(settings: SearchConfig, port: int | None = None, resume: str | None = None, watch: float | None = None) -> None:
     """Search, and print the ranking.
 
     Parameters
@@ -34,6 +33,8 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
         Of the web portal. Default: 8080, or a free one where that is taken.
     resume
         NNI's id of the run to take up.
+    watch
+        Seconds after which the ranking is printed while the search goes on, if it has changed. Default: it is not.
 
     Raises
     ------
@@ -58,7 +59,8 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
           f'http://127.0.0.1:{port}/logs/{PORTAL_PAGE})', flush=True)
     start = time.monotonic()
     try:
-        (experiment.resume if resume else experiment.run)(port)
+        with watched(folder, watch) if watch is not None else contextlib.nullcontext():
+            (experiment.resume if resume else experiment.run)(port)
     finally:
         experiment.stop()
     _report(open_run(folder), options, time.monotonic() - start)
@@ -90,14 +92,11 @@ def stored_config(folder: Path) -> SearchConfig | None:
 
 
 def _report(run: Run, options: SearchOptions, seconds: float) -> None:
-    scores, trained, name = run.scores(), run.ranking(), metric_name(options)
+    scores, trained, name = run.scores(), run.ranking(), run.metric_name
     shown = trained if len(trained) else scores.head(10)
-    print()
-    print(f'{"rank":>4}  {"score":>10}  {name:>8}  architecture')
-    for rank, row in shown.iterrows():
-        metric = '' if pd.isna(row.metric) else f'{row.metric:.4f}'
-        score = '' if pd.isna(row.score) else f'{row.score:.4g}'
-        print(f'{rank:>4}  {score:>10}  {metric:>8}  {one_line(row.architecture)}')
+    rows = [[str(rank), number(row.score, '.4g', ''), number(row.metric, '.4f', ''), one_line(row.architecture)]
+            for rank, row in shown.iterrows()]
+    print(f'\n{table(["rank", "score", name, "architecture"], rows, {"rank", "score", name})}')
     counts = scores.status.value_counts()
     outside = sum(int(counts.get(status, 0)) for status in ('filtered', 'outside'))
     count = len(scores) - outside
@@ -108,15 +107,20 @@ def _report(run: Run, options: SearchOptions, seconds: float) -> None:
           f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.')
     if len(trained):
         print(f'Best: {name} {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {count} by score.')
+    print_energy(run)
     if options.front is not None:
         print(f'The Pareto front of score against {options.front}: nni-knas show {run.folder}')
+    print(f'Report: nni-knas report {run.folder}')
     print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')
 
 
-def metric_name(options: SearchOptions | None) -> str:
-    """What the metric of training is, as far as is known: an evaluator of the user's own may report anything."""
-    known = options is not None and options.evaluator is None and options.optimize_mode == 'maximize'
-    return 'accuracy' if known else 'metric'
+def print_energy(run: Run) -> None:
+    """Print what a run has used, where that was recorded, and how that is known."""
+    footprint = run.footprint()
+    if footprint.statement:
+        print(f'Energy: {footprint.statement}.')
+        known = [f'{name} {footprint.methods[name]}' for name in ('cpu', 'gpu', 'memory') if name in footprint.methods]
+        print(f'Of this, {"; ".join(known)}.')
 
 
 def free_port(wanted: int | None) -> int:
@@ -131,13 +135,3 @@ def free_port(wanted: int | None) -> int:
                 if wanted is not None:
                     raise ValueError(f'port {wanted} cannot be used: {error}') from error
     raise ValueError('there is no free port')
-
-
-def one_line(sample: Sample | dict[str, Any]) -> str:
-    """An architecture as short text."""
-    return json.dumps(sample, default=str).replace('"', '')
-
-
-def duration(seconds: float) -> str:
-    """A time as people write it."""
-    return f'{seconds:.1f} s' if seconds < 60 else f'{int(seconds // 60)} min {int(seconds % 60)} s'

@@ -9,6 +9,7 @@ from typing import Any
 
 from nni_knas.files import whole
 from nni_knas.options import SearchOptions
+from nni_knas.record import settings_path
 
 __all__ = ['Settings']
 
@@ -34,7 +35,7 @@ class Settings:
     @staticmethod
     def path(folder: Path) -> Path:
         """Where the settings of the experiment in a folder are."""
-        return folder / 'knas' / 'config.json'
+        return settings_path(folder)
 
     def write(self, folder: Path) -> None:
         """Write them for the experiment in a folder."""

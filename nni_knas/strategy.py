@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 from nni.nas.execution import ExecutionEngine
@@ -20,14 +20,16 @@ from nni_knas.coarse import CoarseStage, Effort, check_placement
 from nni_knas.costs import COSTS, check_constraints
 from nni_knas.engine import Placement, Workers
 from nni_knas.evaluator import GradientKernelEvaluator
-from nni_knas.experiment import calling_experiment, experiment_folder, max_duration, max_trials
+from nni_knas.experiment import calling_experiment, experiment_folder, is_local, max_duration, max_trials
 from nni_knas.explorers import checked_explorer, farthest_ahead
 from nni_knas.export import describe_inputs
 from nni_knas.fine import FineStage
+from nni_knas.footprint import check_country
 from nni_knas.portal import PORTAL_PAGE, portal_page
 from nni_knas.record import Record, record_path, weights_path
-from nni_knas.runs import dump_space, restore_model
+from nni_knas.runs import Run, dump_space, restore_model
 from nni_knas.selection import chosen, pareto_front
+from nni_knas.session import COMPLETE, STATEMENT, session
 
 __all__ = ['KNAS', 'OptimizeMode']
 
@@ -96,6 +98,9 @@ class KNAS(Strategy):
     optimize_mode
         Whether the metric of training is to be maximised or minimised: ``'maximize'`` or ``'minimize'``. (Higher scores are
         better in any case.)
+    country
+        Where the energy comes from that the run takes, as ISO 3166 code of three letters (``'DEU'``), for its
+        CO2-equivalent. Default: the country of codecarbon's configuration, or else of the locale.
 
     Raises
     ------
@@ -117,7 +122,7 @@ class KNAS(Strategy):
                  keep_weights: bool = True, placement: str | Placement = 'process', workers: int | None = None,
                  ahead: int | None = None, effort: Effort = 'adaptive', merge_identical: bool = False,
                  constraints: Mapping[str, float] | None = None, front: str | None = None,
-                 optimize_mode: OptimizeMode = 'maximize') -> None:
+                 optimize_mode: OptimizeMode = 'maximize', country: str | None = None) -> None:
         super().__init__()
         if not isinstance(kernel, GradientKernelEvaluator):
             raise TypeError(f'kernel has to be a GradientKernelEvaluator, not {type(kernel).__name__}')
@@ -147,9 +152,11 @@ class KNAS(Strategy):
         self.constraints = dict(constraints or {})
         self.front = front
         self.optimize_mode: OptimizeMode = optimize_mode
+        self.country = check_country(country)
         self._record_path = Path(record) if record is not None else None
         self._record: Record | None = None
         self._folder: Path | None = None
+        self._experiment_name: str | None = None
         self._model_space: ExecutableModelSpace | None = None
         self._coarse: CoarseStage | None = None
         self._fine: FineStage | None = None
@@ -157,6 +164,23 @@ class KNAS(Strategy):
     def extra_repr(self) -> str:
         return (f'kernel={self.kernel!r}, candidates={self.candidates}, top_k={self.top_k}, explorer={self.explorer!r}, '
                 f'placement={self.placement!r}')
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: its settings, how far it is, the best so far."""
+        from nni_knas.notebook import strategy_html
+
+        return strategy_html(self)
+
+    def open_run(self) -> Run:
+        """The run of this strategy, finished or not.
+
+        Raises
+        ------
+        RuntimeError
+            If it has not run yet.
+        """
+        record = self._opened_record()
+        return Run(self._folder or (record.path.parent.parent if record.path is not None else Path('unsaved')), record)
 
     def scores(self) -> pd.DataFrame:
         """All candidates so far, best first, failed ones last; see :meth:`nni_knas.record.Record.frame`."""
@@ -203,6 +227,7 @@ class KNAS(Strategy):
         experiment = calling_experiment()
         if experiment is not None:
             self._folder = experiment_folder(experiment)
+            self._experiment_name = experiment.config.experiment_name
             log = self._folder / 'log'
             log.mkdir(parents=True, exist_ok=True)
             (log / PORTAL_PAGE).write_text(portal_page(experiment.id))
@@ -212,7 +237,7 @@ class KNAS(Strategy):
         deadline = time.monotonic() + max_duration(experiment) - before
         self._coarse = self.coarse_stage(model_space, self._record, deadline)
         self._fine = FineStage(model_space, engine, self._record, folder=self._folder, keep_weights=self.keep_weights,
-                               max_trials=max_trials(experiment), deadline=deadline)
+                               max_trials=max_trials(experiment), deadline=deadline, local=is_local(experiment))
         return model_space
 
     def coarse_stage(self, space: ExecutableModelSpace, record: Record, deadline: float = math.inf) -> CoarseStage:
@@ -235,6 +260,7 @@ class KNAS(Strategy):
         record.set_meta('space', dump_space(space))
         record.set_meta('optimize_mode', self.optimize_mode)
         record.set_meta('front', self.front or '')
+        record.set_meta('top_k', self.top_k)
         record.set_meta('example', describe_inputs(self.kernel.example()))
         return stage
 
@@ -246,9 +272,27 @@ class KNAS(Strategy):
 
     def _run(self) -> None:
         assert self._coarse is not None and self._fine is not None
-        self._coarse.run(self._fine.engine)
-        if self.top_k:
-            self._fine.run(functools.partial(chosen, self._coarse.record, self.top_k, self.front))
+        record = self._coarse.record
+        record.set_meta('metric', metric_of(self._fine.space.evaluator))
+        with session(record, self.asked(), name=self._experiment_name, country=self.country) as meter:
+            with meter.stage('coarse'):
+                self._coarse.run(self._fine.engine)
+            if self.top_k:
+                with meter.stage('fine'):
+                    self._fine.run(functools.partial(chosen, record, self.top_k, self.front), meter)
+            record.set_meta(COMPLETE, 1)
+        logging.getLogger('nni.knas').info('Energy: %s.', record.get_meta(STATEMENT))  # NNI shows it, unless silenced
+
+    def asked(self) -> dict[str, Any]:
+        """What this strategy was asked for, as a record or a page can tell it."""
+        kernel = self.kernel
+        space = self._fine.space if self._fine is not None else None
+        return {'space': _name_of(getattr(space, 'model_space', None) or getattr(space, 'model', None)), **kernel.settings(),
+                'batch_size': kernel.batch_size, 'device': str(kernel.device), 'candidates': self.candidates,
+                'top_k': self.top_k, 'explorer': repr(self.explorer), 'placement': str(self.placement), 'ahead': self.ahead,
+                'effort': self.effort, 'merge_identical': self.merge_identical, 'constraints': self.constraints,
+                'front': self.front, 'evaluator': _name_of(getattr(space, 'evaluator', None)),
+                'optimize_mode': self.optimize_mode, 'country': self.country}
 
     # Small helpers.
 
@@ -269,6 +313,27 @@ class KNAS(Strategy):
             assert experiment is not None
             self._model_space = experiment.executable_model_factory(experiment.config.canonical_copy().model_format)
         return self._model_space
+
+
+def metric_of(evaluator: Any) -> str:
+    """What the metric of an evaluator is, as far as is known: one of the user's own may report anything."""
+    if isinstance(getattr(evaluator, 'metric', None), str):
+        return evaluator.metric
+    kinds = {kind.__name__ for kind in type(evaluator).__mro__ if kind.__module__.startswith('nni.')}
+    return 'accuracy' if 'Classification' in kinds else 'mean squared error' if 'Regression' in kinds else 'metric'
+
+
+def _name_of(thing: Any) -> str | None:
+    """A space or an evaluator as short text: its class, and what it was made from where NNI knows that."""
+    if thing is None:
+        return None
+    symbol = getattr(thing, 'trace_symbol', None) or type(thing)
+    function = getattr(thing, 'function', None)
+    if function is not None:
+        return f'{symbol.__name__}({getattr(function, "__name__", function)})'
+    arguments = ', '.join(f'{name}={value!r}' for name, value in getattr(thing, 'trace_kwargs', {}).items()
+                          if isinstance(value, (int, float, str, bool, type(None), tuple, list)))
+    return f'{symbol.__name__}({arguments})' if len(arguments) < 500 else symbol.__name__
 
 
 def _check_counts(candidates: int, top_k: int) -> None:

@@ -23,6 +23,7 @@ from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.race import Race
 from nni_knas.record import Candidate, Record
+from nni_knas.scalars import search_scalars
 
 __all__ = ['ScoringEngine']
 
@@ -160,7 +161,8 @@ class ScoringEngine(ExecutionEngine):
         self._noted = time.monotonic()
         try:
             self.placement.start(self.scorer, engine)
-            yield
+            with search_scalars(self.record):
+                yield
         finally:
             self.placement.stop()
             self._note_time()
@@ -283,8 +285,7 @@ class ScoringEngine(ExecutionEngine):
         if score is not None:
             self._best = max(score, self._best if self._best is not None else -math.inf)
         if self.bar is not None:
-            if self._best is not None:
-                self.bar.set_postfix_str(f'best {self._best:.4g}', refresh=False)
+            self.bar.set_postfix_str(_best(self._best), refresh=False)
             self.bar.update()
 
     # The best, in full.
@@ -336,6 +337,7 @@ class ScoringEngine(ExecutionEngine):
                     _logger.info('Candidate failed: %s. Sample: %s', verdict.reason, task.sample)
                 self.record.rate(task.number, verdict.score, verdict.reason, verdict.seconds)
                 race.add(task.number, verdict.score)
+                bar.set_postfix_str(_best(self.record.best_score()), refresh=False)
                 bar.update()
             left -= len(verdicts)
             if time.monotonic() - self._noted > 1:
@@ -456,3 +458,7 @@ class ScoringEngine(ExecutionEngine):
             model = self.scorer.space.freeze(sample)
             model.status = ModelStatus.Training
             self._window.append(_Waiting(model, candidate, *first or [True]))
+
+
+def _best(score: float | None) -> str:
+    return '' if score is None else f'best {score:.4g}'

@@ -1,0 +1,115 @@
+"""A session: the time in which a process works on a run. The record keeps who it was, and that it is alive."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nni_knas.footprint import Meter, footprint_of
+from nni_knas.record import Record, Session
+
+__all__ = ['COMPLETE', 'STATEMENT', 'is_alive', 'session']
+
+_PACKAGES = ('nni-knas', 'nni', 'torch', 'torchvision', 'pytorch-lightning', 'numpy', 'transformers', 'codecarbon')
+
+COMPLETE = 'complete'
+"""Where the record keeps whether the run has come to its end."""
+STATEMENT = 'statement'
+"""Where the record keeps the footprint in one sentence, once a session has ended."""
+
+
+@contextlib.contextmanager
+def session(record: Record, asked: Mapping[str, Any], *, name: str | None = None, country: str | None = None,
+            command: str | None = None, root: psutil.Process | None = None) -> Iterator[Meter]:
+    """Work on a run, which is metered while the context lasts.
+
+    Parameters
+    ----------
+    record
+        Of the run.
+    asked
+        What the run was asked for, by name.
+    name
+        The run's name, where it has one.
+    country
+        Where the energy comes from; see :func:`~nni_knas.footprint.power.power_source`.
+    command
+        What was typed to start it. Default: the command of this process.
+    root
+        The process that all processes of the run descend from. Default: this one.
+
+    Yields
+    ------
+    Meter
+        To be told of stages and trials.
+    """
+    process = psutil.Process()
+    about = {'pid': process.pid, 'created': process.create_time(), 'host': platform.node(), 'name': name,
+             'command': command or command_of(sys.orig_argv), 'directory': os.getcwd(), 'asked': dict(asked),
+             'versions': versions(), 'machine': machine()}
+    number = record.begin_session(about)
+    record.set_meta(COMPLETE, 0)
+    try:
+        with Meter(record, number, country, root) as meter:
+            yield meter
+    finally:
+        record.set_meta(STATEMENT, footprint_of(record).statement)
+        record.keep_session(number, ended=True)
+
+
+def is_alive(session: Session) -> bool:
+    """Whether a session's process, on this machine, is still at work on the run."""
+    about = session.about
+    if session.ended or about.get('host') != platform.node():
+        return False
+    with contextlib.suppress(psutil.Error):
+        return abs(psutil.Process(about['pid']).create_time() - about['created']) < 1
+    return False
+
+
+def command_of(arguments: list[str]) -> str | None:
+    """What a user types to start a process of these arguments; ``None`` for that of a notebook."""
+    if any('ipykernel' in argument for argument in arguments[:4]):
+        return None
+    for i, argument in enumerate(arguments[1:3], start=1):
+        if Path(argument).name == 'nni-knas' or (argument == 'nni_knas' and arguments[i - 1] == '-m'):
+            return shlex.join(['nni-knas', *arguments[i + 1:]])
+    return shlex.join(['python', *arguments[1:]])
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a run depends on."""
+    known = {'python': platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            known[package] = importlib.metadata.version(package)
+    return known
+
+
+def machine() -> dict[str, str]:
+    """What this machine is."""
+    import torch
+
+    about = {'system': platform.platform(), 'processor': _processor(), 'cores': str(os.cpu_count()),
+             'memory': f'{psutil.virtual_memory().total / 2**30:.1f} GiB'}
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        about['GPUs'] = ', '.join(names)
+    return about
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):  # on Linux, where platform.processor() knows little
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,518 @@
+"""Figures of runs: their numbers are the record's, whatever the run has and has not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.space import SimplifiedModelSpace
+from portal import open_browser
+from scipy import stats
+from selenium.webdriver.support.ui import WebDriverWait
+from spaces import TinySpace, tiny_kernel, train
+
+from nni_knas import KNAS, plots
+from nni_knas.notebook import strategy_html
+from nni_knas.record import Record, record_path
+from nni_knas.runs import Run
+
+OPERATIONS = ('conv_1x1', 'conv_3x3', 'avg_pool_3x3', '<b>skip</b>', 'none')
+FIGURES = ('plot_scores', 'plot_progress', 'plot_costs', 'plot_curves', 'plot_ranks', 'plot_footprint')
+
+
+def make(folder, candidates=120, trained=8, *, quick=False, mode='maximize', wide=True, front='', costs=True, top_k=10):
+    """A run with failed, filtered and, where ``quick``, screened candidates; one of those in training fails."""
+    record, rng = Record(record_path(folder)), np.random.default_rng(0)
+    record.set_meta('optimize_mode', mode)
+    record.set_meta('front', front)
+    record.set_meta('top_k', top_k)
+    with record.transaction():
+        for i in range(candidates):
+            sample = {'n': i, 'cell/0_1': str(rng.choice(OPERATIONS))}
+            score = float(np.exp((3 if wide else 0.1) * rng.normal()))
+            values = {'parameters': float(rng.integers(1000, 9000)), 'flops': float(rng.integers(1, 10**7))} if costs else {}
+            if i % 20 == 3:
+                record.add_failed(sample, str(i), 'ScoringError: the score is nan', 0.1)
+            elif i % 20 == 7:
+                record.add_filtered(sample, str(i), 'parameters', 0.1, costs=values)
+            elif quick and i % 2:
+                record.add_screened(sample, str(i), score / 10, 0.05, costs=values)
+            else:
+                record.add_scored(sample, str(i), score, float(rng.uniform(0.2, 0.6)), costs=values)
+    for j, candidate in enumerate(record.best(trained)):
+        record.start_training(candidate.id)
+        if j == 1:
+            record.end_training(candidate.id, 2., 'RuntimeError: out of memory')
+        else:
+            record.set_metric(candidate.id, round(float(rng.uniform(0.5, 0.9)), 3))
+            record.end_training(candidate.id, 10. + j)
+    record.close()
+    return Run(folder)
+
+
+def of_mode(figure, mode):
+    """The visible traces of markers or of lines."""
+    return [trace for trace in figure.data if trace.type.startswith('scatter') and trace.mode == mode
+            and trace.visible is not False]
+
+
+def points(figure):
+    """The markers of a figure, as ``(rank, x, y)``."""
+    return {(int(rank), x, y) for trace in of_mode(figure, 'markers')
+            for rank, x, y in zip(trace.customdata, trace.x, trace.y)}
+
+
+def trace(figure, name):
+    [found] = [trace for trace in figure.data if trace.name == name]
+    return found
+
+
+def sentence(figure):
+    assert not figure.data
+    return figure.layout.annotations[0].text
+
+
+def usable(run):
+    scores = run.scores()
+    return scores[~scores.status.isin(['failed', 'filtered', 'outside'])]
+
+
+# Scores.
+
+@pytest.mark.parametrize('wide', [True, False])
+def test_scores(tmp_path, wide):
+    run = make(tmp_path, wide=wide)
+    figure, scores = plots.plot_scores(run), usable(run).score
+    bars = trace(figure, 'scores')
+    assert sum(bars.y) == len(scores) == 108
+    for left, width, count in zip(bars.x[:-1], bars.width[:-1], bars.y[:-1]):
+        assert count == ((scores >= left) & (scores < left + width)).sum()
+    assert {(rank, x) for rank, x, _ in points(figure)} == set(scores.items())
+    assert figure.layout.xaxis.type == ('log' if wide else 'linear')
+
+
+def test_top_k_is_marked(tmp_path):
+    run = make(tmp_path)
+    figure = plots.plot_scores(run)
+    [line] = of_mode(figure, 'lines')
+    assert line.name.startswith('top 10 from') and set(line.x) == {run.scores().score[10]}
+    assert list(trace(figure, 'top 10, not trained').customdata) == [9, 10]
+    assert list(trace(figure, 'training failed').customdata) == [2]
+    assert list(trace(figure, 'trained').customdata) == [1, 3, 4, 5, 6, 7, 8]
+
+
+def test_top_k_of_a_front(tmp_path):
+    run = make(tmp_path, trained=0, front='parameters')
+    figure = plots.plot_scores(run)
+    assert set(run.pareto().index) <= set(trace(figure, 'top 10, not trained').customdata)
+    assert not of_mode(figure, 'lines')
+
+
+def test_quick_scores_are_apart(tmp_path):
+    run = make(tmp_path, quick=True)
+    figure, frame = plots.plot_scores(run), usable(run)
+    assert sum(trace(figure, 'scores').y) == frame.score.notna().sum()
+    assert sum(trace(figure, 'quick scores').y) == frame.score.isna().sum() > 0
+    progress = plots.plot_progress(run)
+    assert set(trace(progress, 'quick score only').y) == set(frame.quick[frame.score.isna()])
+    assert max(trace(progress, 'best so far').y) == frame.score.max()
+
+
+def test_hover_tells_rank_and_architecture(tmp_path):
+    run = make(tmp_path)
+    text = trace(plots.plot_scores(run), 'trained').hovertext[0]
+    best = run.scores().iloc[0]
+    operation = best.architecture['cell/0_1'].replace('<', '&lt;').replace('>', '&gt;')
+    assert text.startswith(f'rank 1, candidate {best.candidate}<br>score ')
+    assert f'accuracy {best.metric:.5g}' in text or f'metric {best.metric:.5g}' in text
+    assert text.endswith(f'<br>cell/0_1: {operation}, n: {best.architecture["n"]}')
+
+
+@pytest.mark.parametrize('values', [[1.], [2., 2., 2.], [0., 1e300], [-5., -4., 3.], [1e-9, 1., 1e9]])
+def test_histogram_counts_all(values):
+    counts, edges = plots.histogram(values, plots.is_wide(pd.Series(values)))
+    assert counts.sum() == len(values) and len(edges) == len(counts) + 1
+    assert (np.diff(edges) > 0).all()
+
+
+# Progress.
+
+@pytest.mark.parametrize('quick', [True, False])
+def test_progress(tmp_path, quick):
+    run = make(tmp_path, quick=quick)
+    figure, frame = plots.plot_progress(run), usable(run)
+    assert points(figure) == set(zip(frame.index, frame.candidate, frame.score.fillna(frame.quick)))
+    best = trace(figure, 'best so far')
+    full = frame[frame.score.notna()].sort_values('candidate')
+    steps = dict(zip(best.x, best.y))
+    seen = -np.inf
+    for number, score in zip(full.candidate, full.score):
+        assert (number in steps) >= (score > seen)
+        seen = max(seen, score)
+        assert steps.get(number, seen) == seen
+    assert best.x[-1] == frame.candidate.max() and best.y[-1] == frame.score.max()
+
+
+# Costs.
+
+def test_costs(tmp_path):
+    run = make(tmp_path)
+    figure, frame = plots.plot_costs(run), usable(run)
+    buttons = {button.label: button.args for button in figure.layout.updatemenus[0].buttons}
+    assert list(buttons) == ['parameters', 'FLOPs', 'scoring time', 'training time']
+    for label, cost in (('parameters', 'parameters'), ('FLOPs', 'flops'), ('scoring time', 'seconds'),
+                        ('training time', 'training_seconds')):
+        for trace, visible in zip(figure.data, buttons[label][0]['visible']):
+            trace.visible = visible
+        known = frame[frame[cost].notna()]
+        assert points(figure) == set(zip(known.index, known[cost], known.score))
+        assert ('(s)' in buttons[label][1]['xaxis.title.text']) == cost.endswith('seconds')
+
+
+def test_first_cost_is_shown(tmp_path):
+    figure = plots.plot_costs(make(tmp_path))
+    first = figure.layout.updatemenus[0].buttons[0].args
+    assert [trace.visible for trace in figure.data] == first[0]['visible']
+    assert figure.layout.xaxis.title.text == first[1]['xaxis.title.text']
+
+
+@pytest.mark.parametrize('cost', ['parameters', 'flops', 'seconds'])
+def test_one_cost(tmp_path, cost):
+    run = make(tmp_path)
+    figure, frame = plots.plot_costs(run, cost), usable(run)
+    assert not figure.layout.updatemenus
+    assert points(figure) == set(zip(frame.index, frame[cost], frame.score))
+    lines = of_mode(figure, 'lines')
+    assert [line.name for line in lines] == (['Pareto front'] if cost != 'seconds' else [])
+    for line in lines:
+        assert list(line.customdata) == list(run.pareto(cost).index)
+        assert list(line.y) == list(run.pareto(cost).score)
+
+
+def test_costs_that_are_not_known(tmp_path):
+    run = make(tmp_path, costs=False)
+    assert sentence(plots.plot_costs(run, 'latency')) == 'no candidate with a score has a known latency yet'
+    assert [button.label for button in plots.plot_costs(run).layout.updatemenus[0].buttons] == ['scoring time',
+                                                                                              'training time']
+    with pytest.raises(ValueError, match=r"unknown cost 'size': it is one of parameters, flops, .*training_kwh"):
+        plots.plot_costs(run, 'size')
+
+
+# Learning curves.
+
+@pytest.fixture
+def curves(monkeypatch):
+    """Five steps of each candidate that is or was in training."""
+    def of(run):
+        rows = [(row.candidate, rank, step, rank + step / 10) for rank, row in run.scores().iterrows()
+                if row.status in ('trained', 'training-failed', 'training') for step in range(1, 6)]
+        return pd.DataFrame(rows, columns=['candidate', 'rank', 'step', 'metric'])
+
+    monkeypatch.setattr(Run, 'curves', of)
+
+
+@pytest.mark.parametrize('mode', ['maximize', 'minimize'])
+def test_curves(tmp_path, curves, mode):
+    run = make(tmp_path, mode=mode)
+    figure = plots.plot_curves(run)
+    assert [line.name for line in figure.data] == [*(f'rank {rank}' for rank in run.ranking().index), 'rank 2 (failed)']
+    for line in figure.data:
+        rank = int(line.name.split()[1])
+        assert list(line.x) == [1, 2, 3, 4, 5]
+        assert list(line.y) == [rank + step / 10 for step in range(1, 6)]
+        assert set(line.customdata) == {run.scores().candidate[rank]}
+    assert [line.line.width > 2 for line in figure.data] == [True] + [False] * 7  # the winner's
+
+
+def test_many_curves_are_thinned(tmp_path, curves):
+    run = make(tmp_path, candidates=200, trained=150, top_k=150)
+    figure = plots.plot_curves(run)
+    assert [line.name for line in figure.data] == [f'rank {rank}' for rank in run.ranking().index[:plots.MOST_CURVES]]
+    assert 'the 100 best of 150 curves are drawn' in figure.layout.title.subtitle.text
+
+
+def test_no_curves(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, 'curves', lambda run: pd.DataFrame(columns=['candidate', 'rank', 'step', 'metric']))
+    assert sentence(plots.plot_curves(make(tmp_path / 'a'))) == 'the evaluator has reported no intermediate metric yet'
+    assert sentence(plots.plot_curves(make(tmp_path / 'b', trained=0))) == 'no candidate is in training yet'
+
+
+# Ranks.
+
+@pytest.mark.parametrize('mode', ['maximize', 'minimize'])
+def test_ranks(tmp_path, mode):
+    run = make(tmp_path, mode=mode)
+    figure, ranking = plots.plot_ranks(run), run.ranking()
+    assert points(figure) == {(rank, rank, i) for i, rank in enumerate(ranking.index, start=1)}
+    correlation = stats.spearmanr(ranking.score, ranking.metric * (1 if mode == 'maximize' else -1)).statistic
+    assert f'Spearman {correlation:.3f}, p = ' in figure.layout.title.subtitle.text
+
+
+def test_ranks_of_few(tmp_path):
+    run = make(tmp_path, trained=4)  # of which one fails
+    figure = plots.plot_ranks(run)
+    assert len(points(figure)) == 3
+    assert 'it takes 4 trained candidates, and there are 3' in figure.layout.title.subtitle.text.replace('<br>', ' ')
+
+
+@pytest.mark.parametrize('count', [4, 5, 7, 20, 300])
+def test_spearman_is_scipys(count):
+    rng = np.random.default_rng(count)
+    scores, metrics = rng.normal(size=count).round(1), rng.normal(size=count).round(1)  # with ties
+    correlation, p, text = plots.spearman(scores, metrics)
+    expected = stats.spearmanr(scores, metrics)
+    assert correlation == expected.statistic
+    assert f'Spearman {expected.statistic:.3f}' in text
+    if count >= 20:
+        assert p == pytest.approx(expected.pvalue, abs=0.03)
+
+
+def test_p_value_is_that_of_all_permutations():
+    scores, metrics = [1., 2., 3., 4., 5.], [2., 1., 4., 3., 5.]
+    all_of_them = [stats.spearmanr(scores, order).statistic for order in itertools.permutations(metrics)]
+    p = np.mean(np.abs(all_of_them) >= stats.spearmanr(scores, metrics).statistic - 1e-9)
+    assert plots.spearman(scores, metrics)[1] == pytest.approx(p)
+    assert plots.spearman(scores[:4], scores[:4])[1] == pytest.approx(2 / 24)
+
+
+def test_no_spearman():
+    assert plots.spearman([1, 2, 3, 4], [5, 5, 5, 5])[2] == 'no Spearman correlation: all metrics are equal'
+    assert np.isnan(plots.spearman([1, 1, 1, 1], [1, 2, 3, 4])[0])
+
+
+# Energy.
+
+def footprint(estimate=True, scale=1.):
+    stages = pd.DataFrame({'seconds': [60., 300.], 'cpu_kwh': [0.001, 0.006], 'gpu_kwh': [0., np.nan],
+                           'memory_kwh': [0.0002, 0.0008], 'kwh': [0.0012, 0.0068], 'co2_kg': [0.0004, 0.0023]},
+                          index=['coarse', 'fine']) * scale
+    return SimpleNamespace(stages=stages, methods={'cpu': 'measured (RAPL)', 'memory': 'modelled (3 W)'},
+                           statement='scored 108 candidates and trained 8 for 0.008 kWh',
+                           estimate=SimpleNamespace(kwh=0.1, low=0.08, high=0.15) if estimate else None)
+
+
+def test_footprint(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, 'footprint', lambda run: footprint())
+    figure = plots.plot_footprint(make(tmp_path))
+    bars = {(trace.name, tuple(trace.x)): list(trace.y) for trace in figure.data}
+    assert bars == {('CPU, measured (RAPL)', ('coarse', 'fine')): [0.001, 0.006],
+                    ('CPU, measured (RAPL)', ('this run',)): [0.007],
+                    ('memory, modelled (3 W)', ('coarse', 'fine')): [0.0002, 0.0008],
+                    ('memory, modelled (3 W)', ('this run',)): [0.001],
+                    ('estimate of training all', ('training all',)): [0.1]}
+    error = trace(figure, 'estimate of training all').error_y
+    assert (error.array[0], error.arrayminus[0]) == pytest.approx((0.05, 0.02))
+    assert 'trained 8 for 0.008 kWh' in figure.layout.title.subtitle.text.replace('<br>', ' ')
+
+
+def test_footprint_without_an_estimate(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, 'footprint', lambda run: footprint(estimate=False))
+    assert {tuple(trace.x) for trace in plots.plot_footprint(make(tmp_path)).data} == {('coarse', 'fine')}
+
+
+# Several runs.
+
+def test_comparison_of_candidates(tmp_path):
+    runs = [make(tmp_path / name, mode=mode) for name, mode in (('a', 'maximize'), ('b', 'minimize'))]
+    figure = plots.plot_comparison(runs)
+    for run, box in zip(runs, (trace for trace in figure.data if trace.type == 'box')):
+        assert dict(zip(box.customdata, box.y)) == dict(run.ranking().metric)
+        assert set(box.x) == {run.name}
+    assert [trace.y[0] for trace in figure.data if trace.type == 'scatter'] == [run.metric for run in runs]
+    boxes = [trace for trace in plots.plot_comparison(runs, 'score').data if trace.type == 'box']
+    assert [dict(zip(box.customdata, box.y)) for box in boxes] == [dict(usable(run).score) for run in runs]
+
+
+def test_comparison_of_stages(tmp_path, monkeypatch):
+    footprints = iter([footprint(), footprint(scale=2)])
+    monkeypatch.setattr(Run, 'footprint', lambda run: next(footprints))
+    runs = [make(tmp_path / name / 'run') for name in 'ab']  # folders, and so runs, of one name
+    figure = plots.plot_comparison(runs, 'kwh')
+    assert {trace.name: list(trace.y) for trace in figure.data} == {'coarse stage': [0.0012, 0.0024],
+                                                                    'fine stage': [0.0068, 0.0136]}
+    assert list(figure.data[0].x) == ['run', 'run (2)']
+    assert figure.layout.yaxis.title.text == 'energy (kWh)'
+
+
+def test_comparisons_that_cannot_be(tmp_path):
+    with pytest.raises(ValueError, match="unknown comparison 'joules': it is one of metric, score, kwh"):
+        plots.plot_comparison([make(tmp_path)], 'joules')
+    with pytest.raises(ValueError, match='there is no run to compare'):
+        plots.plot_comparison([])
+
+
+# All figures.
+
+def test_empty_run(tmp_path):
+    run = make(tmp_path, 0)
+    for figure in (plots.plot_scores(run), plots.plot_progress(run), plots.plot_costs(run),
+                   plots.plot_comparison([run], 'score')):
+        assert sentence(figure) == 'no candidate has a score yet'
+    for figure in (plots.plot_footprint(run), plots.plot_comparison([run], 'kwh')):
+        assert sentence(figure) == 'no energy was recorded yet'
+    assert sentence(plots.plot_curves(run)) == 'no candidate is in training yet'
+    assert sentence(plots.plot_ranks(run)) == 'no candidate is trained yet'
+    assert sentence(plots.plot_comparison([run])) == 'no run has a trained candidate yet'
+
+
+def test_nothing_but_failures(tmp_path):
+    record = Record(record_path(tmp_path))
+    record.add_failed({'n': 1}, '1', 'ScoringError: the score is nan', 0.1)
+    record.add_screened({'n': 2}, '2', None, 0.1)
+    assert sentence(plots.plot_scores(Run(tmp_path))) == 'no candidate has a score yet'
+    assert sentence(plots.plot_costs(Run(tmp_path), 'parameters')) == 'no candidate has a score yet'
+
+
+def test_one_candidate(tmp_path):
+    Record(record_path(tmp_path)).add_scored({'n': 1}, '1', 0., 0.1)
+    run = Run(tmp_path)
+    assert points(plots.plot_progress(run)) == {(1, 1, 0.)}
+    assert sum(trace(plots.plot_scores(run), 'scores').y) == 1
+
+
+@pytest.mark.parametrize('name', FIGURES)
+def test_figures_suit_light_and_dark(tmp_path, curves, monkeypatch, name):
+    monkeypatch.setattr(Run, 'footprint', lambda run: footprint())
+    layout = json.loads(getattr(plots, name)(make(tmp_path, quick=True)).to_json())['layout']
+    assert layout['paper_bgcolor'] == layout['plot_bgcolor'] == 'rgba(0,0,0,0)'
+    assert 'font' not in layout and 'font' not in layout['title']
+    assert layout['title']['text'].endswith(f'of {tmp_path.name}')
+    axes = [layout['xaxis'], layout['yaxis']]
+    assert all(axis['title']['text'] and 'color' not in axis and 'tickfont' not in axis for axis in axes)
+
+
+def test_colours_are_seen_on_light_and_dark():
+    def luminance(color):
+        parts = np.array([int(color[i:i + 2], 16) / 255 for i in (1, 3, 5)])
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+    for color in (plots.BLUE, plots.VERMILLION, plots.GREEN, plots.GREY):
+        assert 1.05 / (luminance(color) + 0.05) > 3
+        assert (luminance(color) + 0.05) / (luminance('#111418') + 0.05) > 3
+
+
+def test_many_candidates(tmp_path):
+    run = make(tmp_path, 100_000, 50, top_k=60)
+    scores = run.scores()  # reading the record is not what is timed
+    for figure_of in (plots.plot_scores, plots.plot_progress, plots.plot_costs):
+        start = time.perf_counter()
+        figure = figure_of(run)
+        text = figure.to_json()
+        assert time.perf_counter() - start < 20
+        assert len(text) < 4_000_000
+        markers = of_mode(figure, 'markers')
+        assert {trace.type for trace in markers} == {'scattergl'}
+        ranks = np.concatenate([trace.customdata for trace in markers])
+        assert len(ranks) == len(set(ranks)) == plots.MOST_POINTS
+        assert set(range(1, 61)) <= set(ranks)
+        assert np.abs(np.quantile(ranks, [0.25, 0.5, 0.75]) / len(usable(run)) - [0.25, 0.5, 0.75]).max() < 0.02
+        assert '5,000 of 90,000 candidates are drawn' in figure.layout.title.subtitle.text.replace('<br>', ' ')
+    assert sum(trace(plots.plot_scores(run), 'scores').y) == scores.score.notna().sum() == 90_000
+
+
+def test_few_points_need_no_webgl(tmp_path):
+    assert {trace.type for trace in plots.plot_progress(make(tmp_path)).data} == {'scatter'}
+
+
+@pytest.mark.parametrize('name', FIGURES)
+def test_without_plotly(tmp_path, monkeypatch, name):
+    run = make(tmp_path)
+    monkeypatch.setitem(sys.modules, 'plotly', None)
+    with pytest.raises(ValueError, match=r'^plotting needs the package plotly: pip install "nni-knas\[report\]"$'):
+        getattr(plots, name)(run)
+
+
+def test_plotly_is_not_imported_before_it_is_needed():
+    script = 'import sys, nni_knas, nni_knas.plots, nni_knas.notebook; sys.exit("plotly" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', script]).returncode == 0
+
+
+# In a notebook.
+
+def test_strategy_before_its_run():
+    html = strategy_html(KNAS(tiny_kernel(), 30, 4, constraints={'parameters': 1e6}, front='flops'))
+    for text in ('not run yet', '30, of which the best 4 are trained', 'parameters at most 1,000,000', 'Random(',
+                 'the Pareto front of score and flops', 'steady-rank, on 16 samples, seed 0'):
+        assert text in html
+    assert '<svg' not in html and html.count('<table') == html.count('</table>') == 1
+
+
+@pytest.fixture(scope='module')
+def strategy(tmp_path_factory):
+    strategy = KNAS(tiny_kernel(), 20, 5, record=record_path(tmp_path_factory.mktemp('run')))
+    strategy(SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train)), SequentialExecutionEngine())
+    return strategy
+
+
+def rows(html):
+    """The cells of the tables of a fragment, which has to be well-formed."""
+    return [[''.join(cell.itertext()) for cell in row] for row in ElementTree.fromstring(html).iter('tr')]
+
+
+def test_strategy_after_its_run(strategy):
+    html, run = strategy_html(strategy), Run.of(strategy)
+    assert f'run {run.name}, finished' in html
+    table = rows(html)
+    head = table.index(['rank', 'score', run.metric_name, 'parameters', 'architecture'])
+    expected = pd.concat([run.ranking(), run.scores()[5:]])[:10]
+    assert len(run.ranking()) == 5
+    for cells, (rank, row) in zip(table[head + 1:], expected.iterrows(), strict=True):
+        assert cells[:3] == [str(rank), plots.number_text(row.score), '' if pd.isna(row.metric) else f'{row.metric:.5g}']
+        assert cells[4] == plots.architecture_text(row.architecture)
+
+
+def test_histogram_of_a_strategy(strategy):
+    titles = [''.join(title.itertext()) for title in ElementTree.fromstring(strategy_html(strategy)).iter('title')]
+    assert sum(int(title.split()[0]) for title in titles) == strategy.scores().score.notna().sum()
+
+
+def test_strategy_is_escaped(tmp_path):
+    make(tmp_path)
+    strategy = KNAS(tiny_kernel(), 120, 10, record=record_path(tmp_path))
+    html = strategy_html(strategy)
+    assert '<b>skip' not in html and '&lt;b&gt;skip&lt;/b&gt;' in html
+    assert ElementTree.fromstring(html) is not None
+
+
+def test_strategy_without_a_score(tmp_path):
+    Record(record_path(tmp_path)).add_failed({'n': 1}, '1', 'ScoringError: no', 0.1)
+    html = strategy_html(KNAS(tiny_kernel(), 20, 5, record=record_path(tmp_path)))
+    assert '1 failed' in html and '<svg' not in html and 'rank' not in html.replace('steady-rank', '')
+
+
+# In a browser.
+
+@pytest.mark.slow
+def test_in_a_browser(tmp_path):
+    run = make(tmp_path / 'run')
+    page = tmp_path / 'page.html'
+    plots.plot_costs(run).write_html(page, div_id='figure')
+    browser = open_browser()
+    try:
+        browser.get(page.as_uri())
+        WebDriverWait(browser, 20).until(lambda browser: browser.execute_script(
+            "return document.querySelectorAll('#figure .scatterlayer .point').length") > 0)
+        shown = """return document.getElementById('figure')._fullData.filter(t => t.visible === true && t.mode === 'markers')
+                   .flatMap(t => [...t.customdata].map((rank, i) => [rank, t.x[i], t.y[i]]))"""
+        frame = usable(run)
+        assert {tuple(point) for point in browser.execute_script(shown)} == set(zip(frame.index, frame.parameters,
+                                                                                    frame.score))
+        click = "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+        browser.execute_script(click, browser.find_element('css selector', '#figure .updatemenu-header'))
+        entries = browser.find_elements('css selector', '#figure .updatemenu-dropdown-button')
+        browser.execute_script(click, next(entry for entry in entries if entry.text == 'scoring time'))
+        WebDriverWait(browser, 20).until(lambda browser: browser.find_element(
+            'css selector', '#figure .xtitle').text == 'time of building and scoring (s)')
+        assert {tuple(point) for point in browser.execute_script(shown)} == set(zip(frame.index, frame.seconds, frame.score))
+    finally:
+        browser.quit()
