@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
@@ -15,19 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import yaml
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 
 from nni_knas.candidates import encode_sample
 from nni_knas.coarse import CoarseStage
 from nni_knas.config import absolute_data
 from nni_knas.data import Data
-from nni_knas.dispatcher import show_search_space, unfinished_trials
+from nni_knas.dispatcher import manager_process, show_search_space, unfinished_trials
 from nni_knas.experiment import UNSUCCESSFUL
+from nni_knas.files import whole
 from nni_knas.options import SearchOptions
 from nni_knas.portal import PORTAL_PAGE, portal_page
-from nni_knas.ranked import kept_result
+from nni_knas.ranked import energy_of, kept_result
 from nni_knas.record import Candidate, Record, record_path
 from nni_knas.selection import Ranked, chosen
+from nni_knas.session import COMPLETE, session
 from nni_knas.settings import Settings
 from nni_knas.spaces import contains, narrowed, search_space_of
 from nni_knas.trial import sample_of, trial_parameters
@@ -82,11 +86,33 @@ class BackgroundSearch:
         self._waiting: Ranked = []
         self._started: dict[int, float] = {}
         self._resumed = resumed
+        self._scoring = False
+        self._local = _platform(config) == 'local'
         self._lock = threading.RLock()
         self._generation = 0
+        own_command = not str(config.get('trialCommand', '')).endswith('nni_knas.trial')
+        known = self.options.evaluator is None and self.options.optimize_mode == 'maximize' and not own_command
+        self.record.set_meta('metric', 'accuracy' if known else 'metric')
+        self._session = contextlib.ExitStack()
+        self._meter = self._session.enter_context(session(
+            self.record, {}, name=config.get('experimentName'), country=self.options.country,
+            root=manager_process(folder.name), command=self._command_to_reproduce(config)))
         log = folder / 'log'
         log.mkdir(parents=True, exist_ok=True)
         (log / PORTAL_PAGE).write_text(portal_page(folder.name))
+
+    def close(self) -> None:
+        """The experiment ends."""
+        self._session.close()
+
+    def _command_to_reproduce(self, config: Mapping[str, Any]) -> str | None:
+        """What starts this experiment again, with its configuration as NNI's manager has it in a file."""
+        if not config:
+            return None
+        file = self.folder / 'knas' / 'experiment.yml'
+        with whole(file) as unfinished:
+            unfinished.write_text(yaml.safe_dump(dict(config)))
+        return shlex.join(['nnictl', 'create', '--config', str(file)])
 
     # Scoring.
 
@@ -141,7 +167,13 @@ class BackgroundSearch:
         stage = self._stage
         assert stage is not None
         with self._progress():
-            stage.run()
+            self._scoring = True
+            self._mark()
+            try:
+                stage.run()
+            finally:
+                self._scoring = False
+                self._mark()
         if stage.stopped:
             return False
         with self._lock:
@@ -188,8 +220,20 @@ class BackgroundSearch:
                 if candidate.status not in ('training', 'trained', 'training-failed'):
                     self.record.start_training(candidate.id)
                     self._started[candidate.id] = time.monotonic()
+                    self._mark()
                     return candidate.id, trial_parameters(candidate, rank)
+            self._complete()
             return None
+
+    def _complete(self) -> None:
+        """Where no trial is under way any more, the search has come to its end."""
+        if not (self._waiting or self._started or self._scoring):
+            self.record.set_meta(COMPLETE, 1)
+
+    def _mark(self) -> None:
+        """Scoring or a trial has begun or ended: what is used from now on is of another kind."""
+        self._meter.enter('coarse' if self._scoring else 'fine' if self._started else None)
+        self._meter.trials = len(self._started)
 
     def set_metric(self, number: int, metric: float | None) -> None:
         """A trial has reported its final metric."""
@@ -200,9 +244,12 @@ class BackgroundSearch:
         """A trial has ended."""
         result = kept_result(self.folder, number)
         start = self._started.pop(number, None)
-        seconds = result.seconds if result is not None else None if start is None else time.monotonic() - start
-        self.record.end_training(number, seconds, None if success else
-                                 f'the trial did not succeed; its own log is below {self.folder / "environments"}')
+        self._mark()
+        taken = None if start is None else time.monotonic() - start
+        self.record.end_training(number, result.seconds if result is not None else taken, None if success else
+                                 f'the trial did not succeed; its own log is below {self.folder / "environments"}',
+                                 energy_of(self.record, result, taken if self._local else None))
+        self._complete()
 
     def import_result(self, parameters: Any, metric: float | None) -> None:
         """A result of training from elsewhere or from before a restart.
@@ -268,3 +315,9 @@ class BackgroundSearch:
         except requests.RequestException as error:
             _logger.warning('The manager does not say which trials there were: %s', error)
             return {}
+
+
+def _platform(config: Mapping[str, Any]) -> str:
+    """The kind of the training service, ``'local'`` where trials run on this machine."""
+    service = config.get('trainingService') or {}
+    return 'hybrid' if isinstance(service, list) else service.get('platform', 'local')

@@ -25,6 +25,7 @@ from nni.experiment.config.training_service import TrainingServiceConfig
 from nni.experiment.config.utils import case_insensitive, internal, is_missing
 from nni.nas.experiment import NasExperimentConfig
 
+from nni_knas.experiment import UNNAMED
 from nni_knas.options import Option, SearchOptions, checked_values, nearest, options
 
 __all__ = ['SearchConfig', 'absolute_data', 'default_config', 'enter', 'load_config', 'markdown',
@@ -83,7 +84,7 @@ def default_config() -> NasExperimentConfig:
 
 def with_defaults(config: NasExperimentConfig) -> NasExperimentConfig:
     """Fill in what NNI asks for and a file need not say: a name, the concurrency, and the GPU of a local machine."""
-    config.experiment_name = config.experiment_name or 'nni-knas search'
+    config.experiment_name = config.experiment_name or UNNAMED
     service = config.training_service
     if isinstance(service, services.LocalConfig):
         if config.trial_gpu_number is None and torch.cuda.is_available():

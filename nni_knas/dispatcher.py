@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import sys
@@ -10,14 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import requests
 from nni.runtime.env_vars import dispatcher_env_vars
 from nni.runtime.msg_dispatcher import MsgDispatcher
 
 from nni_knas.callers import caller
 
-__all__ = ['calling_dispatcher', 'experiment_config', 'experiment_directory', 'is_resumed', 'show_search_space',
-           'unfinished_trials']
+__all__ = ['calling_dispatcher', 'experiment_config', 'experiment_directory', 'is_resumed', 'manager_process',
+           'show_search_space', 'unfinished_trials']
 
 
 def calling_dispatcher() -> MsgDispatcher | None:
@@ -38,6 +40,15 @@ def experiment_config() -> dict[str, Any]:
         if name == '--exp_params':
             return json.loads(base64.b64decode(value))
     return {}
+
+
+def manager_process(identity: str) -> psutil.Process | None:
+    """The manager of an experiment, which this process and all trials descend from; ``None`` where it is not above."""
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process().parents():
+            if identity in process.cmdline():
+                return process
+    return None
 
 
 def is_resumed() -> bool:

@@ -24,7 +24,7 @@ from nni.tools.nnictl.constants import NNI_HOME_DIR
 
 from nni_knas.callers import caller
 
-__all__ = ['UNSUCCESSFUL', 'ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment',
+__all__ = ['UNNAMED', 'UNSUCCESSFUL', 'ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment',
            'cancel_trials', 'chunk_trials', 'experiment_folder', 'find_folder', 'is_local', 'last_words',
            'manager_lives', 'max_duration', 'max_trials', 'reported_steps', 'trial_limits', 'trials']
 
@@ -32,6 +32,10 @@ _logger = logging.getLogger(__name__)
 
 UNSUCCESSFUL = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
 """NNI's statuses of trials that have ended without success."""
+
+
+UNNAMED = 'nni-knas search'
+"""The name of experiments of the command line to which the user has given none."""
 
 
 def calling_experiment() -> NasExperiment | None:
@@ -187,7 +191,7 @@ def reported_steps(folder: Path) -> pd.DataFrame:
             sqlite3.connect(f'{database.absolute().as_uri()}?mode=ro', uri=True, timeout=20)) as connection:
         rows = connection.execute(
             "SELECT trialJobId, sequence, MetricData.data, event.data FROM MetricData JOIN (SELECT trialJobId, data FROM "
-            "TrialJobEvent WHERE event = 'WAITING' AND data IS NOT NULL GROUP BY trialJobId) AS event USING (trialJobId) "
+            "TrialJobEvent WHERE data IS NOT NULL GROUP BY trialJobId) AS event USING (trialJobId) "
             "WHERE type = 'PERIODICAL' ORDER BY MetricData.timestamp, MetricData.rowid").fetchall()
     steps: dict[int, tuple[str, dict[int, float]]] = {}
     for job, sequence, data, parameters in rows:

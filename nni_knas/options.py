@@ -23,7 +23,6 @@ from nni_knas.coarse import PLACEMENTS, Effort
 from nni_knas.costs import COSTS
 from nni_knas.data import DATA_HELP, TORCHVISION, Data, load_data, load_object
 from nni_knas.evaluator import GradientKernelEvaluator
-from nni_knas.footprint import check_country
 from nni_knas.gradients import Normalization
 from nni_knas.scores import RECOMMENDED, score_names
 from nni_knas.strategy import KNAS
@@ -156,7 +155,6 @@ class SearchOptions:
             raise ValueError(f'there are both a network ({self.network}) and a space ({self.space}): give one of the two')
         if self.network is not None and self.space_args:
             raise ValueError('space_args goes with a space, not with a network')
-        check_country(self.country)
         if self.evaluator_args and self.evaluator is None:
             raise ValueError('evaluator_args goes with an evaluator of your own: give evaluator, too')
 

@@ -1,14 +1,15 @@
 """Scalars for TensorBoard, in the run's folder, where NNI's portal shows them at the press of its TensorBoard button.
 
 ========================================  =====================================================================
-``knas/tensorboard/search``               each candidate of the search, by its number in the order of exploration
-``knas/tensorboard/trial-N``              the training of candidate N, where NNI's sequential engine trains
-``$NNI_OUTPUT_DIR/tensorboard``           the training of a trial of NNI's training service
-``trials/ID/output/tensorboard``          where the portal's button looks: a link to that, with a link to the search
+``knas/tensorboard/search``               the search, by the numbers of its candidates in the order of exploration
+``knas/tensorboard/trial-N``              the training of candidate N
+``trials/ID/output/tensorboard``          where the portal's button looks: links to these two, and to the folder in
+                                          which NNI has a trial write scalars of its own
 ========================================  =====================================================================
 
-All is read or collected by a thread beside the work and written about once a second. Without the package ``tensorboard``
-nothing is written.
+With adaptive effort the quick scores are by the numbers of candidates, and the full ones in the order in which they were
+found, each with its candidate's number. All is written about once a second, by a thread beside the work. Without the package
+``tensorboard`` nothing is.
 """
 
 from __future__ import annotations
@@ -43,25 +44,25 @@ def scalars_folder(folder: Path) -> Path:
     return folder / 'knas' / 'tensorboard'
 
 
+# Event files.
+
+
 class _EventFile:
-    """An event file of TensorBoard's, made with the first scalar.
+    """A new event file of TensorBoard's.
 
     Raises
     ------
     ImportError
-        If ``tensorboard`` is not installed.
+        If ``tensorboard`` is not installed, or does not work.
     """
 
     def __init__(self, folder: Path) -> None:
-        # Its record writer alone: EventFileWriter would start a thread, and torch's SummaryWriter takes seconds to import.
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        # Its record writer alone: EventFileWriter would start another thread, and torch's SummaryWriter two.
+        self._event, self._summary, writer = _tensorboard()
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names: a later file has to come later.
         name = f'events.out.tfevents.{time.time():017.6f}.{os.uname().nodename}.{os.getpid()}{_SUFFIX}'
-        self._writer = RecordWriter((folder / name).open('xb'))
+        self._writer = writer((folder / name).open('xb'))
         self._writer.write(self._event(wall_time=time.time(), file_version='brain.Event:2').SerializeToString())
 
     def write(self, step: int, values: Mapping[str, float], when: float) -> None:
@@ -76,25 +77,34 @@ class _EventFile:
         self._writer.close()
 
 
-def _written(folder: Path) -> dict[str, set[int]]:
-    """The steps that are in the event files of a folder, by tag. What a kill has left half-written is skipped."""
-    from tensorboard.compat.proto import event_pb2
+def _tensorboard() -> tuple[Any, Any, Any]:
+    """TensorBoard's ``Event``, ``Summary`` and ``RecordWriter``."""
+    try:
+        from tensorboard.compat.proto import event_pb2, summary_pb2  # type: ignore[import-untyped]
+        from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+    except Exception as error:  # one that does not go with the protobuf that is installed raises other errors
+        raise ImportError(f'tensorboard: {error}') from error
+    return event_pb2.Event, summary_pb2.Summary, RecordWriter
 
-    steps: dict[str, set[int]] = {}
+
+def _events(folder: Path) -> Iterator[Any]:
+    """What is in our event files of a folder. An event that a kill has left half-written is skipped.
+
+    TensorBoard's own reader would import TensorFlow, where it is installed.
+    """
+    event = _tensorboard()[0]
     for path in sorted(folder.glob(f'*{_SUFFIX}')):
         content, position = path.read_bytes(), 0
         while position + 12 <= len(content):  # length, its checksum, the event, its checksum
             length, = struct.unpack_from('<Q', content, position)
             if position + 16 + length > len(content):
                 break
-            event = event_pb2.Event.FromString(content[position + 12:position + 12 + length])
-            for value in event.summary.value:
-                steps.setdefault(value.tag, set()).add(event.step)
+            yield event.FromString(content[position + 12:position + 12 + length])
             position += 16 + length
-    return steps
 
 
 # The search.
+
 
 @contextlib.contextmanager
 def search_scalars(record: Record) -> Iterator[None]:
@@ -107,25 +117,24 @@ def search_scalars(record: Record) -> Iterator[None]:
     record
         The search's record. Nothing is written where it is not in an experiment's directory.
     """
-    path = _path(record)
+    path = record.path
     if path is None or path != record_path(path.parent.parent):
         yield
         return
     scalars = _SearchScalars(path, scalars_folder(path.parent.parent) / 'search')
     with contextlib.closing(scalars), repeated(scalars.write, INTERVAL, last=True):
-        try:
-            yield
-        finally:
-            scalars.over = True
-
-
-def _path(record: Record) -> Path | None:
-    name = record._one('PRAGMA database_list')[2]
-    return Path(name) if name else None
+        yield
+        scalars.over = True
 
 
 class _SearchScalars:
-    """Writes what is new in a record: a step a candidate, which has the candidate's number, in this order."""
+    """Writes what is new in a record.
+
+    Attributes
+    ----------
+    over
+        Whether the search has come to its end: a candidate that is not there by then will not come.
+    """
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.over = False
@@ -133,57 +142,73 @@ class _SearchScalars:
         self._folder = folder
         self._connection: sqlite3.Connection | None = None
         self._file: _EventFile | None = None
-        self._steps: dict[str, set[int]] = {}
+        self._before: set[int] = set()  # steps of the exploration that earlier processes have written
+        self._rated: set[int] = set()  # candidates whose full score is written, with adaptive effort
+        self._quick = False
         self._last = 0
         self._best = -math.inf
         self._counts = {'scored': 0, 'failed': 0, 'filtered': 0}
-        self._quick = False
 
     def write(self) -> None:
         if self._connection is None:
-            self._steps = _written(self._folder)
-            connection = sqlite3.connect(f'{self._path.as_uri()}?mode=ro', uri=True, check_same_thread=False)
-            self._quick = connection.execute("SELECT 1 FROM meta WHERE key = 'effort' AND value = 'adaptive'"
-                                             ).fetchone() is not None
-            self._connection = connection
+            self._connection = self._open()
         for step, values in self._explored():
-            self._add(step, values)
+            if step not in self._before:
+                self._add(step, values)
         if self._quick:
-            known = self._steps.get('search/score', set())
-            rows = self._connection.execute('SELECT id, score FROM candidates WHERE score IS NOT NULL ORDER BY id')
-            for number, score in [row for row in rows if row[0] not in known]:
-                self._add(number, {'search/score': score})
+            for step, values in self._scored_in_full():
+                self._add(step, values)
         if self._file is not None:
             self._file.flush()
 
-    def _explored(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """What is new, as far as no earlier candidate is still to come, which one of the workers may have."""
+    def _open(self) -> sqlite3.Connection:
+        """Open the record, after a look at what is written already."""
+        for event in _events(self._folder):
+            for value in event.summary.value:
+                if value.tag == 'search/seconds':
+                    self._before.add(event.step)
+                elif value.tag == 'search/candidate':
+                    self._rated.add(int(value.simple_value))
+        connection = sqlite3.connect(f'{self._path.as_uri()}?mode=ro', uri=True, check_same_thread=False)
+        effort = connection.execute("SELECT value FROM meta WHERE key = 'effort'").fetchone()
+        self._quick = effort == ('adaptive',)
+        return connection
+
+    def _rows(self, query: str, *values: Any) -> list[tuple]:
         assert self._connection is not None
+        return self._connection.execute(query, values).fetchall()
+
+    def _explored(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """The candidates since the last time, as far as no earlier one is still to come, which a worker may have."""
         name = 'quick' if self._quick else 'score'
-        rows = self._connection.execute(f'SELECT id, {name}, seconds, status FROM candidates WHERE id > ? ORDER BY id',
-                                        (self._last,)).fetchall()
-        prefix = 'quick_' if self._quick else ''
-        for number, score, seconds, status in rows:
+        for number, score, seconds, filtered in self._rows(f"SELECT id, {name}, seconds, status = 'filtered' "
+                                                           'FROM candidates WHERE id > ? ORDER BY id', self._last):
             if number != self._last + 1 and not self.over:
                 return
             self._last = number
-            kind = status if status in ('failed', 'filtered') else 'scored'
-            self._counts[kind] += 1
+            self._counts['filtered' if filtered else 'failed' if score is None else 'scored'] += 1
             values = {'search/seconds': seconds, **{f'search/{kind}': float(count) for kind, count in self._counts.items()}}
             if score is not None:
                 self._best = max(self._best, score)
-                values[f'search/{prefix}score'] = score
+                values[f'search/{"quick_" if self._quick else ""}score'] = score
             if math.isfinite(self._best):
-                values[f'search/best_{prefix}score'] = self._best
+                values[f'search/best_{"quick_" if self._quick else ""}score'] = self._best
             yield number, values
 
+    def _scored_in_full(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """With adaptive effort: the full scores since the last time."""
+        rows = self._rows('SELECT id, score FROM candidates WHERE score IS NOT NULL ORDER BY id')
+        best = max((score for number, score in rows if number in self._rated), default=-math.inf)
+        for number, score in rows:
+            if number not in self._rated:
+                self._rated.add(number)
+                best = max(best, score)
+                yield len(self._rated), {'search/candidate': float(number), 'search/score': score,
+                                         'search/best_score': best}
+
     def _add(self, step: int, values: Mapping[str, float]) -> None:
-        new = {tag: value for tag, value in values.items() if step not in self._steps.setdefault(tag, set())}
-        if new:
-            self._file = self._file or _EventFile(self._folder)
-            self._file.write(step, new, time.time())
-            for tag in new:
-                self._steps[tag].add(step)
+        self._file = self._file or _EventFile(self._folder)
+        self._file.write(step, values, time.time())
 
     def close(self) -> None:
         for each in (self._file, self._connection):
@@ -193,14 +218,16 @@ class _SearchScalars:
 
 # Trials.
 
+
 @contextlib.contextmanager
-def trial_scalars(folder: Path | None, candidate: int, **about: float) -> Iterator[Callable[[bool, Any], None]]:
+def trial_scalars(folder: Path | None, candidate: int,
+                  **about: float) -> Iterator[Callable[[bool, Mapping[str, Any]], None]]:
     """Write the scalars of a training, while the context lasts.
 
     Parameters
     ----------
     folder
-        The experiment's directory.
+        The experiment's directory. Nothing is written where it is not on this machine.
     candidate
         The candidate's number in the record.
     **about
@@ -209,70 +236,78 @@ def trial_scalars(folder: Path | None, candidate: int, **about: float) -> Iterat
     Yields
     ------
     Callable
-        To be called with each metric that is reported: whether it is the final one, and the metric.
+        To be called with each metric that is reported: whether it is the final one, and its entries by name.
     """
-    target = _trial_folder(folder, candidate)
-    scalars = _TrialScalars(target, about)
-    if target is None:
+    if folder is None or not folder.is_dir():
         yield lambda final, metric: None
         return
-    with contextlib.suppress(OSError):
-        _begin(target, folder)
+    scalars = _TrialScalars(folder, candidate, about)
     with contextlib.closing(scalars), repeated(scalars.write, INTERVAL, last=True):
         yield scalars.report
 
 
-def _trial_folder(folder: Path | None, candidate: int) -> Path | None:
-    if trial_env_vars.NNI_OUTPUT_DIR:
-        return Path(trial_env_vars.NNI_OUTPUT_DIR) / 'tensorboard'
-    return scalars_folder(folder) / f'trial-{candidate}' if folder is not None else None
-
-
-def _begin(target: Path, folder: Path | None) -> None:
-    """Make a trial's folder ready: a training that begins anew replaces what there was of it, and links are set."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in target.glob(f'*{_SUFFIX}'):
-        path.unlink()
-    job = trial_env_vars.NNI_TRIAL_JOB_ID
-    if folder is not None and job and folder in target.absolute().parents:  # not on another machine
-        search = scalars_folder(folder) / 'search'
-        search.mkdir(parents=True, exist_ok=True)
-        _link(target / 'search', search)
-        _link(folder / 'trials' / job / 'output' / 'tensorboard', target)
-
-
-def _link(path: Path, target: Path) -> None:
-    """A relative link to a folder, which stays right when the run is moved."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        path.symlink_to(os.path.relpath(target, path.parent), target_is_directory=True)
-
-
 class _TrialScalars:
-    """Collects the metrics of a training, and writes them: intermediate ones by step, from 1."""
+    """Collects what a training reports, and writes it: intermediate metrics by step, from 1, and final ones at the last.
 
-    def __init__(self, folder: Path | None, about: Mapping[str, float]) -> None:
+    A training that begins anew replaces what there was of it.
+    """
+
+    def __init__(self, folder: Path, candidate: int, about: Mapping[str, float]) -> None:
         self._folder = folder
-        self._waiting = deque([(0, {f'trial/{name}': value for name, value in about.items()}, time.time())])
+        self._target = scalars_folder(folder) / f'trial-{candidate}'
+        self._about = about
+        self._started = time.time()
+        self._waiting: deque[tuple[bool, dict[str, Any], float]] = deque()
         self._step = 0
         self._file: _EventFile | None = None
 
-    def report(self, final: bool, metric: Any) -> None:
-        entries = metric if isinstance(metric, dict) else {'default': metric}
+    def report(self, final: bool, metric: Mapping[str, Any]) -> None:
+        self._waiting.append((final, dict(metric), time.time()))
+
+    def write(self) -> None:
+        self._file = self._file or self._begin()
+        while self._waiting:
+            self._write(self._file, *self._waiting.popleft())
+        self._file.flush()
+
+    def _begin(self) -> _EventFile:
+        before = list(self._target.glob(f'*{_SUFFIX}'))
+        file = _EventFile(self._target)
+        for path in before:
+            path.unlink()
+        file.write(0, {f'trial/{name}': value for name, value in self._about.items()}, self._started)
+        with contextlib.suppress(OSError):
+            _show_in_portal(self._folder, self._target)
+        return file
+
+    def _write(self, file: _EventFile, final: bool, metric: Mapping[str, Any], when: float) -> None:
         if not final:
             self._step += 1
         prefix = 'final_' if final else ''
-        values = {f'trial/{prefix}{"metric" if name == "default" else name}': float(value)
-                  for name, value in entries.items() if isinstance(value, (int, float))}
-        self._waiting.append((max(self._step, 1), values, time.time()))
-
-    def write(self) -> None:
-        assert self._folder is not None
-        self._file = self._file or _EventFile(self._folder)
-        while self._waiting:
-            self._file.write(*self._waiting.popleft())
-        self._file.flush()
+        file.write(max(self._step, 1), {f'trial/{prefix}{"metric" if name == "default" else name}': float(value)
+                                        for name, value in metric.items() if isinstance(value, (int, float))}, when)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _show_in_portal(folder: Path, target: Path) -> None:
+    """Link a trial's scalars, and those of the search, to where NNI's manager looks when TensorBoard is asked for.
+
+    NNI 3.0 has trials write their own to another place than it looks at, so that is linked, too.
+    """
+    if not trial_env_vars.NNI_TRIAL_JOB_ID:
+        return
+    shown = folder / 'trials' / trial_env_vars.NNI_TRIAL_JOB_ID / 'output' / 'tensorboard'
+    shown.mkdir(parents=True, exist_ok=True)
+    _link(shown / 'training', target)
+    _link(shown / 'search', scalars_folder(folder) / 'search')
+    if trial_env_vars.NNI_OUTPUT_DIR:
+        _link(shown / 'own', Path(trial_env_vars.NNI_OUTPUT_DIR) / 'tensorboard')
+
+
+def _link(path: Path, target: Path) -> None:
+    """A relative link to a folder, which stays right when the run is moved."""
+    with contextlib.suppress(FileExistsError):
+        path.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()), target_is_directory=True)

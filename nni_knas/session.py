@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from nni_knas.footprint import Meter, footprint_of
+from nni_knas.footprint.usage import processor_name
 from nni_knas.record import Record, Session
 
 __all__ = ['COMPLETE', 'STATEMENT', 'is_alive', 'session']
@@ -99,17 +100,9 @@ def machine() -> dict[str, str]:
     """What this machine is."""
     import torch
 
-    about = {'system': platform.platform(), 'processor': _processor(), 'cores': str(os.cpu_count()),
-             'memory': f'{psutil.virtual_memory().total / 2**30:.1f} GiB'}
+    about = {'system': platform.platform(), 'processor': processor_name() or platform.processor() or platform.machine(),
+             'cores': str(os.cpu_count()), 'memory': f'{psutil.virtual_memory().total / 2**30:.1f} GiB'}
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         about['GPUs'] = ', '.join(names)
     return about
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):  # on Linux, where platform.processor() knows little
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    return platform.processor() or platform.machine()

@@ -20,7 +20,7 @@ from nni_knas.coarse import CoarseStage, Effort, check_placement
 from nni_knas.costs import COSTS, check_constraints
 from nni_knas.engine import Placement, Workers
 from nni_knas.evaluator import GradientKernelEvaluator
-from nni_knas.experiment import calling_experiment, experiment_folder, is_local, max_duration, max_trials
+from nni_knas.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
 from nni_knas.explorers import checked_explorer, farthest_ahead
 from nni_knas.export import describe_inputs
 from nni_knas.fine import FineStage
@@ -227,7 +227,8 @@ class KNAS(Strategy):
         experiment = calling_experiment()
         if experiment is not None:
             self._folder = experiment_folder(experiment)
-            self._experiment_name = experiment.config.experiment_name
+            name = experiment.config.experiment_name
+            self._experiment_name = name if name != UNNAMED else None
             log = self._folder / 'log'
             log.mkdir(parents=True, exist_ok=True)
             (log / PORTAL_PAGE).write_text(portal_page(experiment.id))

@@ -134,6 +134,9 @@ class KNAS(Tuner):
                     self._take_imports()
         except Exception as error:
             self._fail(error)
+        finally:
+            if self._search is not None:
+                self._search.close()
 
     def _wait(self) -> bool:
         """Wait until there is something to do; ``False`` when the dispatcher ends."""

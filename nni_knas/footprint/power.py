@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from nni_knas.footprint.usage import busy_seconds
+from nni_knas.footprint.usage import busy_seconds, processor_name
 
 __all__ = ['CodeCarbon', 'PowerSource', 'Reading', 'StatedModel', 'check_country', 'country_of', 'power_source']
 
@@ -77,11 +77,12 @@ class CodeCarbon(PowerSource):
     """
 
     def __init__(self, country: str | None) -> None:
-        self._logs = logging.getLogger('codecarbon')
-        self._level = self._logs.level
-        self._logs.setLevel(logging.CRITICAL)  # on import and at the start it tells everything at length
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.output_methods.base_output import BaseOutput
+
+        self._logs = logging.getLogger('codecarbon')
+        self._level = self._logs.level
+        self._logs.setLevel(logging.CRITICAL)  # it tells everything at length
 
         class Last(BaseOutput):
             """Keeps what codecarbon has to say last."""
@@ -96,7 +97,8 @@ class CodeCarbon(PowerSource):
         self._tracker = OfflineEmissionsTracker(
             tracking_mode='machine', measure_power_secs=3600.0, log_level='critical', allow_multiple_runs=True,
             output_methods=[], output_handlers=[self._last], emissions_endpoint=False, electricitymaps_api_token='', **place)
-        self._tracker.start()
+        with _quick_cpuinfo():
+            self._tracker.start()
 
     def read(self) -> Reading:
         self._tracker.flush()
@@ -131,11 +133,28 @@ class CodeCarbon(PowerSource):
         grams = f'{1000 * data.emissions / data.energy_consumed:.0f} g' if data and data.energy_consumed else 'CO2'
         place = data.country_name if data else None
         return (f'modelled (codecarbon {version}, {grams} a kWh in {place})' if place else
-                f'modelled ({grams} a kWh, the world\'s average, since no country is known: name one as country)')
+                f'modelled ({grams} a kWh, the world\'s average, since none is known for the country; country= names one)')
 
     def close(self) -> None:
         self._tracker.stop()
         self._logs.setLevel(self._level)
+
+
+@contextlib.contextmanager
+def _quick_cpuinfo() -> Iterator[None]:
+    """codecarbon asks ``cpuinfo`` for the CPU's name, which takes a second of CPU time to say what Linux has in a file."""
+    name = processor_name()
+    if name is None:
+        yield
+        return
+    import cpuinfo  # type: ignore[import-untyped]
+
+    whole = cpuinfo.get_cpu_info
+    cpuinfo.get_cpu_info = lambda: {'brand_raw': name}
+    try:
+        yield
+    finally:
+        cpuinfo.get_cpu_info = whole
 
 
 class StatedModel(PowerSource):
@@ -143,8 +162,8 @@ class StatedModel(PowerSource):
 
     .. math:: E = t_\text{busy} P_\text{core} + \int (m P_\text{GiB} + g P_\text{GPU}) dt
 
-    with the CPU time :math:`t_\text{busy}` that the machine was at work, the memory :math:`m` in use, the number :math:`g` of
-    CUDA devices, and the powers above.
+    with the CPU time :math:`t_\text{busy}` that the machine was at work, the memory :math:`m` in use, the number :math:`g`
+    of CUDA devices, and the powers above.
 
     Source: Lannelongue, Grealey, Inouye 2021, without their factor for a data centre.
     """

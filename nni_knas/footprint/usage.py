@@ -1,12 +1,13 @@
-"""CPU time, of processes and of the machine, by which a machine's energy is shared among what runs on it."""
+"""CPU time, of processes and of the machine, by which a machine's energy is shared among what runs on it; and its CPU."""
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import psutil
 
-__all__ = ['busy_seconds', 'cpu_seconds']
+__all__ = ['busy_seconds', 'cpu_seconds', 'processor_name']
 
 
 def cpu_seconds(root: psutil.Process) -> float:
@@ -31,3 +32,12 @@ def busy_seconds() -> float:
     idle = times.idle + getattr(times, 'iowait', 0.0)
     twice = getattr(times, 'guest', 0.0) + getattr(times, 'guest_nice', 0.0)  # on Linux these are in user and nice, too
     return sum(times) - twice - idle
+
+
+def processor_name() -> str | None:
+    """What the system calls its CPU; ``None`` where it does not say, which most do not but Linux on x86."""
+    with contextlib.suppress(OSError):
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip() or None
+    return None

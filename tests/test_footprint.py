@@ -1,0 +1,499 @@
+"""The footprint: what is metered is what was used, each part has its share, and the estimate is what it says it is."""
+
+from __future__ import annotations
+
+import json
+import locale
+import logging
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.experiment import NasExperiment
+from nni.nas.space import SimplifiedModelSpace
+from scipy import stats
+from servers import free_port, wait_until
+from spaces import TinySpace, lines, tiny_kernel, train
+
+from nni_knas import KNAS, open_run
+from nni_knas.footprint import Meter, check_country, cpu_seconds, energy_within, footprint_of, meter
+from nni_knas.footprint import power as power_module
+from nni_knas.footprint.power import CodeCarbon, PowerSource, Reading, StatedModel, country_of, power_source
+from nni_knas.footprint.summary import estimate_of
+from nni_knas.footprint.usage import busy_seconds
+from nni_knas.record import Energy, Record, record_path
+from nni_knas.session import session
+
+BURN = 'import time, os\nwhile sum(os.times()[:2]) < {seconds}: pass\nprint(sum(os.times()[:2]), flush=True)\n'
+
+
+def burn(seconds):
+    """A process that uses so much CPU time, and what it has used by its own account."""
+    return subprocess.Popen([sys.executable, '-c', BURN.format(seconds=seconds) + 'input()'], text=True,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def interval(stage='fine', started=0., seconds=10., cpu=0.01, gpu=0., memory=0.002, intensity=0.4, busy=20., own=20.,
+             trials=1):
+    return Energy(stage, started, seconds, cpu, gpu, memory, intensity, busy, own, trials)
+
+
+# CPU time.
+
+def test_cpu_time_of_descendants_counts_while_they_live_and_after():
+    before, machine = cpu_seconds(psutil.Process()), busy_seconds()
+    child = burn(0.5)
+    used = float(child.stdout.readline())
+    alive = cpu_seconds(psutil.Process()) - before
+    child.communicate('\n')
+    ended = cpu_seconds(psutil.Process()) - before
+    assert used - 0.05 <= alive <= ended + 0.02
+    assert used - 0.05 <= ended < used + 1
+    assert busy_seconds() - machine >= used - 0.1
+
+
+# Where energy is read.
+
+class Clock:
+    """Takes the place of the time module, the machine's CPU time and its memory."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.busy = 100., 1000.
+        monkeypatch.setattr(power_module, 'busy_seconds', lambda: self.busy)
+        monkeypatch.setattr(power_module.time, 'monotonic', lambda: self.now)
+        monkeypatch.setattr(power_module.psutil, 'virtual_memory', lambda: type('M', (), {'used': 8 * 2**30}))
+
+
+@pytest.mark.parametrize('gpus', [0, 2])
+def test_stated_model(monkeypatch, gpus):
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(power_module, '_cuda_devices', lambda: gpus)
+    source = StatedModel()
+    clock.now, clock.busy = 100 + 3600, 1000 + 1800
+    source.read()
+    clock.now, clock.busy = 100 + 7200, 1000 + 3600
+    reading = source.read()
+    assert reading.cpu == pytest.approx(0.012)  # 12 W for one hour of CPU time
+    assert reading.memory == pytest.approx(2 * 8 * 0.3725 / 1000)
+    assert reading.gpu == pytest.approx(2 * gpus * 0.2)
+    assert reading.co2 == pytest.approx(0.475 * sum(reading[:3]))
+    methods = source.methods()
+    assert set(methods) == {'cpu', 'memory', 'co2', *(['gpu'] if gpus else [])}
+    assert all(method.startswith('modelled (') for method in methods.values())
+    assert '12 W' in methods['cpu'] and 'pip install "nni-knas[green]"' in methods['cpu']
+
+
+def test_without_codecarbon(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'codecarbon', None)
+    assert isinstance(power_source('DEU'), StatedModel)
+
+
+def test_codecarbon(monkeypatch, capfd, tmp_path):
+    """It has codecarbon's own numbers, says nothing, writes nothing, and asks no other machine."""
+    from codecarbon.external.ram import RAM
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket, 'socket', None)
+    monkeypatch.setattr(socket, 'create_connection', None)
+    level = logging.getLogger('codecarbon').level
+    start = time.monotonic()
+    source = power_source('DEU')
+    assert isinstance(source, CodeCarbon)
+    first = source.read()
+    time.sleep(1)
+    last = source.read()
+    seconds = time.monotonic() - start
+    watts = RAM().total_power().W
+    assert 0.8 * watts < (last.memory - first.memory) * 3.6e6 / (seconds if seconds < 1.2 else 1) < 1.2 * watts
+    assert last.cpu > first.cpu and last.gpu >= first.gpu
+    methods = source.methods()
+    source.close()
+    assert methods['memory'].startswith('modelled (') and f'{watts:g} W' in methods['memory']
+    assert methods['cpu'].startswith(('modelled (', 'measured (')) and 'codecarbon' in methods['cpu']
+    assert f'{1000 * last.co2 / sum(last[:3]):.0f} g a kWh in Germany' in methods['co2']
+    assert capfd.readouterr() == ('', '') and not list(tmp_path.iterdir())
+    assert logging.getLogger('codecarbon').level == level
+
+
+def test_country_says_how_much_co2():
+    def grams(country):
+        source = CodeCarbon(country)
+        time.sleep(0.2)
+        reading = source.read()
+        source.close()
+        return 1000 * reading.co2 / sum(reading[:3]), source.methods()['co2']
+
+    france, world = grams('FRA'), grams(None)
+    assert france[0] < 150 < world[0]
+    assert world[0] == pytest.approx(475) and 'world' in world[1] and 'country' in world[1]
+
+
+@pytest.mark.parametrize(('name', 'country'), [('de_AT.UTF-8', 'AUT'), ('pt_BR', 'BRA'), ('C.UTF-8', None), ('POSIX', None),
+                                               ('sr_RS@latin', 'SRB'), ('xx_QQ', None)])
+def test_country_of_the_locale(monkeypatch, tmp_path, name, country):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locale, 'getlocale', lambda: (None, None))
+    for variable in ('LC_MONETARY', 'LC_CTYPE', 'LANG'):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv('LC_ALL', name)
+    assert country_of() == country
+    (tmp_path / '.codecarbon.config').write_text('[codecarbon]\ncountry_iso_code=nor\n')
+    assert country_of() == 'NOR'
+
+
+def test_countries():
+    assert check_country(' deu ') == 'DEU' and check_country(None) is None
+    for wrong in ('Germany', 'DE', 'D3U', 12, 'XQX'):
+        with pytest.raises(ValueError, match=r'^country is .*such as DEU or USA$'):
+            check_country(wrong)
+    with pytest.raises(ValueError, match=r'country is .Germany.: it has to be an ISO 3166 code of three letters'):
+        KNAS(tiny_kernel(), country='Germany')
+
+
+# The meter.
+
+class Constant(PowerSource):
+    """3.6 kW, which makes 0.001 kWh a second, half of it in the CPU, and 0.5 kg a kWh; it is ready after a while."""
+
+    def __init__(self, delay=0.):
+        time.sleep(delay)
+        self.start = time.monotonic()
+
+    def read(self):
+        kwh = 0.001 * (time.monotonic() - self.start)
+        return Reading(0.5 * kwh, 0.3 * kwh, 0.2 * kwh, 0.5 * kwh)
+
+    def methods(self):
+        return {'cpu': 'measured (a test)'}
+
+    def close(self):
+        self.start = math.inf
+
+
+@pytest.fixture
+def constant(monkeypatch):
+    def use(delay=0., own=1.):
+        monkeypatch.setattr(meter, 'power_source', lambda country: Constant(delay))
+        times = [0.]
+
+        def busy():
+            times[0] += 1
+            return times[0]
+
+        monkeypatch.setattr(meter, 'busy_seconds', busy)  # a second between any two readings
+        monkeypatch.setattr(meter, 'cpu_seconds', lambda root: own * times[0])
+
+    return use
+
+
+@pytest.mark.parametrize('delay', [0., 0.6])
+def test_energy_of_stages(constant, delay):
+    constant(delay)
+    record = Record(None)
+    with Meter(record, record.begin_session({})) as metered:
+        start = time.monotonic()
+        with metered.stage('coarse'):
+            time.sleep(0.4)
+        coarse = time.monotonic() - start
+        time.sleep(0.5)  # nobody's
+        start = time.monotonic()
+        with metered.stage('fine'):
+            time.sleep(0.7)
+        fine = time.monotonic() - start
+    stages = footprint_of(record).stages
+    # What was used before the source was ready is in proportion to what was used thereafter.
+    assert stages.seconds.tolist() == pytest.approx([coarse, fine], abs=0.1 + delay)
+    assert stages.kwh.to_numpy() == pytest.approx(0.001 * stages.seconds.to_numpy(), rel=0.05)
+    assert stages.cpu_kwh.to_numpy() == pytest.approx(0.5 * stages.kwh.to_numpy())
+    assert stages.gpu_kwh.to_numpy() == pytest.approx(0.3 * stages.kwh.to_numpy())
+    assert stages.co2_kg.to_numpy() == pytest.approx(0.5 * stages.kwh.to_numpy())
+
+
+def test_a_run_has_its_share_of_a_machine_that_others_use(constant):
+    constant(own=0.25)
+    record = Record(None)
+    with Meter(record, record.begin_session({})) as metered, metered.stage('coarse'):
+        time.sleep(0.3)
+    footprint = footprint_of(record)
+    kwh = 0.001 * footprint.stages.seconds['coarse']
+    # A quarter of CPU and memory, and all of the GPU.
+    assert footprint.stages.kwh['coarse'] == pytest.approx((0.25 * 0.7 + 0.3) * kwh, rel=0.05)
+    assert '25% of the CPU time' in footprint.methods['share']
+    assert footprint.methods['cpu'] == 'measured (a test)'
+
+
+def test_long_runs_have_few_intervals(constant, monkeypatch):
+    constant()
+    monkeypatch.setattr(Meter, 'interval', 0.01)
+    monkeypatch.setattr(Meter, 'growth', 0.2)
+    monkeypatch.setattr(Meter, 'share', 1.)
+    record = Record(None)
+    with Meter(record, record.begin_session({})) as metered, metered.stage('coarse'):
+        time.sleep(1.5)
+    intervals = record.energies()
+    assert 5 < len(intervals) < 40
+    assert max(each.seconds for each in intervals) > 0.2
+    ends = [each.started + each.seconds for each in intervals]
+    assert [each.started for each in intervals[1:]] == pytest.approx(ends[:-1], abs=0.001)  # without gaps
+    assert footprint_of(record).seconds == pytest.approx(1.5, abs=0.1)
+
+
+def test_a_mark_ends_an_interval(constant):
+    constant()
+    record = Record(None)
+    with Meter(record, record.begin_session({})) as metered, metered.stage('fine'):
+        for trials in (1, 2, 1):
+            metered.mark()
+            metered.trials = trials
+            time.sleep(0.1)
+    assert [each.trials for each in record.energies() if each.seconds > 0.05 and each.trials] == [1, 2, 1]
+
+
+def test_a_source_that_fails_fails_nothing(monkeypatch, caplog):
+    def fail(country):
+        raise OSError('no counter')
+
+    monkeypatch.setattr(meter, 'power_source', fail)
+    record = Record(None)
+    with Meter(record, record.begin_session({})) as metered, metered.stage('coarse'):
+        pass
+    footprint = footprint_of(record)
+    assert footprint.kwh == 0 and footprint.methods == {}
+    assert 'The energy of this machine cannot be read' in caplog.text
+
+
+KILLED = '''
+import sys, time
+import nni_knas
+from pathlib import Path
+from nni_knas.footprint import Meter
+from nni_knas.record import Record
+from nni_knas.session import session
+Meter.interval = 0.2
+Meter.share = 1.0
+with session(Record(Path(sys.argv[1])), {}) as metered, metered.stage('coarse'):
+    print('begun', flush=True)
+    time.sleep(60)
+'''
+
+
+def test_a_kill_loses_no_more_than_an_interval(tmp_path):
+    path = tmp_path / 'record.sqlite'
+    process = subprocess.Popen([sys.executable, '-c', KILLED, str(path)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    wait_until(lambda: sum(each.seconds for each in Record(path, readonly=True).energies()) > 1.5)
+    record = Record(path, readonly=True)
+    [alive] = record.sessions()
+    now = time.time()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    last = record.energies()[-1]
+    assert now - (last.started + last.seconds) < 1 and now - alive.heard < 1
+    assert not alive.ended and footprint_of(record).kwh > 0
+
+
+def test_sessions_end(tmp_path):
+    record = Record(None)
+    with pytest.raises(KeyError), session(record, {'score': 'mgm'}, name='mine'):
+        raise KeyError
+    with session(record, {}):
+        [first, second] = record.sessions()
+    assert first.ended and not second.ended
+    assert first.about['asked'] == {'score': 'mgm'} and first.about['name'] == 'mine'
+    assert first.about['pid'] == os.getpid() and first.about['versions']['python'] in sys.version
+
+
+COST = '''
+import resource, time
+import nni_knas
+from nni_knas.footprint import Meter
+from nni_knas.record import Record
+def used():
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+record = Record(None)
+with Meter(record, record.begin_session({})) as metered, metered.stage('coarse'):
+    metered.mark()
+    start, before = time.monotonic(), used()
+    time.sleep(11)
+    print((used() - before) / (time.monotonic() - start))
+'''
+
+
+@pytest.mark.slow
+def test_metering_takes_less_than_a_percent():
+    """Of one core, once it has begun; benchmarks/footprint.py measures the beginning, too."""
+    assert float(subprocess.check_output([sys.executable, '-c', COST])) < 0.01
+
+
+# A trial's part.
+
+@st.composite
+def intervals(draw):
+    """Intervals one after another."""
+    positive = st.floats(0.01, 10)
+    found, now = [], 0.
+    for _ in range(draw(st.integers(1, 5))):
+        seconds, busy = draw(positive), draw(positive)
+        found.append(interval(started=now, seconds=seconds, cpu=draw(positive), gpu=draw(positive), memory=draw(positive),
+                              busy=busy, own=draw(st.floats(0, 1)) * busy, trials=draw(st.integers(0, 3))))
+        now += seconds
+    return found
+
+
+@given(intervals(), st.floats(0.05, 0.45), st.floats(0.55, 0.95), st.one_of(st.none(), st.floats(0, 20)))
+def test_energy_of_a_trial_by_small_steps(energies, first, last, cpu):
+    end_of_all = energies[-1].started + energies[-1].seconds
+    start, end = first * end_of_all, last * end_of_all
+    machine = busy = gpu = equal = 0.
+    steps = 20_000
+    for moment in np.linspace(start, end, steps, endpoint=False) + (end - start) / steps / 2:
+        each = next(each for each in energies if moment < each.started + each.seconds)
+        part = (end - start) / steps / each.seconds
+        machine += part * (each.cpu_kwh + each.memory_kwh)
+        busy += part * each.busy
+        gpu += part * each.gpu_kwh / max(each.trials, 1)
+        equal += part * (each.cpu_kwh + each.memory_kwh) * each.own / each.busy / max(each.trials, 1)
+    expected = gpu + (equal if cpu is None else machine * min(1, cpu / busy))
+    assert energy_within(energies, start, end, cpu) == pytest.approx(expected, rel=1e-2)
+
+
+def test_parts_of_trials_add_up():
+    """Two trials at a time, and the search itself, share what was used by their CPU times."""
+    energies = [interval(started=0, seconds=10, cpu=0.01, memory=0.002, gpu=0.004, busy=20, own=20, trials=2)]
+    parts = [energy_within(energies, 0, 10, cpu) for cpu in (12, 7)]
+    assert sum(parts) == pytest.approx(0.004 + 0.012 * 19 / 20)
+    assert parts[0] - parts[1] == pytest.approx(0.012 * 5 / 20)
+
+
+def test_a_trial_that_was_not_metered():
+    energies = [interval(started=0, seconds=10)]
+    assert energy_within(energies, 6, 30, 5) is None
+    assert energy_within([], 0, 10, 5) is None
+    assert energy_within(energies, 0, 10, 100) == pytest.approx(0.012)  # never more than all
+
+
+# The estimate.
+
+def test_estimate():
+    kwh, n = [0.01, 0.014, 0.012], 300
+    estimate = estimate_of(kwh, [60., 80., 70.], n, 0.4)
+    assert estimate.kwh == pytest.approx(0.012 * n)
+    assert estimate.seconds == pytest.approx(70 * n) and estimate.co2_kg == pytest.approx(0.4 * 0.012 * n)
+    margin = stats.t.ppf(0.975, 2) * 0.002 * math.sqrt(297 + 297 ** 2 / 3)
+    assert (estimate.low, estimate.high) == pytest.approx((0.036 + 297 * 0.012 - margin, 0.036 + 297 * 0.012 + margin))
+
+
+def test_estimate_of_few():
+    assert estimate_of([], [], 10) is None
+    one = estimate_of([0.5], [3.], 10)
+    assert one.kwh == 5 and math.isnan(one.low) and math.isnan(one.high)
+    every = estimate_of([0.5, 0.7], [3., 3.], 2)
+    assert every[:3] == pytest.approx((1.2, 1.2, 1.2))  # all were trained: nothing is uncertain
+    assert estimate_of([0.001, 1.], [1., 1.], 3).low == pytest.approx(1.001)  # what is known was used
+
+
+@pytest.mark.parametrize('k', [3, 8])
+def test_interval_holds_what_it_says(k):
+    """Of many runs whose trials are alike, the interval has the sum over all candidates in 95 of 100."""
+    rng, n, hits = np.random.default_rng(k), 60, 0
+    for _ in range(1500):
+        kwh = rng.normal(1, 0.1, n)
+        estimate = estimate_of(kwh[:k], [1.] * k, n)
+        hits += estimate.low <= kwh.sum() <= estimate.high
+    assert 0.93 < hits / 1500 < 0.97
+
+
+# Runs.
+
+def search(folder, trials=3, **options):
+    strategy = KNAS(tiny_kernel(), 12, trials, record=record_path(folder), **options)
+    space = SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train, seconds=0.3))
+    strategy(space, SequentialExecutionEngine())
+    return strategy.open_run()
+
+
+def test_a_run(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger='nni')
+    run = search(tmp_path, country='FRA')
+    footprint, ranking = run.footprint(), run.ranking()
+    assert (ranking.training_kwh > 0).all()
+    assert ranking.training_kwh.sum() <= footprint.stages.kwh['fine'] * 1.001
+    assert footprint.stages.seconds['fine'] >= 3 * 0.3 and footprint.stages.seconds['coarse'] > 0
+    assert footprint.estimate.kwh == pytest.approx(12 * ranking.training_kwh.mean())
+    assert footprint.statement.startswith('scored 12 candidates and trained 3 for ')
+    assert '; training all 12 would have taken about ' in footprint.statement
+    assert 'France' in footprint.methods['co2']
+    assert run.record.get_meta('statement') == footprint.statement  # in the record
+    assert f'Energy: {footprint.statement}.' in caplog.text  # and at the end of the run
+    assert run.status == 'finished' and run.process is None
+
+
+def test_nothing_trained(tmp_path):
+    run = search(tmp_path, trials=0)
+    assert run.footprint().estimate is None
+    assert run.footprint().statement.endswith(
+        '; what training all 12 would have taken cannot be told, since none was trained')
+
+
+def test_a_run_that_is_taken_up_adds_up(tmp_path):
+    before = search(tmp_path, trials=2).footprint()
+    run = search(tmp_path, trials=3)
+    after = run.footprint()
+    assert len(run.sessions()) == 2 and run.status == 'finished'
+    assert after.kwh > before.kwh and after.seconds > before.seconds
+    assert after.statement.startswith('scored 12 candidates and trained 3 for ')
+
+
+def test_a_record_of_before_there_were_footprints(tmp_path):
+    record = Record(tmp_path / 'record.sqlite')
+    record.add_scored({'a': 1}, 'x', 1., 0.1)
+    for table in ('energy', 'sessions', 'steps'):
+        record._run(f'DROP TABLE {table}')
+    record._run('ALTER TABLE candidates DROP COLUMN training_kwh')
+    record.close()
+    old = Record(tmp_path / 'record.sqlite', readonly=True)
+    assert footprint_of(old).statement == '' and old.sessions() == [] and not len(old.steps())
+    assert old.frame().training_kwh.isna().all()
+
+
+@pytest.mark.slow
+def test_trial_processes_are_included(tmp_path, monkeypatch):
+    """On NNI's training service each trial tells its own CPU time, and the run's is no less than all of theirs."""
+    monkeypatch.chdir(Path(__file__).parent)
+    log = tmp_path / 'log'
+    experiment = NasExperiment(TinySpace(), FunctionalEvaluator(train, log=str(log), seconds=2.), KNAS(tiny_kernel(), 8, 2))
+    experiment.config.trial_concurrency = 2
+    experiment.config.experiment_working_directory = str(tmp_path)
+    try:
+        experiment.run(free_port())
+    finally:
+        experiment.stop()
+    assert lines(log)
+    run = open_run(tmp_path / experiment.id)
+    results = [json.loads(path.read_text()) for path in (run.folder / 'knas' / 'results').glob('*.json')]
+    assert len(results) == 2 and all(result['cpu'] > 1 for result in results)  # to import torch takes some
+    assert all(result['ended'] - result['started'] > result['seconds'] > 2 for result in results)
+    own = sum(each.own for each in run.record.energies() if each.stage == 'fine')
+    assert own >= 0.9 * sum(result['cpu'] for result in results)
+    ranking, fine = run.ranking(), run.footprint().stages.kwh['fine']
+    assert (ranking.training_kwh > 0).all() and 0.3 * fine < ranking.training_kwh.sum() <= 1.05 * fine
+    assert 2 in {each.trials for each in run.record.energies()}
+    # The learning curves are the same, whether by the engine's events or by the manager's database.
+    from nni_knas.experiment import reported_steps
+
+    steps = run.record.steps()
+    assert reported_steps(run.folder).sort_values('candidate').to_dict('list') == steps.to_dict('list')
+    assert set(run.curves()['rank']) == set(ranking.index)
+    assert Path(run.sessions()[0].about['directory']) == Path.cwd()
