@@ -117,7 +117,8 @@ class Run:
         search; and ``'interrupted'`` where it has stopped before."""
         if self.process is not None or manager_lives(self.folder.name):
             return 'running'
-        return 'finished' if self.record.get_meta(COMPLETE) else 'interrupted'
+        complete = self.record.get_meta(COMPLETE) and not self.record.count('training')
+        return 'finished' if complete else 'interrupted'
 
     @property
     def process(self) -> int | None:

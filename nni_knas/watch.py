@@ -52,7 +52,7 @@ class _Printer:
             return
         self._run = self._run or Run(self._folder)
         with contextlib.suppress(sqlite3.OperationalError):  # it is just being made
-            text = candidate_table(best_so_far(self._run, self._top), self._run.metric_name)
+            text = candidate_table(best_so_far(self._run, self._top), self._run.metric_name, status=True)
             if text != self._last:
                 self._last = text
                 tqdm.write(f'\n{progress_line(self._run)}\n{text}', file=sys.stdout)
@@ -80,13 +80,13 @@ def progress_line(run: Run) -> str:
     return f'{run.name}: {", ".join(parts)}'
 
 
-def candidate_table(frame: pd.DataFrame, metric_name: str) -> str:
-    """Candidates as a table: rank, score, the costs that are known, metric, status, architecture."""
+def candidate_table(frame: pd.DataFrame, metric_name: str, status: bool = False) -> str:
+    """Candidates as a table: rank, score, the costs that are known, metric, perhaps status, architecture."""
     costs = [cost for cost in COSTS if frame[cost].notna().any()]
-    rows = [[str(rank), _score(row.score, row.quick),
-             *(number(row[cost], '.6g', '') for cost in costs), number(row.metric, '.4f', ''), row.status,
-             one_line(row.architecture)] for rank, row in frame.iterrows()]
-    header = ['rank', 'score', *costs, metric_name, 'status', 'architecture']
+    rows = [[str(rank), _score(row.score, row.quick), *(number(row[cost], '.6g', '') for cost in costs),
+             number(row.metric, '.4f', ''), *([row.status] if status else []), one_line(row.architecture)]
+            for rank, row in frame.iterrows()]
+    header = ['rank', 'score', *costs, metric_name, *(['status'] if status else []), 'architecture']
     return table(header, rows, right={'rank', 'score', *costs, metric_name})
 
 

@@ -112,6 +112,40 @@ def test_best_become_trials(start):
     assert open_run(experiment.folder).metric == 0.75
 
 
+def work(seconds: float) -> None:
+    """Use so much CPU time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_energy(start, monkeypatch):
+    monkeypatch.setattr(tuner, 'experiment_config', lambda: {'experimentName': 'mine', 'trialCommand': 'python train.py'})
+    experiment = start()
+    experiment.request(1)
+    experiment.wait(lambda: len(experiment.trials()) == 1)
+    work(0.3)
+    run = open_run(experiment.folder)
+    assert (run.name, run.status, run.metric_name) == ('mine', 'running', 'metric')
+    experiment.finish(experiment.trials()[0], 0.5)
+    time.sleep(0.3)  # no trial is under way: nobody's
+    experiment.request(2)
+    work(0.3)
+    for trial in experiment.trials()[1:]:
+        experiment.finish(trial, 0.25)
+    experiment.request(1)
+    assert experiment.ended()
+    footprint, ranking = run.footprint(), run.ranking()
+    assert footprint.stages.seconds['coarse'] > 0 and footprint.stages.seconds['fine'] == pytest.approx(0.6, abs=0.2)
+    assert (ranking.training_kwh > 0).all()
+    assert ranking.training_kwh.sum() == pytest.approx(footprint.stages.kwh['fine'], rel=0.1)
+    assert footprint.statement.startswith('scored 10 candidates and trained 3 for ')
+    experiment.tuner._on_exit()
+    assert run.status == 'finished'
+    [session] = run.sessions()
+    assert session.ended and session.about['command'] == f'nnictl create --config {run.folder}/knas/experiment.yml'
+
+
 def test_more_requests_than_trials(start):
     """The manager learns by itself that there are no more, where all that it asked for came before they were known."""
     experiment = start(top_k=1)

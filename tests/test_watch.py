@@ -1,0 +1,108 @@
+"""The ranking that is printed while a run goes on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from servers import free_port, wait_until
+from spaces import lines
+from test_cli import command, config_file
+from test_plots import make
+
+from nni_knas import Run, open_run, watch
+from nni_knas.cli import main
+from nni_knas.record import Record, record_path
+from nni_knas.texts import one_line
+
+
+def rows(text):
+    """The cells of each line of a table but the architecture, which has spaces in it."""
+    return [line.partition('{')[0].split() for line in text.splitlines()[1:]]
+
+
+def test_table_is_the_records(tmp_path):
+    run = make(tmp_path)
+    best = watch.best_so_far(run, 12)
+    text = watch.candidate_table(best, run.metric_name, status=True)
+    assert text.splitlines()[0].split() == ['rank', 'score', 'parameters', 'flops', 'metric', 'status', 'architecture']
+    assert list(best.index[:7]) == list(run.ranking().index)  # what is trained comes first, the best metric above
+    for cells, (rank, row) in zip(rows(text), best.iterrows(), strict=True):
+        metric = [] if row.status != 'trained' else [f'{row.metric:.4f}']
+        assert cells == [str(rank), f'{row.score:.4g}', f'{row.parameters:.6g}', f'{row.flops:.6g}', *metric, row.status]
+    assert all(one_line(architecture) in text for architecture in best.architecture)
+
+
+def test_quick_scores_are_marked(tmp_path):
+    run = make(tmp_path, quick=True, trained=0)
+    marks = {line[1][0] == '~' for line in rows(watch.candidate_table(run.scores()[30:80], 'accuracy', status=True)) if len(line) > 3}
+    assert marks == {True, False}
+
+
+def test_printed_when_it_has_changed(tmp_path, capsys):
+    printer = watch._Printer(tmp_path, 3)
+    printer.print()
+    assert capsys.readouterr().out == ''  # it has not begun
+    record = Record(record_path(tmp_path))
+    record.add_scored({'a': 1}, 'a', 1.5, 0.1)
+    printer.print()
+    assert f'{tmp_path.name}: 1 scored\n' in capsys.readouterr().out
+    printer.print()
+    assert capsys.readouterr().out == ''
+    record.add_scored({'a': 2}, 'b', 2.5, 0.1)
+    printer.print()
+    assert '2 scored' in (printed := capsys.readouterr().out) and printed.index('2.5') < printed.index('1.5')
+
+
+def test_watched(tmp_path, capsys):
+    record = Record(record_path(tmp_path))
+    with watch.watched(tmp_path, 0.02):
+        for number in range(3):
+            record.add_scored({'a': number}, str(number), number, 0.1)
+            wait_until(lambda number=number: f'{number + 1} scored' in capsys.readouterr().out, 10)
+
+
+@pytest.mark.parametrize('seconds', ['0', '-1', 'often', 'inf'])
+def test_mistakes(seconds, capsys):
+    with pytest.raises(SystemExit):
+        main(['show', 'x', '--watch', seconds])
+    assert f"'{seconds}' is no time: it has to be a number of seconds above 0" in capsys.readouterr().err
+
+
+def test_a_run_that_is_over(tmp_path, capsys):
+    make(tmp_path)
+    assert main(['show', str(tmp_path), '--watch']) == 0
+    assert '108 scored, 7 trained, 7 failed' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_search_and_show(tmp_path):
+    """Both print the ranking as it grows; show ends with the run."""
+    path = config_file(tmp_path, evaluator_args={'log': str(tmp_path / 'log'), 'gate': str(tmp_path / 'gate')})
+    arguments = [sys.executable, '-m', 'nni_knas']
+    search = subprocess.Popen([*arguments, 'search', '--config', str(path), '--port', str(free_port()), '--watch', '0.2'],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        identity = search.stdout.readline().split()[1]
+        folder = tmp_path / 'runs' / identity
+        wait_until(lambda: lines(tmp_path / 'log').count('start') == 2)
+        show = subprocess.Popen([*arguments, 'show', str(folder), '--watch', '0.2'], stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: Run(folder).record.count('trained') == 1)
+        assert open_run(folder).status == 'running'
+        time.sleep(8)  # until show has started
+        (tmp_path / 'gate').touch()
+        shown, _ = show.communicate(timeout=120)
+        printed, errors = search.communicate(timeout=120)
+    finally:
+        search.kill()
+    assert errors == ''
+    for text in (shown, printed):
+        found = [int(trained) for trained in re.findall(r'^from a file: 6 scored, (\d) trained', text, re.MULTILINE)]
+        assert found == sorted(found) and {1, 3} <= {*found}
+    run = open_run(folder)
+    assert run.status == 'finished'
+    assert f'Energy: {run.footprint().statement}.' in printed
+    assert f'Energy: {run.footprint().statement}.' in command('show', str(folder)).stdout
