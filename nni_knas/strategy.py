@@ -288,7 +288,8 @@ class KNAS(Strategy):
         """What this strategy was asked for, as a record or a page can tell it."""
         kernel = self.kernel
         space = self._fine.space if self._fine is not None else None
-        return {'space': _name_of(getattr(space, 'model_space', None) or getattr(space, 'model', None)), **kernel.settings(),
+        return {'space': _name_of(getattr(space, 'model_space', None) or getattr(space, 'model', None)),
+                'data': _name_of(kernel.dataset), **kernel.settings(),
                 'batch_size': kernel.batch_size, 'device': str(kernel.device), 'candidates': self.candidates,
                 'top_k': self.top_k, 'explorer': repr(self.explorer), 'placement': str(self.placement), 'ahead': self.ahead,
                 'effort': self.effort, 'merge_identical': self.merge_identical, 'constraints': self.constraints,
@@ -325,9 +326,11 @@ def metric_of(evaluator: Any) -> str:
 
 
 def _name_of(thing: Any) -> str | None:
-    """A space or an evaluator as short text: its class, and what it was made from where NNI knows that."""
+    """A space, data or an evaluator as short text: the class, and what it was made from where NNI knows that."""
     if thing is None:
         return None
+    if isinstance(thing, tuple):
+        return f'({", ".join(type(part).__name__ for part in thing)})'
     symbol = getattr(thing, 'trace_symbol', None) or type(thing)
     function = getattr(thing, 'function', None)
     if function is not None:

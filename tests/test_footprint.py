@@ -382,6 +382,7 @@ def test_a_trial_that_was_not_metered():
     assert energy_within(energies, 6, 30, 5) is None
     assert energy_within([], 0, 10, 5) is None
     assert energy_within(energies, 0, 10, 100) == pytest.approx(0.012)  # never more than all
+    assert energy_within(energies, 0, 16, 16) == pytest.approx(0.012 / 10 * 16 * 16 / 32)  # a part, in proportion
 
 
 # The estimate.

@@ -163,7 +163,7 @@ def energy_within(energies: Iterable[Energy], start: float, end: float, cpu: flo
     Returns
     -------
     float or None
-        ``None`` where less than half of its time was metered.
+        ``None`` where less than half of its time was metered, as it may be after a restart.
     """
     shared = gpu = busy = equal = metered = 0.0
     for each in energies:
@@ -179,7 +179,8 @@ def energy_within(energies: Iterable[Energy], start: float, end: float, cpu: flo
         equal += part * (each.cpu_kwh + each.memory_kwh) * _share(each) / trials
     if metered < 0.5 * (end - start) or not metered:
         return None
-    return gpu + (equal if cpu is None else shared * min(1.0, cpu / busy if busy else 1.0))
+    whole = (end - start) / metered  # what was not metered is taken to be in proportion
+    return whole * (gpu + (equal if cpu is None else shared * min(1.0, cpu / (whole * busy) if busy else 1.0)))
 
 
 def _share(interval: Energy) -> float:

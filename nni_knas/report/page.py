@@ -6,9 +6,8 @@ import html
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,49 +15,58 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from nni_knas import __version__, texts
 from nni_knas.files import whole
+from nni_knas.plots.common import ENERGIES, unit_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
-__all__ = ['Plot', 'json_script', 'plot', 'write_page']
+__all__ = ['Plot', 'energy_text', 'json_script', 'plot', 'write_page']
 
 
-@dataclass
-class Plot:
+class Plot(NamedTuple):
     """A figure in a page: its title stands above it as text, where it can be read aloud, and breaks on a narrow screen."""
 
     name: str
     title: str
-    more: list[str]
-    """Further lines of the title."""
+    note: str
     caption: str
     figure: Markup
+    height: int
+    """In pixels"""
+    wide: bool
+    """Whether it has a row of its own"""
 
 
-def plot(name: str, figure: Figure, caption: str) -> Plot:
+def plot(name: str, title: str, figure: Figure, caption: str, wide: bool = False) -> Plot:
     """A figure for the page.
 
     Parameters
     ----------
     name
         Of its element in the page.
+    title
+        Goes into the page's text, with the lines below the figure's own title, which is left out.
     figure
-        Its title goes into the page's text, so it is left without one.
+        What is drawn.
     caption
         What there is to see in it, and what one can do with it.
+    wide
+        Whether it has a row of its own.
     """
     content = json.loads(figure.to_json())
     layout = content['layout']
-    title = layout.pop('title', {})
-    layout['margin'] = {**layout.get('margin', {}), 't': 48 if 'updatemenus' in layout else 12}
-    return Plot(name, ' '.join(_lines(title.get('text'))), _lines(title.get('subtitle', {}).get('text')), caption,
-                json_script(content))
+    lines = re.split(r'<br\s*/?>', layout.pop('title').get('subtitle', {}).get('text', ''))
+    layout['margin'] |= {'t': 32}
+    height = layout.pop('height', 400)
+    return Plot(name, title, html.unescape(' '.join(lines)), caption, json_script(content), height, wide)
 
 
-def _lines(text: str | None) -> list[str]:
-    """Plotly's text without its tags."""
-    lines = [html.unescape(re.sub(r'<[^>]*>', '', line)).strip() for line in re.split(r'<br\s*/?>', text or '')]
-    return [line for line in lines if line]
+def energy_text(kwh: float | None) -> str:
+    """An energy in the unit that suits it, such as ``0.782 Wh``."""
+    if kwh is None or not texts.known(kwh):
+        return texts.NONE
+    size, unit = unit_of(kwh, ENERGIES)
+    return f'{kwh / size:,.0f} {unit}' if kwh >= 1000 else f'{kwh / size:.3g} {unit}'
 
 
 def json_script(content: Any) -> Markup:
@@ -92,7 +100,8 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """
     environment = Environment(loader=PackageLoader('nni_knas.report', 'templates'), autoescape=True, trim_blocks=True,
                               lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update({name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'})
+    environment.filters.update({name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'},
+                               energy_text=energy_text)
     folder = Path(__file__).parent
     text = environment.get_template(template).render(
         {'version': __version__, 'style': Markup((folder / 'style.css').read_text()),
