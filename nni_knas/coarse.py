@@ -36,6 +36,7 @@ from nni_knas.explorers import (
 )
 from nni_knas.gradients import MisfitError, seeded
 from nni_knas.record import Record
+from nni_knas.scalars import search_scalars
 
 __all__ = ['PLACEMENTS', 'CoarseStage', 'Effort', 'check_placement']
 
@@ -205,11 +206,12 @@ class CoarseStage:
         """
         record, scoring = self.record, self.scoring
         unfinished = scoring.quick and (record.get_meta(FINISHED) or 0) < self.top_k
-        if scoring.budget_available() or unfinished:
-            with scoring.opened(engine), seeded(self.kernel.seed), no_pauses():
-                self._run_explorer()
-                if scoring.quick and self.top_k:
-                    scoring.finish(self.top_k)
+        with search_scalars(record):  # a run that was killed may lack its last ones, even if all is scored
+            if scoring.budget_available() or unfinished:
+                with scoring.opened(engine), seeded(self.kernel.seed), no_pauses():
+                    self._run_explorer()
+                    if scoring.quick and self.top_k:
+                        scoring.finish(self.top_k)
         if self._stopped:
             return
         total, failed, filtered = record.counted(), record.count('failed'), record.count('filtered')

@@ -60,7 +60,8 @@ def repair() -> None:
 
 
 def _with_repaired_manager(start: Any) -> Any:
-    """The manager mixed up the parameters of trials that start at about the same time; see ``compat.js``."""
+    """The manager mixed up the parameters of trials that start at about the same time, and did not survive the press of its
+    TensorBoard button where there was no such command; see ``compat.js``."""
 
     @functools.wraps(start)
     def start_repaired(*arguments: Any, **keywords: Any) -> Any:

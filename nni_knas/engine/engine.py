@@ -23,7 +23,6 @@ from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.race import Race
 from nni_knas.record import Candidate, Record
-from nni_knas.scalars import search_scalars
 
 __all__ = ['ScoringEngine']
 
@@ -161,8 +160,7 @@ class ScoringEngine(ExecutionEngine):
         self._noted = time.monotonic()
         try:
             self.placement.start(self.scorer, engine)
-            with search_scalars(self.record):
-                yield
+            yield
         finally:
             self.placement.stop()
             self._note_time()
