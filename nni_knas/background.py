@@ -86,6 +86,8 @@ class BackgroundSearch:
         self._waiting: Ranked = []
         self._started: dict[int, float] = {}
         self._resumed = resumed
+        self._config = dict(config)
+        self._experiment_file = folder / 'knas' / 'experiment.yml'
         self._scoring = False
         self._local = _platform(config) == 'local'
         self._lock = threading.RLock()
@@ -96,7 +98,8 @@ class BackgroundSearch:
         self._session = contextlib.ExitStack()
         self._meter = self._session.enter_context(session(
             self.record, {}, name=config.get('experimentName'), country=self.options.country,
-            root=manager_process(folder.name), command=self._command_to_reproduce(config)))
+            root=manager_process(folder.name),
+            command=shlex.join(['nnictl', 'create', '--config', str(self._experiment_file)]) if config else None))
         log = folder / 'log'
         log.mkdir(parents=True, exist_ok=True)
         (log / PORTAL_PAGE).write_text(portal_page(folder.name))
@@ -105,14 +108,11 @@ class BackgroundSearch:
         """The experiment ends."""
         self._session.close()
 
-    def _command_to_reproduce(self, config: Mapping[str, Any]) -> str | None:
-        """What starts this experiment again, with its configuration as NNI's manager has it in a file."""
-        if not config:
-            return None
-        file = self.folder / 'knas' / 'experiment.yml'
-        with whole(file) as unfinished:
-            unfinished.write_text(yaml.safe_dump(dict(config)))
-        return shlex.join(['nnictl', 'create', '--config', str(file)])
+    def _keep_experiment(self, search_space: dict[str, Any]) -> None:
+        """Write the experiment's configuration, from which nnictl starts it again."""
+        if self._config:
+            with whole(self._experiment_file) as unfinished:
+                unfinished.write_text(yaml.safe_dump({**self._config, 'searchSpace': search_space}))
 
     # Scoring.
 
@@ -122,6 +122,7 @@ class BackgroundSearch:
         space = self._space(search_space)
         kernel = self.options.make_kernel(self.data)
         Settings(self.options, search_space).write(self.folder)
+        self._keep_experiment(search_space)
         before = self.record.get_meta('search space')
         choices = search_space_of(space)
         if before is not None and json.loads(before) != choices:

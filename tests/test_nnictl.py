@@ -157,12 +157,36 @@ def test_search(nnictl):
     assert all(torch.equal(weights[name], value) for name, value in run.network().state_dict().items())
     assert run.metric == scores.metric.max() and run.network()(run_inputs()).shape == (20, 3)
 
+    check_energy(nnictl, run)
+    scores = run.scores()  # the report has measured what networks cost
+
     # Nothing is done again when it is resumed.
     nnictl('stop', identity)
+    assert run.status == 'finished'
     nnictl.resume(identity)
     wait_until(lambda: over(nnictl, 3))
     assert len(nnictl.trials()) == 3
     assert open_run(nnictl.folder / identity).scores().equals(scores)
+
+
+def check_energy(nnictl: Nnictl, run) -> None:
+    """What is said of a run that NNI's trials trained, beside a dispatcher: energy, learning curves, how to start it again."""
+    footprint, ranking = run.footprint(), run.ranking()
+    assert run.status == 'running'
+    results = [json.loads(path.read_text()) for path in (run.folder / 'knas' / 'results').glob('*.json')]
+    own = sum(each.own for each in run.record.energies() if each.stage == 'fine')
+    assert own >= 0.9 * sum(result['cpu'] for result in results) > 0
+    assert (ranking.training_kwh > 0).all() and ranking.training_kwh.sum() <= 1.05 * footprint.stages.kwh['fine']
+    assert footprint.statement.startswith('scored 10 candidates and trained 3 for ')
+    curves = run.curves()
+    assert sorted(curves['rank']) == [1, 2, 3] and set(curves.metric) == set(ranking.metric)  # it reports its loss twice
+    nnictl.knas('report', run.folder.name, '--to', str(nnictl.folder / 'page.html'))
+    page = (nnictl.folder / 'page.html').read_text()
+    assert footprint.statement.split(';')[0] in page and 'class="network"' in page
+    [session] = run.sessions()
+    assert session.about['command'] in page
+    path = Path(session.about['command'].split()[-1])
+    assert yaml.safe_load(path.read_text())['tuner']['classArgs'] == ARGUMENTS
 
 
 def run_inputs():
