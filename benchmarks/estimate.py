@@ -1,12 +1,12 @@
 """How well the energy of training all candidates is told from the trials of a few: python benchmarks/estimate.py
 
-Every candidate of a search on NAS-Bench-201 is trained for an epoch, and what that took is compared with the estimates that the
-same search would have given after training but the best few by score.
+Every candidate of a search on NAS-Bench-201 is trained for an epoch, and what that took is compared with the estimates that
+the same search would have given after training but the best few by score.
 """
 
 from __future__ import annotations
 
-import nni_knas  # noqa: F401  first: it imports NNI without NNI's noise
+import nni_knas  # first: it imports NNI without NNI's noise
 
 import argparse
 import os
@@ -25,7 +25,7 @@ from nni_knas.texts import energy
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--candidates', type=int, default=40, help='how many, all of which are trained (default: %(default)s)')
+    parser.add_argument('--candidates', type=int, default=40, help='how many, all to be trained (default: %(default)s)')
     parser.add_argument('--images', type=int, default=500, help='training images (default: %(default)s)')
     arguments = parser.parse_args()
     nni.silence_stdout()

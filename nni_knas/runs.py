@@ -23,6 +23,7 @@ from nni_knas.costs import measure
 from nni_knas.experiment import find_folder, manager_lives, reported_steps
 from nni_knas.export import check_formats, example_inputs, export
 from nni_knas.footprint import Footprint, footprint_of
+from nni_knas.gradients import cpu_threads
 from nni_knas.ranked import kept_result, load_weights
 from nni_knas.record import Candidate, Record, Session, record_path, settings_path, weights_path
 from nni_knas.selection import pareto_front
@@ -53,6 +54,7 @@ class Run:
             raise FileNotFoundError(f'{folder} is no KNAS run: there is no {path.relative_to(folder)} in it')
         self.folder = folder
         self.record = record or Record(path, readonly=True)
+        self._asked_to_measure: set[str] = set()
 
     @classmethod
     def of(cls, source: Any) -> Run:
@@ -184,28 +186,34 @@ class Run:
         """
         frame = self.scores()
         lacking = frame[frame[list(costs)].isna().any(axis=1) & (frame.score.notna() | frame.quick.notna())]
-        example = self.record.get_meta('example')
-        if not len(lacking) or not costs or not example:
+        if not len(lacking) or not costs or self._asked_to_measure.issuperset(costs):
             return frame
+        self._asked_to_measure.update(costs)  # once: what could not be measured in time is not tried again and again
+        found = self._measure(lacking, costs)
+        self._keep_costs(found)
+        rows = pd.Series(frame.index, index=frame.candidate)
+        for number, values in found.items():
+            frame.loc[rows[number], list(values)] = list(values.values())
+        return frame
+
+    def _measure(self, lacking: pd.DataFrame, costs: Collection[str]) -> dict[int, dict[str, float]]:
+        """Costs of candidates by number, as far as the time suffices."""
+        example, found = self.record.get_meta('example'), {}
+        if not example:
+            return {}
         try:
             builder = NetworkBuilder(SimplifiedModelSpace.from_model(self._space().model.get()), 0)
         except LookupError:
-            return frame
-        best, others = lacking.candidate[:100], lacking.candidate[100:].sample(frac=1, random_state=0)
-        architectures = dict(zip(lacking.candidate, lacking.architecture))
-        inputs, found = example_inputs(example, batch=1), {}
-        end = time.monotonic() + self.measuring_seconds
-        for number in tqdm([*best, *others], desc='Measuring', unit='candidate', disable=None, leave=False):
+            return {}
+        order = pd.concat([lacking[:100], lacking[100:].sample(frac=1, random_state=0)])
+        inputs, end = example_inputs(example, batch=1), time.monotonic() + self.measuring_seconds
+        for row in tqdm(order.itertuples(), total=len(order), desc='Measuring', unit='candidate', disable=None, leave=False):
             if time.monotonic() > end:
                 break
-            with contextlib.suppress(Exception):  # it takes other inputs than the rest
-                found[number] = measure(builder.network(architectures[number]), inputs, costs)
-        self._keep_costs(found)
-        frame = frame.set_index('candidate', drop=False).rename_axis('number')
-        for number, values in found.items():
-            frame.loc[number, list(values)] = list(values.values())
-        frame.index = pd.RangeIndex(1, len(frame) + 1, name='rank')
-        return frame
+            # One thread, as in a search: more are slower for one sample, and far slower beside other work.
+            with contextlib.suppress(Exception), cpu_threads(1):  # it may take other inputs than the rest
+                found[row.candidate] = measure(builder.network(row.architecture), inputs, costs)
+        return found
 
     def _keep_costs(self, found: Mapping[int, Mapping[str, float]]) -> None:
         path = self.record.path

@@ -309,5 +309,6 @@ def _show_in_portal(folder: Path, target: Path) -> None:
 
 def _link(path: Path, target: Path) -> None:
     """A relative link to a folder, which stays right when the run is moved."""
+    target.mkdir(parents=True, exist_ok=True)  # a link to nowhere would be in the way of who copies the run
     with contextlib.suppress(FileExistsError):
         path.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()), target_is_directory=True)
