@@ -9,6 +9,7 @@ import pandas as pd
 
 from nni_knas.plots import BLUE, GREY, VERMILLION, architecture_text, histogram, is_wide, number_text
 from nni_knas.runs import Run
+from nni_knas.texts import number
 
 if TYPE_CHECKING:
     from nni_knas.strategy import KNAS
@@ -21,7 +22,8 @@ WIDTH, HEIGHT = 480, 90
 """Of the histogram, in pixels."""
 
 # No colours of text and background: a fragment has those of the notebook, light or dark.
-_LINE = 'font-size: inherit; border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); background: transparent'
+_LINE = ('font-size: inherit; color: inherit; border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); '
+         'background: transparent')
 _CELL = f'padding: 2px 10px 2px 0; text-align: left; vertical-align: top; {_LINE}'
 _WIDE = f'min-width: 20em; {_CELL}'
 _NUMBER = f'padding: 2px 10px 2px 0; text-align: right; vertical-align: top; white-space: nowrap; {_LINE}'
@@ -99,14 +101,14 @@ def _best(run: Run, scores: pd.DataFrame) -> str:
     best = pd.concat([ranking, rated[~rated.index.isin(ranking.index)]])[:ROWS] if len(ranking) else rated[:ROWS]
     if not len(best):
         return ''
-    heads = [('rank', _NUMBER), ('score', _NUMBER), (run.metric_name, _NUMBER), ('parameters', _NUMBER),
-             ('architecture', _WIDE)]
+    sizes = [('parameters', _NUMBER)] if best.parameters.notna().any() else []
+    heads = [('rank', _NUMBER), ('score', _NUMBER), (run.metric_name, _NUMBER), *sizes, ('architecture', _WIDE)]
     head = ''.join(f'<th style="{style}">{_escaped(name)}</th>' for name, style in heads)
     rows = []
     for rank, row in best.iterrows():
         score = number_text(row.score) if pd.notna(row.score) else f'{number_text(row.quick)} (quick)'
         cells = [rank, score, '' if pd.isna(row.metric) else f'{row.metric:.5g}',
-                 '' if pd.isna(row.parameters) else f'{row.parameters:,.0f}', architecture_text(row.architecture, 160)]
+                 *(number(row.parameters, ',.0f', '') for _ in sizes), architecture_text(row.architecture, 160)]
         rows.append('<tr style="background: transparent">' + ''.join(
             f'<td style="{style}">{_escaped(cell)}</td>' for cell, (_, style) in zip(cells, heads)) + '</tr>')
     order = f'by {run.metric_name}, then by score' if len(ranking) else 'by score'

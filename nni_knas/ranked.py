@@ -206,7 +206,7 @@ def energy_of(record: Record, result: Result | None, seconds: float | None) -> f
     if result is not None and result.started is not None and result.ended is not None:
         if result.host != platform.node():
             return None
-        start, end, cpu = result.started, result.ended, result.cpu
+        start, end, cpu = result.started, result.ended, result.cpu or None  # too little for the system to tell
     elif seconds is not None:
         end, cpu = time.time(), None
         start = end - seconds

@@ -98,7 +98,7 @@ def _page(path: Path) -> Path:
 def _written(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         write(path)
-    except PermissionError as error:
+    except OSError as error:
         raise ValueError(f'{path} cannot be written: {error.strerror}') from error
 
 

@@ -170,7 +170,7 @@ def test_search(nnictl):
 
 
 def check_energy(nnictl: Nnictl, run) -> None:
-    """What is said of a run that NNI's trials trained, beside a dispatcher: energy, learning curves, how to start it again."""
+    """What is said of a run beside a dispatcher: energy, learning curves, how to start it again."""
     footprint, ranking = run.footprint(), run.ranking()
     assert run.status == 'running'
     results = [json.loads(path.read_text()) for path in (run.folder / 'knas' / 'results').glob('*.json')]

@@ -23,6 +23,7 @@ from spaces import TinySpace, tiny_kernel, train
 
 from nni_knas import KNAS, plots
 from nni_knas.notebook import strategy_html
+from nni_knas.plots import common
 from nni_knas.record import Record, record_path
 from nni_knas.runs import Run
 
@@ -62,8 +63,7 @@ def make(folder, candidates=120, trained=8, *, quick=False, mode='maximize', wid
 
 def of_mode(figure, mode):
     """The visible traces of markers or of lines."""
-    return [trace for trace in figure.data if trace.type.startswith('scatter') and trace.mode == mode
-            and trace.visible is not False]
+    return [trace for trace in figure.data if trace.type == 'scatter' and trace.mode == mode and trace.visible is not False]
 
 
 def points(figure):
@@ -79,7 +79,7 @@ def trace(figure, name):
 
 def sentence(figure):
     assert not figure.data
-    return figure.layout.annotations[0].text
+    return figure.layout.annotations[0].text.replace('<br>', ' ')
 
 
 def usable(run):
@@ -123,9 +123,24 @@ def test_quick_scores_are_apart(tmp_path):
     figure, frame = plots.plot_scores(run), usable(run)
     assert sum(trace(figure, 'scores').y) == frame.score.notna().sum()
     assert sum(trace(figure, 'quick scores').y) == frame.score.isna().sum() > 0
+    assert (trace(figure, 'scores').xaxis, trace(figure, 'quick scores').xaxis) == ('x', 'x2')
     progress = plots.plot_progress(run)
     assert set(trace(progress, 'quick score only').y) == set(frame.quick[frame.score.isna()])
     assert max(trace(progress, 'best so far').y) == frame.score.max()
+    assert {trace.name: trace.yaxis for trace in progress.data}['quick score only'] == 'y2'
+
+
+def test_candidates_with_both_scores_are_in_both_panels(tmp_path):
+    record = Record(record_path(tmp_path))
+    for i in range(4):
+        record.add_screened({'n': i}, str(i), float(i), 0.1)
+    record.rate(4, 300., None, 0.1)
+    figure = plots.plot_scores(Run(tmp_path))
+    assert sum(trace(figure, 'scores').y) == 1 and sum(trace(figure, 'quick scores').y) == 4
+    both = [(each.xaxis, list(each.x)) for each in figure.data if each.name == 'scored']
+    assert both == [('x', [300.]), ('x2', [3.])]
+    progress = plots.plot_progress(Run(tmp_path))
+    assert [each.showlegend for each in progress.data if each.name == 'scored'] == [True, False]
 
 
 def test_hover_tells_rank_and_architecture(tmp_path):
@@ -201,7 +216,7 @@ def test_one_cost(tmp_path, cost):
 
 def test_costs_that_are_not_known(tmp_path):
     run = make(tmp_path, costs=False)
-    assert sentence(plots.plot_costs(run, 'latency')) == 'no candidate with a score has a known latency yet'
+    assert sentence(plots.plot_costs(run, 'latency')) == 'no candidate with a score has its latency recorded'
     assert [button.label for button in plots.plot_costs(run).layout.updatemenus[0].buttons] == ['scoring time',
                                                                                               'training time']
     with pytest.raises(ValueError, match=r"unknown cost 'size': it is one of parameters, flops, .*training_kwh"):
@@ -237,7 +252,7 @@ def test_curves(tmp_path, curves, mode):
 def test_many_curves_are_thinned(tmp_path, curves):
     run = make(tmp_path, candidates=200, trained=150, top_k=150)
     figure = plots.plot_curves(run)
-    assert [line.name for line in figure.data] == [f'rank {rank}' for rank in run.ranking().index[:plots.MOST_CURVES]]
+    assert [line.name for line in figure.data] == [f'rank {rank}' for rank in run.ranking().index[:100]]
     assert 'the 100 best of 150 curves are drawn' in figure.layout.title.subtitle.text
 
 
@@ -296,7 +311,8 @@ def footprint(estimate=True, scale=1.):
     stages = pd.DataFrame({'seconds': [60., 300.], 'cpu_kwh': [0.001, 0.006], 'gpu_kwh': [0., np.nan],
                            'memory_kwh': [0.0002, 0.0008], 'kwh': [0.0012, 0.0068], 'co2_kg': [0.0004, 0.0023]},
                           index=['coarse', 'fine']) * scale
-    return SimpleNamespace(stages=stages, methods={'cpu': 'measured (RAPL)', 'memory': 'modelled (3 W)'},
+    return SimpleNamespace(stages=stages, kwh=stages.kwh.sum(),
+                           methods={'cpu': 'measured (RAPL)', 'memory': 'modelled (3 W)'},
                            statement='scored 108 candidates and trained 8 for 0.008 kWh',
                            estimate=SimpleNamespace(kwh=0.1, low=0.08, high=0.15) if estimate else None)
 
@@ -304,20 +320,19 @@ def footprint(estimate=True, scale=1.):
 def test_footprint(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, 'footprint', lambda run: footprint())
     figure = plots.plot_footprint(make(tmp_path))
-    bars = {(trace.name, tuple(trace.x)): list(trace.y) for trace in figure.data}
-    assert bars == {('CPU, measured (RAPL)', ('coarse', 'fine')): [0.001, 0.006],
-                    ('CPU, measured (RAPL)', ('this run',)): [0.007],
-                    ('memory, modelled (3 W)', ('coarse', 'fine')): [0.0002, 0.0008],
-                    ('memory, modelled (3 W)', ('this run',)): [0.001],
-                    ('estimate of training all', ('training all',)): [0.1]}
-    error = trace(figure, 'estimate of training all').error_y
-    assert (error.array[0], error.arrayminus[0]) == pytest.approx((0.05, 0.02))
+    bars = {trace.name: dict(zip(trace.y, trace.x)) for trace in figure.data}
+    assert bars.pop('this run') == {'this run<br>8 Wh': 8}
+    assert bars == {'CPU (measured)': {'coarse': 1, 'fine': 6}, 'memory (modelled)': {'coarse': 0.2, 'fine': 0.8},
+                    'estimate of training all': {'training all<br>100 Wh<br>80 to 150 Wh': 100}}
+    assert figure.layout.xaxis.title.text == figure.layout.xaxis2.title.text == 'energy (Wh)'
+    error = trace(figure, 'estimate of training all').error_x
+    assert (error.array[0], error.arrayminus[0]) == pytest.approx((50, 20))
     assert 'trained 8 for 0.008 kWh' in figure.layout.title.subtitle.text.replace('<br>', ' ')
 
 
 def test_footprint_without_an_estimate(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, 'footprint', lambda run: footprint(estimate=False))
-    assert {tuple(trace.x) for trace in plots.plot_footprint(make(tmp_path)).data} == {('coarse', 'fine')}
+    assert {tuple(trace.y) for trace in plots.plot_footprint(make(tmp_path)).data} == {('coarse', 'fine')}
 
 
 # Several runs.
@@ -326,11 +341,11 @@ def test_comparison_of_candidates(tmp_path):
     runs = [make(tmp_path / name, mode=mode) for name, mode in (('a', 'maximize'), ('b', 'minimize'))]
     figure = plots.plot_comparison(runs)
     for run, box in zip(runs, (trace for trace in figure.data if trace.type == 'box')):
-        assert dict(zip(box.customdata, box.y)) == dict(run.ranking().metric)
-        assert set(box.x) == {run.name}
-    assert [trace.y[0] for trace in figure.data if trace.type == 'scatter'] == [run.metric for run in runs]
+        assert dict(zip(box.customdata, box.x)) == dict(run.ranking().metric)
+        assert set(box.y) == {run.name}
+    assert [trace.x[0] for trace in figure.data if trace.type == 'scatter'] == [run.metric for run in runs]
     boxes = [trace for trace in plots.plot_comparison(runs, 'score').data if trace.type == 'box']
-    assert [dict(zip(box.customdata, box.y)) for box in boxes] == [dict(usable(run).score) for run in runs]
+    assert [dict(zip(box.customdata, box.x)) for box in boxes] == [dict(usable(run).score) for run in runs]
 
 
 def test_comparison_of_stages(tmp_path, monkeypatch):
@@ -338,10 +353,9 @@ def test_comparison_of_stages(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, 'footprint', lambda run: next(footprints))
     runs = [make(tmp_path / name / 'run') for name in 'ab']  # folders, and so runs, of one name
     figure = plots.plot_comparison(runs, 'kwh')
-    assert {trace.name: list(trace.y) for trace in figure.data} == {'coarse stage': [0.0012, 0.0024],
-                                                                    'fine stage': [0.0068, 0.0136]}
-    assert list(figure.data[0].x) == ['run', 'run (2)']
-    assert figure.layout.yaxis.title.text == 'energy (kWh)'
+    assert {trace.name: list(trace.x) for trace in figure.data} == {'coarse stage': [1.2, 2.4], 'fine stage': [6.8, 13.6]}
+    assert list(figure.data[0].y) == list(figure.layout.yaxis.ticktext) == ['run', 'run (2)']
+    assert figure.layout.xaxis.title.text == 'energy (Wh)'
 
 
 def test_comparisons_that_cannot_be(tmp_path):
@@ -396,7 +410,7 @@ def test_colours_are_seen_on_light_and_dark():
         parts = np.array([int(color[i:i + 2], 16) / 255 for i in (1, 3, 5)])
         return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
 
-    for color in (plots.BLUE, plots.VERMILLION, plots.GREEN, plots.GREY):
+    for color in (common.BLUE, common.VERMILLION, common.GREEN, common.GREY):
         assert 1.05 / (luminance(color) + 0.05) > 3
         assert (luminance(color) + 0.05) / (luminance('#111418') + 0.05) > 3
 
@@ -411,17 +425,13 @@ def test_many_candidates(tmp_path):
         assert time.perf_counter() - start < 20
         assert len(text) < 4_000_000
         markers = of_mode(figure, 'markers')
-        assert {trace.type for trace in markers} == {'scattergl'}
         ranks = np.concatenate([trace.customdata for trace in markers])
-        assert len(ranks) == len(set(ranks)) == plots.MOST_POINTS
+        assert len(ranks) == len(set(ranks)) == common.MOST_POINTS
         assert set(range(1, 61)) <= set(ranks)
-        assert np.abs(np.quantile(ranks, [0.25, 0.5, 0.75]) / len(usable(run)) - [0.25, 0.5, 0.75]).max() < 0.02
-        assert '5,000 of 90,000 candidates are drawn' in figure.layout.title.subtitle.text.replace('<br>', ' ')
+        others = ranks[ranks > 60]
+        assert np.abs(np.quantile(others, [0.25, 0.5, 0.75]) / len(usable(run)) - [0.25, 0.5, 0.75]).max() < 0.01
+        assert '2,000 of 90,000 candidates are drawn' in figure.layout.title.subtitle.text.replace('<br>', ' ')
     assert sum(trace(plots.plot_scores(run), 'scores').y) == scores.score.notna().sum() == 90_000
-
-
-def test_few_points_need_no_webgl(tmp_path):
-    assert {trace.type for trace in plots.plot_progress(make(tmp_path)).data} == {'scatter'}
 
 
 @pytest.mark.parametrize('name', FIGURES)
@@ -463,12 +473,19 @@ def test_strategy_after_its_run(strategy):
     html, run = strategy_html(strategy), Run.of(strategy)
     assert f'run {run.name}, finished' in html
     table = rows(html)
-    head = table.index(['rank', 'score', run.metric_name, 'parameters', 'architecture'])
+    head = table.index(['rank', 'score', run.metric_name, 'architecture'])
     expected = pd.concat([run.ranking(), run.scores()[5:]])[:10]
     assert len(run.ranking()) == 5
     for cells, (rank, row) in zip(table[head + 1:], expected.iterrows(), strict=True):
         assert cells[:3] == [str(rank), plots.number_text(row.score), '' if pd.isna(row.metric) else f'{row.metric:.5g}']
-        assert cells[4] == plots.architecture_text(row.architecture)
+        assert cells[3] == plots.architecture_text(row.architecture)
+
+
+def test_sizes_of_a_strategy(tmp_path):
+    run = make(tmp_path)
+    table = rows(strategy_html(KNAS(tiny_kernel(), 120, 10, record=record_path(tmp_path))))
+    head = table.index(['rank', 'score', run.metric_name, 'parameters', 'architecture'])
+    assert [cells[3] for cells in table[head + 1:head + 8]] == [f'{size:,.0f}' for size in run.ranking().parameters]
 
 
 def test_histogram_of_a_strategy(strategy):

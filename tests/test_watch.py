@@ -38,8 +38,8 @@ def test_table_is_the_records(tmp_path):
 
 def test_quick_scores_are_marked(tmp_path):
     run = make(tmp_path, quick=True, trained=0)
-    marks = {line[1][0] == '~' for line in rows(watch.candidate_table(run.scores()[30:80], 'accuracy', status=True)) if len(line) > 3}
-    assert marks == {True, False}
+    table = watch.candidate_table(run.scores()[30:80], 'accuracy', status=True)
+    assert {cells[1][0] == '~' for cells in rows(table)} == {True, False}
 
 
 def test_printed_when_it_has_changed(tmp_path, capsys):

@@ -46,7 +46,8 @@ def svg_of(boxes: list[Box], title: str) -> str:
     sizes = [_size(box, lines) for box, lines in zip(boxes, texts)]
     width, height, places, splines = _layout(boxes, sizes)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="network" role="img" width="100%" '
-             f'viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px;height:auto" fill="currentColor" '
+             f'viewBox="0 0 {width:.0f} {height:.0f}" '
+             f'style="min-width:{0.75 * width:.0f}px;max-width:{width:.0f}px;height:auto" fill="currentColor" '
              f'stroke="none" font-family="{_FONT}" text-anchor="middle">', f'<title>{escape(title)}</title>']
     parts += [_arrow(points, source.kind == 'zero' or not directed) for points, source, directed in splines]
     parts += [_box(box, lines, size, place) for box, lines, size, place in zip(boxes, texts, sizes, places)]

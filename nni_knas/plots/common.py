@@ -18,15 +18,13 @@ from nni_knas.selection import chosen
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
-__all__ = ['BLUE', 'DASHES', 'ENERGIES', 'GREEN', 'GREY', 'MOST_POINTS', 'MOST_SVG_POINTS', 'NO_SCORE', 'ORANGE', 'PALETTE',
+__all__ = ['BLUE', 'DASHES', 'ENERGIES', 'GREEN', 'GREY', 'MOST_POINTS', 'NO_SCORE', 'ORANGE', 'PALETTE',
            'QUICK', 'SCORED', 'SKY', 'TRAINED', 'VERMILLION', 'architecture_text', 'axis', 'counted', 'empty', 'figure_of',
            'front_of', 'graph_objects', 'hover_texts', 'is_wide', 'number_text', 'points_of', 'rated_of', 'run_names',
-           'scatter', 'thinned', 'ticks', 'unit_of', 'whole']
+           'thinned', 'ticks', 'unit_of', 'whole']
 
-MOST_POINTS = 5000
+MOST_POINTS = 2000
 """Candidates that a figure draws at most, but for more of the top k."""
-MOST_SVG_POINTS = 2000
-"""Points above which a figure is drawn by WebGL, and tells the architectures of the top k alone."""
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9'
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
@@ -94,10 +92,11 @@ def axis(title: str) -> dict[str, Any]:
 
 
 def ticks(values: pd.Series) -> dict[str, Any]:
-    """For the axis of scores or costs: its scale, and prefixes such as M, or powers of ten where they would be small."""
+    """For the axis of scores or costs: its scale, and powers of ten, or prefixes such as M where these are large numbers."""
     wide = is_wide(values)
-    small = (values.min() if wide else values.abs().max()) < 1e-3
-    return {'type': 'log' if wide else 'linear', 'exponentformat': 'power' if small else 'SI'}
+    if wide:
+        return {'type': 'log', 'exponentformat': 'power', 'nticks': 6}  # more would be labelled 2 and 5 between the powers
+    return {'type': 'linear', 'exponentformat': 'power' if values.abs().max() < 1e-3 else 'SI', 'nticks': 0}
 
 
 def whole(highest: float) -> dict[str, Any]:
@@ -107,7 +106,7 @@ def whole(highest: float) -> dict[str, Any]:
 
 def figure_of(traces: Collection[Any], title: str, x: str, y: str, notes: Sequence[str] = (), **layout: Any) -> Figure:
     """A figure with titles of its axes, and sentences below its own."""
-    lines = [line for note in notes for line in textwrap.wrap(note, 52)]
+    lines = textwrap.wrap('; '.join(note for note in notes if note), 52)
     subtitle = '<br>'.join(html.escape(line, quote=False) for line in lines)
     figure = graph_objects().Figure(list(traces))
     figure.update_layout(title={'text': html.escape(title, quote=False), 'subtitle': {'text': subtitle}, 'x': 0,
@@ -125,7 +124,7 @@ def figure_of(traces: Collection[Any], title: str, x: str, y: str, notes: Sequen
 
 def empty(title: str, sentence: str) -> Figure:
     """A figure that has nothing to draw, and says why."""
-    figure = figure_of([], title, '', '', height=220)
+    figure = figure_of([], title, '', '', height=160)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     text = '<br>'.join(textwrap.wrap(html.escape(sentence, quote=False), 40))
@@ -172,37 +171,29 @@ def thinned(rated: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return drawn, f'{len(drawn):,} of {len(rated):,} candidates are drawn, all of the top k and all trained among them'
 
 
-def scatter(points: int) -> Any:
-    """The kind of trace that draws so many points."""
-    go = graph_objects()
-    return go.Scattergl if points > MOST_SVG_POINTS else go.Scatter
-
-
 def points_of(run: Run, drawn: pd.DataFrame, x: ArrayLike, y: ArrayLike, **axes: str) -> list[Any]:
     """A trace for each kind of candidates; ``x`` and ``y`` have a value a row."""
-    x, y, many = np.asarray(x), np.asarray(y), len(drawn) > MOST_SVG_POINTS
+    x, y = np.asarray(x), np.asarray(y)
     traces = []
     for kind in KINDS:
         mask = (drawn.kind == kind.name).to_numpy()
         if mask.any():
             part = drawn[mask]
-            text = hover_texts(part, run.metric_name, architectures=not many or kind not in (QUICK, SCORED))
-            traces.append(scatter(len(drawn))(
-                x=x[mask], y=y[mask], mode='markers', name=kind.name.format(k=run.top_k), hovertext=text, hoverinfo='text',
-                customdata=part.index.to_numpy(), marker={'color': kind.color, 'symbol': kind.symbol, 'size': kind.size,
-                                                          'opacity': 0.9}, **axes))
+            traces.append(graph_objects().Scatter(
+                x=x[mask], y=y[mask], mode='markers', name=kind.name.format(k=run.top_k), hoverinfo='text',
+                hovertext=hover_texts(part, run.metric_name), customdata=part.index.to_numpy(), marker={
+                    'color': kind.color, 'symbol': kind.symbol, 'size': kind.size, 'opacity': 0.9}, **axes))
     return traces
 
 
-def hover_texts(part: pd.DataFrame, metric_name: str, architectures: bool) -> list[str]:
+def hover_texts(part: pd.DataFrame, metric_name: str) -> list[str]:
     """What is said of each candidate when a mouse rests on it."""
     texts = []
     for rank, number, score, quick, metric, architecture in zip(part.index, part.candidate, part.score, part.quick,
                                                                 part.metric, part.architecture):
         values = (('score', number_text(score)), ('quick score', number_text(quick)), (metric_name, f'{metric:.5g}'))
-        lines = [f'rank {rank}, candidate {number}', *(f'{name} {text}' for name, text in values if text != 'nan')]
-        if architectures:
-            lines += textwrap.wrap(architecture_text(architecture, 300), 50)
+        lines = [f'rank {rank}, candidate {number}', *(f'{name} {text}' for name, text in values if text != 'nan'),
+                 *textwrap.wrap(architecture_text(architecture, 300), 50)]
         texts.append('<br>'.join(html.escape(line, quote=False) for line in lines))
     return texts
 

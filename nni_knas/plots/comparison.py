@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -10,7 +12,6 @@ import pandas as pd
 from nni_knas.plots.common import (
     BLUE,
     ENERGIES,
-    MOST_SVG_POINTS,
     NO_SCORE,
     ORANGE,
     PALETTE,
@@ -67,33 +68,40 @@ def plot_comparison(sources: Iterable[Any], what: Comparison = 'metric') -> Figu
 
 
 def _compared_candidates(runs: Sequence[Run], names: Sequence[str], what: str) -> Figure:
-    go = graph_objects()
     of_metric = what == 'metric'
     traces, every, notes = [], [], []
     for i, (run, name) in enumerate(zip(runs, names)):
-        rated = rated_of(run)
-        part = rated[(rated.kind == TRAINED.name) & rated.metric.notna()] if of_metric else rated[rated.score.notna()]
+        part = rated_of(run)
+        part = part[(part.kind == TRAINED.name) & part.metric.notna()] if of_metric else part[part.score.notna()]
         if len(part):
-            every.append(part[what])
             drawn, note = thinned(part)
+            every.append(part[what])
             notes.append(f'{name}: {note}' if note else '')
-            traces.append(go.Box(x=[name] * len(drawn), y=drawn[what].to_numpy(), name=name, boxpoints='all', jitter=0.5,
-                                 pointpos=0, marker={'color': PALETTE[i % len(PALETTE)], 'size': 4, 'opacity': 0.6},
-                                 customdata=drawn.index.to_numpy(), hoverinfo='text', hoveron='points', line={'width': 1.5},
-                                 hovertext=hover_texts(drawn, run.metric_name, architectures=len(drawn) <= MOST_SVG_POINTS),
-                                 showlegend=False))
-            best = part.sort_values('metric', ascending=run.optimize_mode == 'minimize') if of_metric else part
-            traces.append(go.Scatter(x=[name], y=[best[what].iloc[0]], mode='markers', name='best', legendgroup='best',
-                                     marker={'symbol': 'star', 'size': 14, 'color': VERMILLION}, hoverinfo='text',
-                                     hovertext=hover_texts(best[:1], run.metric_name, True), showlegend=not traces[1:]))
+            best = part.sort_values(what, ascending=of_metric and run.optimize_mode == 'minimize', kind='stable')[:1]
+            traces += [_box(run, name, drawn, what, PALETTE[i % len(PALETTE)]), _star(run, name, best, what)]
     metrics = sorted({run.metric_name for run in runs})
     title = f'{"Trained metrics" if of_metric else "Scores"} by run'
     if not traces:
         return empty(title, 'no run has a trained candidate yet' if of_metric else NO_SCORE)
-    notes += [] if of_metric else [_same_scale(runs)]
-    figure = figure_of(traces, title, 'run', ' or '.join(metrics) if of_metric else 'score', notes)
-    figure.update_yaxes(ticks(pd.concat(every)))
-    return figure
+    for trace in traces[3::2]:
+        trace.showlegend = False
+    figure = figure_of(traces, title, ' or '.join(metrics) if of_metric else 'score', 'run',
+                       [*notes, '' if of_metric else _same_scale(runs)])
+    figure.update_xaxes(ticks(pd.concat(every)))
+    return _a_row_each(figure, names)
+
+
+def _box(run: Run, name: str, drawn: pd.DataFrame, what: str, color: str) -> Any:
+    return graph_objects().Box(
+        y=[name] * len(drawn), x=drawn[what].to_numpy(), name=name, orientation='h', boxpoints='all', jitter=0.5, pointpos=0,
+        marker={'color': color, 'size': 4, 'opacity': 0.6}, customdata=drawn.index.to_numpy(), hoverinfo='text',
+        hoveron='points', line={'width': 1.5}, hovertext=hover_texts(drawn, run.metric_name), showlegend=False)
+
+
+def _star(run: Run, name: str, best: pd.DataFrame, what: str) -> Any:
+    return graph_objects().Scatter(
+        y=[name], x=best[what].to_numpy(), mode='markers', name='best', legendgroup='best', hoverinfo='text',
+        marker={'symbol': 'star', 'size': 14, 'color': VERMILLION}, hovertext=hover_texts(best, run.metric_name))
 
 
 def _same_scale(runs: Sequence[Run]) -> str:
@@ -109,9 +117,19 @@ def _compared_stages(runs: Sequence[Run], names: Sequence[str], what: str) -> Fi
     if not highest > 0:
         return empty(title, f'no {name} was recorded yet')
     size, unit = unit_of(highest, units)
-    traces = [graph_objects().Bar(x=list(names), y=used[stage] / size, name=f'{stage} stage', marker={'color': color},
-                                  hovertemplate=f'{stage} stage of %{{x}}: %{{y:.4g}} {unit}<extra></extra>')
+    traces = [graph_objects().Bar(y=list(names), x=used[stage] / size, name=f'{stage} stage', marker={'color': color},
+                                  orientation='h', hovertemplate=f'{stage} stage: %{{x:.4g}} {unit}<extra></extra>')
               for stage, color in (('coarse', BLUE), ('fine', ORANGE))]
-    figure = figure_of(traces, title, 'run', f'{name} ({unit})', barmode='stack')
-    figure.update_yaxes(rangemode='tozero')
-    return figure
+    silent = [run for run, kwh in used.sum(axis=1).items() if not kwh > 0]
+    note = f'not recorded in {", ".join(map(str, silent))}' if silent else ''
+    figure = figure_of(traces, title, f'{name} ({unit})', 'run', [note], barmode='stack')
+    figure.update_xaxes(rangemode='tozero')
+    return _a_row_each(figure, names)
+
+
+def _a_row_each(figure: Figure, names: Sequence[str]) -> Figure:
+    """The figure with a row for each run, the first one at the top, and names over several lines where they are long."""
+    labels = ['<br>'.join(textwrap.wrap(html.escape(name, quote=False), 20)) for name in names]
+    figure.update_yaxes(type='category', categoryorder='array', categoryarray=list(names), tickvals=list(names),
+                        ticktext=labels, autorange='reversed', showgrid=False)
+    return figure.update_layout(height=180 + 55 * len(names))

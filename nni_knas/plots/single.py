@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
 from nni_knas.costs import COSTS
+from nni_knas.footprint import Footprint
 from nni_knas.plots.common import (
     BLUE,
     DASHES,
@@ -35,7 +36,6 @@ from nni_knas.plots.common import (
     number_text,
     points_of,
     rated_of,
-    scatter,
     thinned,
     ticks,
     unit_of,
@@ -69,8 +69,6 @@ class _Panel(NamedTuple):
     title: str
     number: str
     """What Plotly adds to the names of its axes"""
-    domain: tuple[float, float]
-    """From where to where it goes, in heights of the figure"""
 
 
 def plot_scores(source: Any) -> Figure:
@@ -99,9 +97,9 @@ def plot_scores(source: Any) -> Figure:
     marks = [_marks(run, drawn, panel) for panel in panels]
     traces = _legend_once([trace for each in zip(bars, marks) for part in each for trace in part])
     figure = figure_of(traces, title, '', '', [counted(rated), note], barmode='overlay', **_height(panels))
-    for panel, (bar, *_) in zip(panels, bars):
-        low, high = panel.domain
+    for panel, (low, high), (bar, *_) in zip(panels, _domains(panels, 0.12), bars):
         scale = ticks(rated[panel.column].dropna())
+        scale['range'] = _around(bar, scale['type'])
         figure.update_layout({
             f'xaxis{panel.number}': axis(panel.title) | scale | {'anchor': f'y1{panel.number}'},
             f'yaxis{panel.number}': axis('candidates (number)') | whole(max(bar.y)) | {
@@ -124,7 +122,7 @@ def plot_progress(source: Any) -> Figure:
     ValueError
         If plotly is not installed.
     """
-    graph_objects()
+    go = graph_objects()
     run = Run.of(source)
     rated, title = rated_of(run), f'Progress of {run.name}'
     if not len(rated):
@@ -132,7 +130,7 @@ def plot_progress(source: Any) -> Figure:
     drawn, note = thinned(rated)
     panels = _panels(rated)
     x, best = _best_so_far(rated, panels[0].column)
-    traces = [*_panel_points(run, drawn, 'candidate', panels), scatter(len(x))(
+    traces = [*_panel_points(run, drawn, 'candidate', panels), go.Scatter(
         x=x, y=best, mode='lines', name='best so far', hoverinfo='x+y+name', yaxis=f'y{panels[0].number}',
         line={'color': GREEN, 'shape': 'hv', 'width': 2})]
     figure = figure_of(traces, title, 'candidate (number in the order of exploration)', '', [counted(rated), note])
@@ -168,14 +166,13 @@ def plot_costs(source: Any, cost: str | None = None) -> Figure:
     if not known:
         return empty(title, f'no candidate with a score has its {_COST_NAMES[cost or "parameters"][0]} recorded')
     drawn, note = thinned(rated)
-    panels = _panels(rated)
+    panels = _panels(rated[rated[known].notna().any(axis=1)])
     traces = {name: [*_panel_points(run, drawn[drawn[name].notna()], name, panels), *_front_line(rated, name)]
               for name in known}
     for name in known:
         for trace in traces[name]:
             trace.visible = name == known[0]
-    figure = figure_of([trace for each in traces.values() for trace in each], title, _COST_NAMES[known[0]][1], '',
-                     [counted(rated), note])
+    figure = figure_of([trace for each in traces.values() for trace in each], title, _COST_NAMES[known[0]][1], '', [note])
     _with_panels(figure, rated, panels)
     axes = {name: ticks(rated[name].dropna()) for name in known}
     figure.update_xaxes(axes[known[0]])
@@ -205,7 +202,7 @@ def plot_curves(source: Any) -> Figure:
     ValueError
         If plotly is not installed.
     """
-    graph_objects()
+    go = graph_objects()
     run = Run.of(source)
     curves, title = run.curves(), f'Learning curves of {run.name}'
     curves = curves[curves.metric.notna()]
@@ -220,14 +217,14 @@ def plot_curves(source: Any) -> Figure:
     rank_of = dict(zip(curves.candidate, curves['rank']))
     lines = {number: _every(line.sort_values('step'), each) for number, line in
              curves[curves.candidate.isin(drawn)].groupby('candidate')}
-    kind = scatter(sum(map(len, lines.values())))
     traces = []
     for i, number in enumerate(drawn):
         row, line = frame.loc[number], lines[number]
         color, dash = PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)]
         name = f'rank {rank_of[number]}' + {'trained': '', 'training-failed': ' (failed)'}.get(row.status, ' (in training)')
         final = '' if pd.isna(row.metric) else f'<br>{run.metric_name} {row.metric:.5g} in the end'
-        traces.append(kind(x=line.step, y=line.metric, name=name, mode='lines+markers' if len(line) < 30 else 'lines',
+        traces.append(go.Scatter(
+            x=line.step, y=line.metric, name=name, mode='lines+markers' if len(line) < 30 else 'lines',
                            customdata=np.full(len(line), number), marker={'size': 5},
                            line={'color': color, 'dash': dash, 'width': 4 if number == order[0] else 1.5},
                            hovertemplate=f'{name}, candidate {number}<br>step %{{x}}: %{{y:.5g}}{final}<extra></extra>'))
@@ -284,53 +281,48 @@ def plot_footprint(source: Any) -> Figure:
     ValueError
         If plotly is not installed.
     """
-    go = graph_objects()
+    graph_objects()
     run = Run.of(source)
     footprint, title = run.footprint(), f'Energy of {run.name}'
     stages = footprint.stages
     if not stages.kwh.sum() > 0:
         return empty(title, 'no energy was recorded yet')
-    size, unit = unit_of(stages.kwh.max(), ENERGIES)
-    traces = []
-    for component, color in (('cpu', BLUE), ('gpu', VERMILLION), ('memory', GREEN)):
-        used = stages[f'{component}_kwh'].fillna(0) / size
-        if used.sum() > 0:
-            name = component.upper() if component != 'memory' else component
-            known = footprint.methods.get(component, '').split(' (')[0]
-            traces.append(go.Bar(x=list(stages.index), y=used, name=f'{name} ({known})' if known else name,
-                                 marker={'color': color}, hovertemplate=f'{name} of the %{{x}} stage: %{{y:.4g}} {unit}'
-                                                                        '<extra></extra>'))
     estimate = footprint.estimate
-    figure = figure_of(traces + ([_estimated(footprint)] if estimate else []), title, 'stage', f'energy ({unit})',
-                     [footprint.statement], barmode='stack')
-    figure.update_layout(xaxis_showgrid=False, yaxis_rangemode='tozero')
+    size, unit = unit_of(stages.kwh.max(), ENERGIES)
+    figure = figure_of([*_components(footprint, size, unit), *(_estimated(footprint) if estimate else [])], title,
+                       f'energy ({unit})', 'stage', [footprint.statement], barmode='stack')
+    figure.update_layout(xaxis_rangemode='tozero', yaxis={'showgrid': False, 'autorange': 'reversed'})
     if estimate is not None:
         unit = unit_of(estimate.kwh, ENERGIES)[1]
         figure.update_layout(
-            xaxis_domain=[0, 0.42],
-            xaxis2=axis('this run and training all') | {'domain': [0.58, 1], 'anchor': 'y2', 'showgrid': False},
-            yaxis2=axis(f'energy ({unit})') | {'rangemode': 'tozero', 'anchor': 'x2'})
+            yaxis_domain=[0.62, 1], xaxis2=axis(f'energy ({unit})') | {'rangemode': 'tozero', 'anchor': 'y2'},
+            yaxis2=axis('estimate') | {'domain': [0, 0.38], 'anchor': 'x2', 'showgrid': False, 'autorange': 'reversed'})
     return figure
 
 
 def _panels(rated: pd.DataFrame) -> list[_Panel]:
-    """One for the scores at full effort, and one below it for quick scores, as far as there are such."""
-    full, quick = rated.score.notna().any(), rated.quick.notna().any()
-    if full and quick:
-        return [_Panel('score', 'score', '1', (0.56, 1)), _Panel('quick', 'quick score', '2', (0, 0.44))]
-    return [_Panel('score', 'score', '1', (0, 1)) if full else _Panel('quick', 'quick score', '1', (0, 1))]
+    """One for the scores at full effort, and one below it for quick scores where there are candidates with these alone."""
+    there = {'score': rated.score.notna().any(), 'quick': rated.score.isna().any()}
+    titles = {'score': 'score', 'quick': 'quick score'}
+    shown = [column for column in titles if there[column]]
+    return [_Panel(column, titles[column], str(number)) for number, column in enumerate(shown, start=1)]
+
+
+def _domains(panels: Sequence[_Panel], gap: float) -> list[tuple[float, float]]:
+    """From where to where each panel goes, in heights of the figure."""
+    return [(0, 1)] if len(panels) == 1 else [(0.5 + gap / 2, 1), (0, 0.5 - gap / 2)]
 
 
 def _with_panels(figure: Figure, rated: pd.DataFrame, panels: Sequence[_Panel]) -> Figure:
     """The figure with an axis of scores for each panel, over the same other axis."""
-    for panel in panels:
-        figure.update_layout({f'yaxis{panel.number}': axis(panel.title) | ticks(rated[panel.column].dropna()) | {
-            'domain': list(panel.domain)}})
+    for panel, domain in zip(panels, _domains(panels, 0.06)):
+        scale = ticks(rated[panel.column].dropna())
+        figure.update_layout({f'yaxis{panel.number}': axis(panel.title) | scale | {'domain': domain}})
     return figure.update_layout(xaxis_anchor=f'y{panels[-1].number}', **_height(panels))
 
 
 def _height(panels: Sequence[_Panel]) -> dict[str, int]:
-    return {'height': 600} if len(panels) > 1 else {}
+    return {'height': 540} if len(panels) > 1 else {}
 
 
 def _bars(run: Run, rated: pd.DataFrame, panel: _Panel) -> list[Any]:
@@ -352,6 +344,13 @@ def _bars(run: Run, rated: pd.DataFrame, panel: _Panel) -> list[Any]:
     return traces
 
 
+def _around(bar: Any, scale: str) -> list[float]:
+    """The range of an axis that shows all bars; by itself Plotly goes much further to the left on a logarithmic one."""
+    ends = np.array([bar.x[0], bar.x[-1] + bar.width[-1]])
+    low, high = np.log10(ends) if scale == 'log' else ends
+    return [low - 0.04 * (high - low), high + 0.04 * (high - low)]
+
+
 def _marks(run: Run, drawn: pd.DataFrame, panel: _Panel) -> list[Any]:
     """A mark a candidate, below the bars; those that were chosen lie above the others."""
     part = drawn[drawn[panel.column].notna()]
@@ -360,6 +359,7 @@ def _marks(run: Run, drawn: pd.DataFrame, panel: _Panel) -> list[Any]:
     for trace in traces:
         if trace.name in (QUICK.name, SCORED.name):
             trace.marker.update(symbol='line-ns-open', size=9, opacity=0.5)
+            trace.showlegend = False
     return traces
 
 
@@ -374,7 +374,7 @@ def _legend_once(traces: list[Any]) -> list[Any]:
     """The traces; those of one name are one entry of the legend."""
     names = [trace.name for trace in traces]
     for i, trace in enumerate(traces):
-        trace.update(legendgroup=trace.name, showlegend=trace.name not in names[:i])
+        trace.update(legendgroup=trace.name, showlegend=trace.showlegend is not False and trace.name not in names[:i])
     return traces
 
 
@@ -402,16 +402,30 @@ def _every(line: pd.DataFrame, most: int) -> pd.DataFrame:
     return line if len(line) <= most else line.iloc[np.linspace(0, len(line) - 1, most).round().astype(int)]
 
 
-def _estimated(footprint: Any) -> Any:
-    """The energy of the run, and beside it what training every candidate would have taken, with its interval."""
+def _components(footprint: Footprint, size: float, unit: str) -> list[Any]:
+    """The energy of each component, by stage, in units of so many kWh."""
+    traces = []
+    for component, name, color in (('cpu', 'CPU', BLUE), ('gpu', 'GPU', VERMILLION), ('memory', 'memory', GREEN)):
+        used = footprint.stages[f'{component}_kwh'].fillna(0) / size
+        known = footprint.methods.get(component, '').split(' (')[0]
+        if used.sum() > 0:
+            traces.append(graph_objects().Bar(
+                y=list(used.index), x=used, name=f'{name} ({known})' if known else name, orientation='h',
+                marker={'color': color}, hovertemplate=f'{name} of the %{{y}} stage: %{{x:.4g}} {unit}<extra></extra>'))
+    return traces
+
+
+def _estimated(footprint: Footprint) -> list[Any]:
+    """The energy of the run, and what training every candidate would have taken, with its interval."""
     estimate = footprint.estimate
+    assert estimate is not None
     size, unit = unit_of(estimate.kwh, ENERGIES)
-    used, total, low, high = (kwh / size for kwh in (footprint.stages.kwh.sum(), estimate.kwh, estimate.low, estimate.high))
-    texts = [f'this run: {used:.3g} {unit}', f'training all: {total:.3g} {unit}']
-    if not np.isnan(low):
-        texts[1] += f', {low:.3g} to {high:.3g} {unit}'
-    return graph_objects().Bar(
-        x=[text.replace(': ', '<br>').replace(', ', '<br>') for text in texts], y=[used, total], xaxis='x2', yaxis='y2',
-        name='estimate of training all', showlegend=False, marker={'color': [ORANGE, GREY]}, hovertext=texts,
-        hoverinfo='text', error_y={'type': 'data', 'symmetric': False, 'array': [0, high - total],
-                                   'arrayminus': [0, total - low], 'color': VERMILLION, 'thickness': 2})
+    used, total, low, high = (kwh / size for kwh in (footprint.kwh, estimate.kwh, estimate.low, estimate.high))
+    interval = '' if np.isnan(low) else f'<br>{low:.3g} to {high:.3g} {unit}'
+    error = {'type': 'data', 'symmetric': False, 'array': [high - total], 'arrayminus': [total - low], 'color': VERMILLION,
+             'thickness': 2}
+    common = {'xaxis': 'x2', 'yaxis': 'y2', 'orientation': 'h', 'showlegend': False, 'hoverinfo': 'y'}
+    bar = graph_objects().Bar
+    return [bar(y=[f'this run<br>{used:.3g} {unit}'], x=[used], name='this run', marker={'color': ORANGE}, **common),
+            bar(y=[f'training all<br>{total:.3g} {unit}{interval}'], x=[total], name='estimate of training all',
+                marker={'color': GREY}, error_x=error, **common)]

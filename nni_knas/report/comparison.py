@@ -87,6 +87,7 @@ def _text(value: Any) -> str:
 def _configurations(runs: Sequence[Run]) -> dict[str, tuple[list[str], bool]]:
     """By field: what each run was asked for, and whether the runs differ in it."""
     asked = [run.configuration() for run in runs]
-    table = {key: [_text(values.get(key)) for values in asked] for key in dict.fromkeys(key for each in asked for key in each)}
+    fields = dict.fromkeys(key for values in asked for key in values)
+    table = {key: [_text(values.get(key)) for values in asked] for key in fields}
     lines = {key: (values, len(set(values)) > 1) for key, values in table.items()}
     return dict(sorted(lines.items(), key=lambda line: not line[1][1]))  # the differences first

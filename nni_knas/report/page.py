@@ -104,7 +104,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
                                energy_text=energy_text)
     folder = Path(__file__).parent
     text = environment.get_template(template).render(
-        {'version': __version__, 'style': Markup((folder / 'style.css').read_text()),
-         'script': Markup((folder / 'script.js').read_text()), 'plotly': Markup(get_plotlyjs()), **values})
+        {'version': __version__, 'style': Markup((folder / 'style.css').read_text('utf-8')),
+         'script': Markup((folder / 'script.js').read_text('utf-8')), 'plotly': Markup(get_plotlyjs()), **values})
     with whole(path) as unfinished:
         unfinished.write_text(text, encoding='utf-8')

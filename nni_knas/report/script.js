@@ -7,50 +7,60 @@
   // Light and dark, and the colours and sizes of the plots.
 
   const plots = [...document.querySelectorAll('[data-figure]')];
-  const PRINTED_WIDTH = 640;  // fits on A4 and on letter paper
+  const PRINTED_WIDTH = 610;  // fits on A4 and on letter paper
+  const PRINTED = {'--ink': '#1b2330', '--grid': '#e3e7ed', '--card': '#ffffff'};
   let printing = false;
-  const MENU = {'updatemenus[0].bgcolor': '#f4faff', 'updatemenus[0].font.color': '#222222'};
 
-  function look(plot, printed) {
-    const color = name => getComputedStyle(root).getPropertyValue(name).trim();
-    const dark = root.dataset.theme === 'dark' && !printed;
-    const narrow = !printed && plot.clientWidth < 560;
-    const [ink, grid, card] = dark || !printed ? [color('--ink'), color('--grid'), color('--card')]
-      : ['#1b2330', '#e3e7ed', '#ffffff'];
+  function look(plot, layout, printed) {
+    const color = name => printed ? PRINTED[name] : getComputedStyle(root).getPropertyValue(name).trim();
+    const narrow = printed || plot.clientWidth < 560;
     const changes = {
-      'font.color': ink, 'font.family': getComputedStyle(document.body).fontFamily, 'font.size': narrow ? 11 : 13,
-      'hoverlabel.bgcolor': card, 'hoverlabel.font.color': ink, 'hoverlabel.bordercolor': grid,
-      'legend.font.size': narrow ? 10 : 12, ...('updatemenus' in plot.layout ? MENU : {}),
+      'font.color': color('--ink'), 'font.family': getComputedStyle(document.body).fontFamily,
+      'font.size': narrow ? 12 : 13, 'legend.font.size': narrow ? 11 : 12, 'hoverlabel.bgcolor': color('--card'),
+      'hoverlabel.font.color': color('--ink'), 'hoverlabel.bordercolor': color('--grid'), autosize: !printed,
+      width: printed ? PRINTED_WIDTH : null, height: printed ? Math.max(300, 0.62 * parseFloat(plot.style.height)) : null,
     };
-    if (printed) Object.assign(changes, {width: PRINTED_WIDTH, height: 310, autosize: false});
-    else Object.assign(changes, {width: null, height: null, autosize: true});
-    for (const key of Object.keys(plot.layout)) {
+    for (const key of Object.keys(layout)) {
       if (/^[xy]axis\d*$/.test(key)) {
-        for (const part of ['gridcolor', 'zerolinecolor', 'linecolor']) changes[`${key}.${part}`] = grid;
+        changes[`${key}.title.font.size`] = narrow ? 12 : 13;
+        for (const part of ['gridcolor', 'zerolinecolor', 'linecolor']) changes[`${key}.${part}`] = color('--grid');
       }
     }
     return changes;
   }
 
-
   function restyle() {
-    for (const plot of plots) if (plot.layout) Plotly.relayout(plot, look(plot, printing));
+    for (const plot of plots) if (plot.layout) Plotly.relayout(plot, look(plot, plot.layout, printing));
+  }
+
+  function drawPlot(plot) {
+    const {data, layout} = json(plot.dataset.figure);
+    for (const [path, value] of Object.entries(look(plot, layout, printing))) {
+      const keys = path.split('.'), last = keys.pop();
+      keys.reduce((part, key) => part[key] ??= {}, layout)[last] = value;
+    }
+    return Plotly.newPlot(plot, data, layout, {
+      responsive: true, displaylogo: false, displayModeBar: data.length ? 'hover' : false,
+      toImageButtonOptions: {filename: plot.id.replace('plot-', 'knas-'), scale: 2},
+      showSendToCloud: false, plotlyServerURL: '',  // nothing leaves the page
+    });
   }
 
   function forPaper(now) {
     if (now === printing) return;
     printing = now;
     restyle();
+    document.dispatchEvent(new CustomEvent('paper', {detail: now}));
   }
 
-  for (const plot of plots) {
-    const figure = json(plot.dataset.figure);
-    const name = plot.id.replace('plot-', 'knas-');
-    Plotly.newPlot(plot, figure.data, figure.layout, {
-      responsive: true, displaylogo: false, toImageButtonOptions: {filename: name, scale: 2},
-      modeBarButtonsToRemove: ['select2d', 'lasso2d'],
-    }).then(() => Plotly.relayout(plot, look(plot, printing)));
+  async function drawPlots() {
+    for (const plot of plots) {
+      await drawPlot(plot);
+      await new Promise(done => setTimeout(done));  // the page can be read and used meanwhile
+    }
+    root.dataset.drawn = 'all';
   }
+
   addEventListener('beforeprint', () => forPaper(true));
   addEventListener('afterprint', () => forPaper(false));
   matchMedia('print').addEventListener('change', event => forPaper(event.matches));
@@ -67,6 +77,7 @@
   theme.addEventListener('click', () => show(root.dataset.theme === 'dark' ? 'light' : 'dark'));
   dark.addEventListener('change', event => show(event.matches ? 'dark' : 'light'));
   show(dark.matches ? 'dark' : 'light');
+  drawPlots();
 
   // Copying.
 
@@ -90,7 +101,7 @@
   // The table of candidates: of many, a page of rows at a time.
 
   if (!byId('data')) return;
-  const PAGE = 100;
+  const MOST_PRINTED = 50;
   const data = json('data');
   const size = data.architectures.length;
   const columns = Object.fromEntries(data.columns.map(column => [column.key, column]));
@@ -99,7 +110,7 @@
   }
   const body = document.querySelector('#table tbody');
   const headings = [...document.querySelectorAll('#table th[data-key]')];
-  const state = {key: 'rank', falling: false, first: 0};
+  const state = {key: 'rank', falling: false, first: 0, page: 25};
   let rows = Uint32Array.from({length: size}, (_, row) => row);
 
   function architecture(row, one = (name, choice) => `${name}: ${choice.startsWith('"') ? JSON.parse(choice) : choice}`, between = ', ') {
@@ -119,11 +130,10 @@
     if (Number.isNaN(value)) return '';
     value /= column.scale;
     if (!Number.isFinite(value)) return value > 0 ? '∞' : '−∞';
-    const rounded = column.digits && !(Number.isInteger(value) && Math.abs(value) < 1e6)
-      ? Number(value.toPrecision(column.digits)) : value;
-    const size = Math.abs(rounded);
-    if (rounded !== 0 && (size < 1e-4 || size >= 1e15)) return rounded.toExponential(Math.max(0, column.digits - 1)).replace('-', '−');
-    return rounded.toLocaleString('en', {maximumFractionDigits: 12}).replace('-', '−');
+    const size = Math.abs(value), digits = column.digits || 15;
+    if (size >= 1e5 && size < 1e15) return value.toLocaleString('en', {maximumFractionDigits: 0}).replace('-', '−');
+    if (size && (size < 1e-4 || size >= 1e15)) return Number(value.toPrecision(digits)).toExponential().replaceAll('-', '−');
+    return Number(value.toPrecision(digits)).toLocaleString('en', {maximumFractionDigits: 12}).replace('-', '−');
   }
 
   function cell(key, row) {
@@ -155,7 +165,7 @@
   }
 
   function draw() {
-    const last = Math.min(state.first + PAGE, rows.length);
+    const last = Math.min(state.first + state.page, rows.length);
     const fragment = document.createDocumentFragment();
     for (let i = state.first; i < last; i++) {
       const tr = fragment.appendChild(document.createElement('tr'));
@@ -225,9 +235,20 @@
   let waiting;
   byId('filter').addEventListener('input', () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });
   for (const box of document.querySelectorAll('[name=status]')) box.addEventListener('change', filter);
-  const turn = step => () => { state.first += step; draw(); byId('table').scrollIntoView({block: 'nearest'}); };
-  byId('previous').addEventListener('click', turn(-PAGE));
-  byId('next').addEventListener('click', turn(PAGE));
+  const turn = sign => () => {
+    state.first = Math.max(0, state.first + sign * state.page);
+    draw();
+    byId('candidates').scrollIntoView();
+  };
+  byId('previous').addEventListener('click', turn(-1));
+  byId('next').addEventListener('click', turn(1));
+  function resize(page) {
+    state.page = page;
+    state.first = 0;
+    draw();
+  }
+  byId('size').addEventListener('change', event => resize(Number(event.target.value)));
+  document.addEventListener('paper', event => resize(event.detail ? MOST_PRINTED : Number(byId('size').value)));
 
   function csv() {
     const quoted = value => /[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;

@@ -19,6 +19,7 @@ from nni_knas.report.moment import Moment
 from nni_knas.report.page import Plot, energy_text, json_script, plot, write_page
 from nni_knas.report.table import STATUSES, candidate_data, columns
 from nni_knas.runs import Run
+from nni_knas.session import COMPLETE
 from nni_knas.texts import count, duration, energy, known, mass, number
 
 __all__ = ['write_report']
@@ -86,13 +87,13 @@ def write_report(run: Any, path: str | Path) -> Path:
 def _values(run: Moment) -> dict[str, Any]:
     frame = run.scores()
     shown = columns(frame, run.metric_name, run.optimize_mode == 'minimize')
-    footprint, sessions = run.footprint(), run.sessions()
-    size, unit = unit_of(footprint.kwh, ENERGIES)
+    footprint, sessions, searching = run.footprint(), run.sessions(), run.process is not None
     return {
         'title': f'{run.name}: a KNAS run', 'run': run, 'quoted': shlex.quote(str(run.folder)),
         'python': f'import nni_knas\nrun = nni_knas.open_run({str(run.folder)!r})\nrun.scores(), run.metric, run.network()',
-        'now': time.time(), 'sessions': sessions, 'tiles': _tiles(run), 'footprint': footprint, 'energy_unit': (size, unit),
-        'stages': {
+        'status': run.status, 'searching': searching, 'stopped': not searching and not run.record.get_meta(COMPLETE),
+        'now': time.time(), 'sessions': sessions, 'tiles': _tiles(run), 'footprint': footprint,
+        'energy_unit': unit_of(footprint.kwh, ENERGIES), 'stages': {
             'coarse: scoring': footprint.stages.loc['coarse'], 'fine: training': footprint.stages.loc['fine'],
             'both': footprint.stages.sum()},
         'winner': _winner(run), 'plots': list(_plots(run)), 'counts': frame.status.value_counts().to_dict(),
