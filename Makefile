@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+JOBS ?= auto
 
 .PHONY: search test lint types unit clean
 
@@ -18,7 +19,7 @@ types: $(VENV)/ready-test
 	$(BIN)/mypy
 
 unit: $(VENV)/ready-test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadscope $(ARGS)
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \

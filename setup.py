@@ -44,8 +44,8 @@ setup(
         'report': REPORT,
         'text': TEXT,
         'rl': ['tianshou==0.5.1', 'gym==0.26.2'],  # NNI's PolicyBasedRL
-        'test': ['pytest>=8', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2', *BENCHMARK, *GREEN, *ONNX,
-                 *REPORT, *TEXT, *NOTEBOOK,
+        'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6', 'selenium>=4', 'tianshou==0.5.1', 'gym==0.26.2',
+                 *BENCHMARK, *GREEN, *ONNX, *REPORT, *TEXT, *NOTEBOOK,
                  'datasets',  # of Hugging Face, which text data may come from
                  'peewee<4',  # NNI's benchmark database is made with it
                  'jsonschema>=4.18',

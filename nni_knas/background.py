@@ -27,6 +27,7 @@ from nni_knas.dispatcher import manager_process, show_search_space, unfinished_t
 from nni_knas.experiment import UNSUCCESSFUL
 from nni_knas.files import whole
 from nni_knas.options import SearchOptions
+from nni_knas.periodic import repeated
 from nni_knas.portal import PORTAL_PAGE, portal_page
 from nni_knas.ranked import energy_of, kept_result
 from nni_knas.record import Candidate, Record, record_path
@@ -191,22 +192,16 @@ class BackgroundSearch:
     @contextlib.contextmanager
     def _progress(self) -> Iterator[None]:
         """Say in the experiment's log, which the portal shows, how far scoring is."""
-        over = threading.Event()
-
         def say() -> None:
-            while not over.wait(self.progress):
-                best = self.record.best_score()
-                _logger.info('KNAS: %d of %d candidates scored%s.', min(self.record.counted(), self.options.candidates),
-                             self.options.candidates, '' if best is None else f', best score {best:.4g}')
+            best = self.record.best_score()
+            _logger.info('KNAS: %d of %d candidates scored%s.', min(self.record.counted(), self.options.candidates),
+                         self.options.candidates, '' if best is None else f', best score {best:.4g}')
 
-        thread = threading.Thread(target=say, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-            _logger.info('KNAS: scored in %.1f s so far.', self.record.scoring_seconds())
+        with repeated(say, self.progress):
+            try:
+                yield
+            finally:
+                _logger.info('KNAS: scored in %.1f s so far.', self.record.scoring_seconds())
 
     # Training.
 

@@ -212,7 +212,7 @@ def energy_of(record: Record, result: Result | None, seconds: float | None) -> f
         start = end - seconds
     else:
         return None
-    return energy_within(record.energies(start, end), start, end, cpu)
+    return energy_within(record.energies(start, end), start, end, cpu) or None  # it took too little to be told
 
 
 def load_weights(network: nn.Module, path: Path) -> bool:

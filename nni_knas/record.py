@@ -216,7 +216,7 @@ class Record:
     def _missing_columns(self, readonly: bool) -> set[str]:
         """The columns that a file of an earlier version lacks: it gets them, unless it is only read."""
         known = {column[1] for column in self._connection.execute('PRAGMA table_info(candidates)')}
-        missing = [name for name in _LATER if name not in known]
+        missing = [name for name in _LATER if known and name not in known]  # there is no table yet where none is known
         if readonly:
             return set(missing)
         for name in missing:

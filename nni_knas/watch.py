@@ -18,7 +18,7 @@ from nni_knas.record import record_path
 from nni_knas.runs import Run
 from nni_knas.texts import duration, known, number, one_line, table
 
-__all__ = ['candidate_table', 'print_while_running', 'progress_line', 'watched']
+__all__ = ['best_so_far', 'candidate_table', 'print_while_running', 'progress_line', 'watched']
 
 
 @contextlib.contextmanager

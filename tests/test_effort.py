@@ -52,7 +52,7 @@ def cells():
 
 
 def without_times(strategy):
-    return strategy.scores().drop(columns=['seconds', 'training_seconds'])
+    return strategy.scores().drop(columns=['seconds', 'training_seconds', 'training_kwh'])
 
 
 def by_candidate(strategy):

@@ -208,7 +208,7 @@ def plot_curves(source: Any) -> Figure:
     curves = curves[curves.metric.notna()]
     if not len(curves):
         return empty(title, 'the evaluator has reported no intermediate metric yet' if len(run.ranking()) else
-                      'no candidate is in training yet')
+                     'no candidate is in training yet')
     frame = run.scores().set_index('candidate', drop=False)
     order = [*run.ranking().candidate, *sorted(curves.candidate.unique(), key=lambda number: frame.index.get_loc(number))]
     order = [number for number in dict.fromkeys(order) if number in set(curves.candidate)]
@@ -225,9 +225,9 @@ def plot_curves(source: Any) -> Figure:
         final = '' if pd.isna(row.metric) else f'<br>{run.metric_name} {row.metric:.5g} in the end'
         traces.append(go.Scatter(
             x=line.step, y=line.metric, name=name, mode='lines+markers' if len(line) < 30 else 'lines',
-                           customdata=np.full(len(line), number), marker={'size': 5},
-                           line={'color': color, 'dash': dash, 'width': 4 if number == order[0] else 1.5},
-                           hovertemplate=f'{name}, candidate {number}<br>step %{{x}}: %{{y:.5g}}{final}<extra></extra>'))
+            customdata=np.full(len(line), number), marker={'size': 5},
+            line={'color': color, 'dash': dash, 'width': 4 if number == order[0] else 1.5},
+            hovertemplate=f'{name}, candidate {number}<br>step %{{x}}: %{{y:.5g}}{final}<extra></extra>'))
     note = f'the {len(drawn)} best of {len(order):,} curves are drawn' if len(drawn) < len(order) else ''
     silent = len(run.ranking()) - len(set(run.ranking().candidate) & set(order))
     quiet = f'{silent} trained without intermediate metrics' if silent else ''
@@ -394,8 +394,8 @@ def _front_line(rated: pd.DataFrame, cost: str) -> list[Any]:
     front = pareto_front(rated, cost)
     front = front.drop_duplicates(cost)
     return [graph_objects().Scatter(x=front[cost].to_numpy(), y=front.score.to_numpy(), mode='lines', name='Pareto front',
-                              customdata=front.index.to_numpy(), hoverinfo='skip',
-                              line={'color': GREEN, 'shape': 'hv', 'width': 2})]
+                                    customdata=front.index.to_numpy(), hoverinfo='skip',
+                                    line={'color': GREEN, 'shape': 'hv', 'width': 2})]
 
 
 def _every(line: pd.DataFrame, most: int) -> pd.DataFrame:
