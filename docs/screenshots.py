@@ -1,6 +1,6 @@
-"""Makes the screenshots of docs/nnictl.md: python docs/screenshots.py [--candidates N]
+"""Makes the screenshots of docs/nnictl.md, or that of docs/report.md: python docs/screenshots.py [--candidates N | --run RUN]
 
-It registers the tuner, starts examples/nnictl/config.yml with nnictl as a user does, looks at NNI's web portal in headless
+With a run it shows the beginning of its report. Else it registers the tuner, starts examples/nnictl/config.yml with nnictl as a user does, looks at NNI's web portal in headless
 Chromium (chromium, chromedriver and the package selenium are needed), and stops the experiment.
 """
 
@@ -31,8 +31,13 @@ BIN = Path(sys.executable).parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--candidates', type=int, default=300)
-    candidates = parser.parse_args().candidates
+    parser.add_argument('--run', help='NNI\'s id of a run, or its folder')
+    arguments = parser.parse_args()
+    candidates = arguments.candidates
     IMAGES.mkdir(exist_ok=True)
+    if arguments.run is not None:
+        photograph_report(arguments.run)
+        return
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         environment = {**os.environ, 'PATH': f'{BIN}:{os.environ["PATH"]}', 'NNI_CONFIG_DIR': f'{folder}/nni',
@@ -60,6 +65,20 @@ def config(folder: Path, candidates: int) -> Path:
     path = folder / 'config.yml'
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+def photograph_report(run: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / 'report.html'
+        subprocess.run([BIN / 'nni-knas', 'report', run, '--to', page], check=True, capture_output=True)
+        browser = open_browser()
+        try:
+            browser.set_window_size(1200, 1500)
+            browser.get(page.as_uri())
+            time.sleep(3)  # the plots are drawn
+            browser.save_screenshot(str(IMAGES / 'report.png'))
+        finally:
+            browser.quit()
 
 
 def photograph(address: str) -> None:
