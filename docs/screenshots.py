@@ -1,7 +1,9 @@
-"""Makes the screenshots of docs/nnictl.md, or that of docs/report.md: python docs/screenshots.py [--candidates N | --run RUN]
+"""Makes the screenshots of docs/nnictl.md: python docs/screenshots.py [--candidates N]
+or that of docs/report.md: python docs/screenshots.py --run RUN
 
-With a run it shows the beginning of its report. Else it registers the tuner, starts examples/nnictl/config.yml with nnictl as a user does, looks at NNI's web portal in headless
-Chromium (chromium, chromedriver and the package selenium are needed), and stops the experiment.
+With a run it shows the beginning of its report. Else it registers the tuner, starts examples/nnictl/config.yml with nnictl
+as a user does, looks at the portal in headless Chromium (chromium, chromedriver and the package selenium are needed), and
+stops the experiment.
 """
 
 from __future__ import annotations
