@@ -53,7 +53,7 @@ class Run:
         if record is None and not path.exists():
             raise FileNotFoundError(f'{folder} is no KNAS run: there is no {path.relative_to(folder)} in it')
         self.folder = folder
-        self.record = record or Record(path, readonly=True)
+        self.record = record if record is not None else Record(path, readonly=True)  # an empty one is false
         self._asked_to_measure: set[str] = set()
 
     @classmethod

@@ -501,6 +501,13 @@ def test_strategy_is_escaped(tmp_path):
     assert ElementTree.fromstring(html) is not None
 
 
+def test_strategy_in_memory_that_has_just_begun():
+    strategy = KNAS(tiny_kernel(), 20, 5)
+    strategy._record = Record(None)
+    assert Run.of(strategy).record is strategy._record
+    assert 'none yet' in strategy_html(strategy)
+
+
 def test_strategy_without_a_score(tmp_path):
     Record(record_path(tmp_path)).add_failed({'n': 1}, '1', 'ScoringError: no', 0.1)
     html = strategy_html(KNAS(tiny_kernel(), 20, 5, record=record_path(tmp_path)))
