@@ -147,10 +147,14 @@ def _row(seen: _Seen) -> list[str]:
 
 
 def _started(seen: _Seen) -> str:
-    milliseconds = seen.entry.get('startTime')
-    if not isinstance(milliseconds, (int, float)):
-        milliseconds = record_path(seen.run.folder).parent.stat().st_mtime * 1000
-    return datetime.fromtimestamp(milliseconds / 1000).strftime('%Y-%m-%d %H:%M:%S')
+    sessions, milliseconds = seen.run.sessions(), seen.entry.get('startTime')
+    if sessions:
+        seconds = sessions[0].started
+    elif isinstance(milliseconds, (int, float)):
+        seconds = milliseconds / 1000
+    else:
+        seconds = record_path(seen.run.folder).parent.stat().st_mtime
+    return datetime.fromtimestamp(seconds).strftime('%Y-%m-%d %H:%M:%S')
 
 
 def _show(arguments: argparse.Namespace) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nni_knas.files import whole
-from nni_knas.report.table import csv_table
 from nni_knas.runs import Run
 from nni_knas.search import run_folder
 
@@ -50,12 +48,12 @@ def _add_options(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    write_report = _writer('write_report')
+    write_report, write_csv = _writer('write_report'), _writer('write_csv')
     run = _opened(arguments.run, arguments.directory)
     page = _page(arguments.to or run.folder / 'report.html')
     _written(page, lambda path: write_report(run, path))
     print(f'Report: {page}')
-    _written(page.with_suffix('.csv'), lambda path: _write_csv(run, path))
+    _written(page.with_suffix('.csv'), lambda path: write_csv(run, path))
     print(f'Candidates: {page.with_suffix(".csv")}')
     _show(page, arguments.open)
 
@@ -100,11 +98,6 @@ def _written(path: Path, write: Callable[[Path], Any]) -> None:
         write(path)
     except OSError as error:
         raise ValueError(f'{path} cannot be written: {error.strerror}') from error
-
-
-def _write_csv(run: Run, path: Path) -> None:
-    with whole(path) as unfinished:
-        csv_table(run.scores()).to_csv(unfinished, index=False)
 
 
 def _show(page: Path, wanted: bool) -> None:

@@ -452,6 +452,29 @@ def test_mistakes(tmp_path, capsys, arguments, sentence):
     assert sentence in error and error.startswith('nni-knas: ') and error.count('\n') == 1
 
 
+BLOCKED = """
+import sys
+for package in ('plotly', 'codecarbon', 'pycountry', 'tensorboard', 'pygraphviz'):
+    sys.modules[package] = None
+from nni_knas.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_all_else_works_without_the_extras(tmp_path):
+    """In a new process, since this one has imported them."""
+    make(tmp_path)
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, '-c', BLOCKED, *arguments], capture_output=True, text=True)
+
+    shown = run('show', str(tmp_path))
+    assert (shown.returncode, shown.stderr) == (0, '') and 'Candidates: 120' in shown.stdout
+    refused = run('report', str(tmp_path))
+    assert refused.returncode == 2 and not list(tmp_path.glob('*.html'))
+    assert refused.stderr == 'nni-knas: a report needs the package plotly: pip install "nni-knas[report]"\n'
+
+
 @pytest.mark.parametrize('package', ['plotly', 'jinja2'])
 @pytest.mark.parametrize('name', ['report', 'compare'])
 def test_missing_packages(tmp_path, monkeypatch, capsys, package, name):

@@ -10,5 +10,6 @@ except ImportError as error:
 
 from nni_knas.report.comparison import write_comparison
 from nni_knas.report.single import write_report
+from nni_knas.report.table import write_csv
 
-__all__ = ['write_comparison', 'write_report']
+__all__ = ['write_comparison', 'write_csv', 'write_report']

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-__all__ = ['STATUSES', 'Column', 'candidate_data', 'columns', 'csv_table']
+from nni_knas.files import whole
+from nni_knas.runs import Run
+
+__all__ = ['STATUSES', 'Column', 'candidate_data', 'columns', 'csv_table', 'write_csv']
 
 STATUSES = {'trained': 'trained', 'training': 'in training', 'scored': 'scored', 'screened': 'scored quickly',
             'training-failed': 'training failed', 'failed': 'scoring failed', 'filtered': 'over a limit',
@@ -114,6 +118,12 @@ def _architectures(architectures: list[dict[str, Any]]) -> dict[str, Any]:
 def csv_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The candidates as they go into a CSV file: the architecture is JSON."""
     return frame.reset_index().assign(architecture=[_json(architecture) for architecture in frame.architecture])
+
+
+def write_csv(run: Run, path: Path) -> None:
+    """Write the candidates of a run as CSV: all of the file, or nothing."""
+    with whole(path) as unfinished:
+        csv_table(run.scores()).to_csv(unfinished, index=False)
 
 
 def _json(value: Any) -> str:
