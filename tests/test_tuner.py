@@ -112,11 +112,12 @@ def test_best_become_trials(start):
     assert open_run(experiment.folder).metric == 0.75
 
 
-def work(seconds: float) -> None:
-    """Use so much CPU time."""
-    end = time.process_time() + seconds
+def work(seconds: float) -> float:
+    """Use so much CPU time; gives the time that it took by the clock."""
+    start, end = time.monotonic(), time.process_time() + seconds
     while time.process_time() < end:
         pass
+    return time.monotonic() - start
 
 
 def test_energy(start, monkeypatch):
@@ -124,19 +125,19 @@ def test_energy(start, monkeypatch):
     experiment = start()
     experiment.request(1)
     experiment.wait(lambda: len(experiment.trials()) == 1)
-    work(0.3)
+    worked = work(0.3)
     run = open_run(experiment.folder)
     assert (run.name, run.status, run.metric_name) == ('mine', 'running', 'metric')
     experiment.finish(experiment.trials()[0], 0.5)
-    time.sleep(0.3)  # no trial is under way: nobody's
+    time.sleep(2)  # no trial is under way: nobody's
     experiment.request(2)
-    work(0.3)
+    worked += work(0.3)
     for trial in experiment.trials()[1:]:
         experiment.finish(trial, 0.25)
     experiment.request(1)
     assert experiment.ended()
     footprint, ranking = run.footprint(), run.ranking()
-    assert footprint.stages.seconds['coarse'] > 0 and footprint.stages.seconds['fine'] == pytest.approx(0.6, abs=0.2)
+    assert footprint.stages.seconds['coarse'] > 0 and worked <= footprint.stages.seconds['fine'] < worked + 1
     assert (ranking.training_kwh > 0).all()
     assert ranking.training_kwh.sum() == pytest.approx(footprint.stages.kwh['fine'], rel=0.1)
     assert footprint.statement.startswith('scored 10 candidates and trained 3 for ')
