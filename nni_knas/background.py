@@ -26,13 +26,14 @@ from nni_knas.data import Data
 from nni_knas.dispatcher import manager_process, show_search_space, unfinished_trials
 from nni_knas.experiment import UNSUCCESSFUL
 from nni_knas.files import whole
+from nni_knas.footprint import footprint_of
 from nni_knas.options import SearchOptions
 from nni_knas.periodic import repeated
 from nni_knas.portal import PORTAL_PAGE, portal_page
 from nni_knas.ranked import energy_of, kept_result
 from nni_knas.record import Candidate, Record, record_path
 from nni_knas.selection import Ranked, chosen
-from nni_knas.session import COMPLETE, session
+from nni_knas.session import COMPLETE, STATEMENT, session
 from nni_knas.settings import Settings
 from nni_knas.spaces import contains, narrowed, search_space_of
 from nni_knas.trial import sample_of, trial_parameters
@@ -124,6 +125,7 @@ class BackgroundSearch:
         kernel = self.options.make_kernel(self.data)
         Settings(self.options, search_space).write(self.folder)
         self._keep_experiment(search_space)
+        self.record.set_meta(COMPLETE, 0)
         before = self.record.get_meta('search space')
         choices = search_space_of(space)
         if before is not None and json.loads(before) != choices:
@@ -222,9 +224,13 @@ class BackgroundSearch:
             return None
 
     def _complete(self) -> None:
-        """Where no trial is under way any more, the search has come to its end."""
-        if not (self._waiting or self._started or self._scoring):
-            self.record.set_meta(COMPLETE, 1)
+        """Where no trial is under way any more, the search has come to its end, and says what it has used."""
+        if self._waiting or self._started or self._scoring or self.record.get_meta(COMPLETE):
+            return
+        statement = footprint_of(self.record).statement
+        self.record.set_meta(COMPLETE, 1)
+        self.record.set_meta(STATEMENT, statement)
+        _logger.info('KNAS: %s.', statement)
 
     def _mark(self) -> None:
         """Scoring or a trial has begun or ended: what is used from now on is of another kind."""

@@ -204,7 +204,7 @@ class Record:
         if not readonly:
             self._connection.execute('PRAGMA journal_mode=WAL')
             self._connection.execute('PRAGMA synchronous=NORMAL')
-            self._connection.executescript(_TABLES)
+            self._connection.executescript(f'BEGIN;{_TABLES}COMMIT;')  # who reads sees all tables or none
         self._lacks = self._missing_columns(readonly)
 
     @property
@@ -495,8 +495,7 @@ class Record:
         """
         fields = self._fields('id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, '
                               f'{_COSTS}, sample')
-        with self._lock:
-            rows = self._connection.execute(f'SELECT {fields} FROM candidates {_RANKING}').fetchall()
+        rows = self._all(f'SELECT {fields} FROM candidates {_RANKING}')
         columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
         columns[-1] = [decode_sample(sample) for sample in columns[-1]]
         frame = pd.DataFrame({name: pd.Series(values, dtype=kind)
@@ -532,7 +531,7 @@ class Record:
             return self._connection.execute(statement, values).fetchone()
 
     def _all(self, statement: str, *values: Any) -> list[tuple]:
-        """Rows of a table that a record of an earlier version lacks."""
+        """Rows of a table that a record may lack, one of an earlier version or one that is just being made."""
         with self._lock:
             try:
                 return self._connection.execute(statement, values).fetchall()

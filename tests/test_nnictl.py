@@ -178,6 +178,7 @@ def check_energy(nnictl: Nnictl, run) -> None:
     assert own >= 0.9 * sum(result['cpu'] for result in results) > 0
     assert (ranking.training_kwh > 0).all() and ranking.training_kwh.sum() <= 1.05 * footprint.stages.kwh['fine']
     assert footprint.statement.startswith('scored 10 candidates and trained 3 for ')
+    assert f'KNAS: {footprint.statement}.' in nnictl.log(run.folder.name)
     curves = run.curves()
     assert sorted(curves['rank']) == [1, 2, 3] and set(curves.metric) == set(ranking.metric)  # it reports its loss twice
     nnictl.knas('report', run.folder.name, '--to', str(nnictl.folder / 'page.html'))

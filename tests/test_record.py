@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 
 import pytest
@@ -67,6 +68,14 @@ def test_reasons():
 def test_empty_frame_has_its_columns():
     frame = Record(None).frame()
     assert len(frame) == 0 and {'score', 'status', 'architecture', 'metric'} <= set(frame.columns)
+
+
+def test_a_record_that_is_just_being_made(tmp_path):
+    sqlite3.connect(tmp_path / 'record.sqlite').execute('PRAGMA journal_mode=WAL')
+    early = Record(tmp_path / 'record.sqlite', readonly=True)
+    assert len(early.frame()) == 0 and early.sessions() == []
+    Record(tmp_path / 'record.sqlite').add_scored({'a': 1}, 'x', 1., 0.1, costs={'parameters': 5.})
+    assert list(early.frame().parameters) == [5.]
 
 
 def test_threads(tmp_path):

@@ -141,6 +141,7 @@ def test_energy(start, monkeypatch):
     assert (ranking.training_kwh > 0).all()
     assert ranking.training_kwh.sum() == pytest.approx(footprint.stages.kwh['fine'], rel=0.1)
     assert footprint.statement.startswith('scored 10 candidates and trained 3 for ')
+    assert run.record.get_meta('statement') == footprint.statement
     experiment.tuner._on_exit()
     assert run.status == 'finished'
     [session] = run.sessions()
