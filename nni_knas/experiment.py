@@ -26,7 +26,7 @@ from nni_knas.callers import caller
 
 __all__ = ['UNNAMED', 'UNSUCCESSFUL', 'ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment',
            'cancel_trials', 'chunk_trials', 'experiment_folder', 'find_folder', 'is_local', 'last_words',
-           'manager_lives', 'max_duration', 'max_trials', 'reported_steps', 'trial_limits', 'trials']
+           'manager_lives', 'max_duration', 'max_trials', 'number_of', 'reported_steps', 'trial_limits', 'trials']
 
 _logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def reported_steps(folder: Path) -> pd.DataFrame:
             "WHERE type = 'PERIODICAL' ORDER BY MetricData.timestamp, MetricData.rowid").fetchall()
     steps: dict[int, tuple[str, dict[int, float]]] = {}
     for job, sequence, data, parameters in rows:
-        candidate, metric = _candidate_of(parameters), _metric_of(data)
+        candidate, metric = _candidate_of(parameters), number_of(_decoded(data))
         if candidate is not None and metric is not None:
             if candidate not in steps or steps[candidate][0] != job or sequence == 0:  # a trial that began anew
                 steps[candidate] = job, {}
@@ -213,12 +213,11 @@ def _candidate_of(text: str) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def _metric_of(text: str) -> float | None:
-    """The number in what NNI keeps of a report, which is JSON in JSON."""
-    value = _decoded(text)
-    value = _decoded(value) if isinstance(value, str) else value
-    value = value.get('default') if isinstance(value, dict) else value
-    return float(value) if isinstance(value, (int, float)) else None
+def number_of(metric: Any) -> float | None:
+    """The number in what a trial reported, which may be in a dict or, as NNI keeps it, in JSON; ``None`` for no number."""
+    metric = _decoded(metric) if isinstance(metric, str) else metric
+    metric = metric.get('default') if isinstance(metric, dict) else metric
+    return float(metric) if isinstance(metric, (int, float)) else None
 
 
 def _decoded(text: str) -> Any:

@@ -7,14 +7,13 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
-from nni_knas.experiment import UNSUCCESSFUL, trials
+from nni_knas.experiment import UNSUCCESSFUL, number_of, trials
 from nni_knas.footprint import Meter
 from nni_knas.ranked import energy_of, kept_result, ranked_model
 from nni_knas.record import Candidate, Record, reason_of
@@ -225,12 +224,12 @@ class FineStage:
     # Events of the engine, for NNI's training service from a thread of its own.
 
     def _on_step(self, event: IntermediateMetricEvent) -> None:
-        metric = _number(event.metric)
+        metric = number_of(event.metric)
         if event.model in self._running and metric is not None:
             self.record.add_step(self._running[event.model][0].id, metric)
 
     def _on_metric(self, event: FinalMetricEvent) -> None:
-        metric = _number(event.metric)
+        metric = number_of(event.metric)
         if event.model in self._running and metric is not None:
             self.record.set_metric(self._running[event.model][0].id, metric)
 
@@ -239,9 +238,3 @@ class FineStage:
             candidate, start = self._running.pop(event.model)
             reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
             self._end(candidate.id, None, reason, time.monotonic() - start)
-
-
-def _number(metric: Any) -> float | None:
-    """The number in what a trial reported."""
-    metric = metric.get('default') if isinstance(metric, dict) else metric
-    return float(metric) if isinstance(metric, (int, float)) else None

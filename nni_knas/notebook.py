@@ -9,6 +9,7 @@ import pandas as pd
 
 from nni_knas.plots import BLUE, GREY, VERMILLION, architecture_text, histogram, is_wide, number_text
 from nni_knas.runs import Run
+from nni_knas.selection import rated_among
 from nni_knas.texts import number
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _histogram(scores: pd.DataFrame) -> str:
 def _best(run: Run, scores: pd.DataFrame) -> str:
     """The best by metric, and then by score."""
     ranking = run.ranking()
-    rated = scores[(scores.score.notna() | scores.quick.notna()) & ~scores.status.isin(['failed', 'filtered', 'outside'])]
+    rated = rated_among(scores)
     best = pd.concat([ranking, rated[~rated.index.isin(ranking.index)]])[:ROWS] if len(ranking) else rated[:ROWS]
     if not len(best):
         return ''

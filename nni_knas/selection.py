@@ -10,7 +10,7 @@ from nni.mutable import Sample
 from nni_knas.pareto import choose, fronts
 from nni_knas.record import Candidate, Record
 
-__all__ = ['Ranked', 'chosen', 'pareto_front']
+__all__ = ['Ranked', 'chosen', 'pareto_front', 'rated_among']
 
 Ranked = list[tuple[int, Candidate]]
 """Candidates with their ranks by score; rank 1 is the best."""
@@ -33,7 +33,7 @@ def chosen(record: Record, k: int, front: str | None = None, within: Callable[[S
     """
     if within is None and front is None:
         return list(enumerate(record.best(k), start=1))
-    rated = _rated(record.frame())
+    rated = rated_among(record.frame())
     if within is not None:
         rated = rated[[within(sample) for sample in rated.architecture]]
     rated = rated.assign(rank=range(1, len(rated) + 1))
@@ -58,7 +58,7 @@ def pareto_front(frame: pd.DataFrame, cost: str) -> pd.DataFrame:
     LookupError
         If this cost was not measured in the run.
     """
-    rated = _rated(frame)
+    rated = rated_among(frame)
     scored = rated[rated.score.notna() & rated[cost].notna()]
     if not len(scored):
         raise LookupError(f'the run has no candidate with a score and {cost}: search with front={cost!r} to have it '
@@ -66,6 +66,6 @@ def pareto_front(frame: pd.DataFrame, cost: str) -> pd.DataFrame:
     return scored[fronts(scored.score.to_numpy(), scored[cost].to_numpy()) == 0].sort_values(cost, kind='stable')
 
 
-def _rated(frame: pd.DataFrame) -> pd.DataFrame:
-    """The candidates that can be chosen."""
+def rated_among(frame: pd.DataFrame) -> pd.DataFrame:
+    """The candidates that can be chosen: those that have a score, be it a quick one, and are of use, in their order."""
     return frame[(frame.score.notna() | frame.quick.notna()) & ~frame.status.isin(['failed', 'filtered', 'outside'])]

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from nni_knas.costs import COSTS
 from nni_knas.runs import Run
-from nni_knas.selection import chosen
+from nni_knas.selection import chosen, rated_among
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
@@ -138,7 +138,7 @@ def rated_of(run: Run, costs: Sequence[str] = ()) -> pd.DataFrame:
     """
     costs = [cost for cost in costs if cost in COSTS]
     frame = run.measured(costs) if costs else run.scores()
-    rated = frame[(frame.score.notna() | frame.quick.notna()) & ~frame.status.isin(['failed', 'filtered', 'outside'])]
+    rated = rated_among(frame)
     top = [candidate.id for _, candidate in chosen(run.record, run.top_k, front_of(run))] if run.top_k else []
     rated = rated.assign(top=rated.candidate.isin(top))
     kind = np.where(rated.score.isna(), QUICK.name, SCORED.name).astype(object)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from nni_knas.footprint import Footprint
 from nni_knas.runs import Run
+from nni_knas.selection import rated_among
 
 __all__ = ['Moment']
 
@@ -30,8 +31,7 @@ class Moment(Run):
 
     def rated(self) -> pd.DataFrame:
         """The candidates that have a score, be it a quick one, and can be chosen."""
-        frame = self._frame
-        return frame[(frame.score.notna() | frame.quick.notna()) & ~frame.status.isin(['failed', 'filtered', 'outside'])]
+        return rated_among(self._frame)
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
