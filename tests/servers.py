@@ -13,7 +13,8 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 180) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 600) -> None:
+    """Wait for what is sure to come about: the end matters only where a test fails."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, 'it took too long'

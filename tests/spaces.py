@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import nni
 import torch
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableLinear
+from servers import wait_until
 from torch import nn
 
 from nni_knas import GradientKernelEvaluator
@@ -62,12 +64,13 @@ class FaultySpace(ModelSpace):
 
 
 class LoggedMGM(MGM):
-    """Writes a line for each network that it scores, to count them over processes."""
+    """Writes a line for each network that it scores, to count them over processes; the others wait at the gate."""
 
-    def __init__(self, log: str, seconds: float = 0.0) -> None:
-        self.log, self.seconds = log, seconds
+    def __init__(self, log: str, seconds: float = 0.0, gate: str | Path | None = None) -> None:
+        self.log, self.seconds, self.gate = log, seconds, gate
 
     def __call__(self, gradients) -> float:
+        wait_at(self.gate, len(lines(self.log)))
         time.sleep(self.seconds)
         score = super().__call__(gradients)
         write_line(self.log, f'{score!r}')
@@ -81,6 +84,19 @@ def write_line(path: str, line: str) -> None:
 
 def lines(path: str | Path) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def wait_at(gate: str | Path | None, number: int) -> None:
+    """Wait until a gate is open for this number, from 0 on."""
+    wait_until(lambda: number < let_through(gate), 3600)
+
+
+def let_through(gate: str | Path | None) -> float:
+    """How many a gate lets through: what the file says, none while it is being written, all where there is none."""
+    try:
+        return int(Path(gate).read_text() or 0) if gate is not None else math.inf
+    except FileNotFoundError:
+        return math.inf
 
 
 def vectors(samples: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,9 +113,12 @@ def tiny_kernel(**options) -> GradientKernelEvaluator:
 
 
 def train(network: nn.Module, log: str = os.devnull, seconds: float = 0.0, learning_rate: float = 0.1,
-          fails: bool = False) -> None:
-    """Train a network for five steps, and report minus its loss."""
+          fails: bool = False, gate: str | None = None) -> None:
+    """Train a network for five steps, and report minus its loss; a gate is for the trainings in the order of the log."""
     write_line(log, f'start {os.getpid()}')
+    if gate is not None:
+        started = [line for line in lines(log) if line.startswith('start')]
+        wait_at(gate, len(started) - 1 - started[::-1].index(f'start {os.getpid()}'))
     if fails:
         raise RuntimeError('training is broken')
     inputs, targets = vectors()

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clocks import Clock
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
@@ -22,9 +23,10 @@ from spaces import BadLayer, LoggedMGM, TinySpace, lines, tiny_kernel, write_lin
 from test_engine import Digits
 from torch import nn
 
-from nni_knas import KNAS, GradientKernelEvaluator
+from nni_knas import KNAS, GradientKernelEvaluator, coarse, fine
+from nni_knas import strategy as strategy_module
 from nni_knas.candidates import hyper_parameters_of
-from nni_knas.engine import Placement, Scorer, Verdict, Workers
+from nni_knas.engine import Placement, Scorer, Verdict, Workers, engine
 from nni_knas.engine.placement import Task
 from nni_knas.engine.workers import _Event
 from nni_knas.identity import Identity
@@ -406,28 +408,27 @@ class TestTime:
         pd.testing.assert_frame_equal(resumed.scores()[columns], expected.scores()[columns], check_exact=True)
         assert (resumed.scores().status.iloc[:10] == 'trained').all()
 
-    @pytest.mark.parametrize(('seconds', 'what'), [(0.05, 'quick'), (0.011, 'score')])
-    def test_of_the_experiment(self, seconds, what, tmp_path):
+    @pytest.mark.parametrize(('seconds', 'quick', 'full'), [(50, 80, 0), (20, 120, 6)], ids=['quick', 'full'])
+    def test_of_the_experiment(self, seconds, quick, full, tmp_path, monkeypatch):
+        clock = Clock().rules(monkeypatch, coarse, engine, fine, strategy_module)
+
         class Slow(LoggedMGM):
             """Full scores take long."""
 
             def __call__(self, gradients):
-                self.seconds = seconds if gradients.minibatch.size == 2 else 0.3
+                clock.sleep(seconds if gradients.minibatch.size == 2 else 300)
                 return super().__call__(gradients)
 
         strategy = KNAS(image_kernel(score=Slow(str(tmp_path / 'log'))), 120, 5)
         experiment = NasExperiment(cells(), FunctionalEvaluator(report), strategy,
                                    NasExperimentConfig('sequential', 'simplified'))
         experiment.config.experiment_working_directory = str(tmp_path)
-        experiment.config.max_experiment_duration = '4s'
+        experiment.config.max_experiment_duration = '4000s'
         experiment.run()
         experiment.stop()
         scores = strategy.scores()
         assert scores.metric.isna().all()  # no time is left for training
-        if what == 'quick':
-            assert 10 < len(scores) < 120 and scores.score.isna().all()
-        else:
-            assert len(scores) == 120 and 0 < scores.score.notna().sum() < 14
+        assert (len(scores), scores.score.notna().sum()) == (quick, full)
 
 
 class Sums(ModelSpace):

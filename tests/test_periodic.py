@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
+from clocks import Clock
 from servers import wait_until
 
+from nni_knas import periodic
 from nni_knas.periodic import repeated
 
 
 def test_is_done_again_and_again_and_not_afterwards():
     calls = []
     with repeated(lambda: calls.append(threading.current_thread()), 0.01):
-        wait_until(lambda: len(calls) >= 3, 10)
-    count = len(calls)
-    time.sleep(0.05)
-    assert len(calls) == count
+        wait_until(lambda: len(calls) >= 3)
     assert threading.current_thread() not in calls and not any(thread.is_alive() for thread in calls)
 
 
@@ -46,7 +45,7 @@ def test_what_goes_wrong_disturbs_nobody_and_is_tried_again(caplog):
 
     caplog.set_level(logging.DEBUG, 'nni_knas.periodic')
     with repeated(work, 0.01, last=True):
-        wait_until(lambda: len(calls) >= 3, 10)
+        wait_until(lambda: len(calls) >= 3)
     assert {record.levelno for record in caplog.records} == {logging.DEBUG}
     assert 'not today' in caplog.text
 
@@ -56,36 +55,46 @@ def test_a_missing_package_ends_it(seconds):
     calls = []
 
     def work():
-        calls.append(1)
+        calls.append(threading.current_thread())
         raise ImportError('no such package')
 
     with repeated(work, seconds, last=True):
-        time.sleep(0.1)
-    assert calls == [1]
-
-
-def test_what_takes_long_is_done_more_rarely():
-    calls = []
-
-    def work():
-        calls.append(1)
-        time.sleep(0.1)
-
-    with repeated(work, 0.01, share=0.1):  # so once a second
-        time.sleep(0.8)
+        if seconds < 1:
+            wait_until(lambda: calls and not calls[0].is_alive())
     assert len(calls) == 1
 
 
-def test_the_end_waits_for_work_that_is_under_way():
+def test_what_takes_long_is_done_more_rarely(monkeypatch):
+    clock, waits = Clock().rules(monkeypatch, periodic), []
+
+    class Over(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            return len(waits) > 3
+
+    monkeypatch.setattr(periodic, 'threading', SimpleNamespace(Event=Over, Thread=threading.Thread))
+    takes = iter([0.1, 0.5, 3.0])
+    with repeated(lambda: clock.sleep(next(takes)), 2.0, share=0.1):
+        wait_until(lambda: len(waits) == 4)
+    assert waits == pytest.approx([2.0, 2.0, 5.0, 30.0])
+
+
+def test_the_end_waits_for_work_that_is_under_way(monkeypatch):
     """So it is never done twice at a time, and what it works on can be closed afterwards."""
-    under_way, most = [], []
+    under_way, most, ending = [], [], threading.Event()
+
+    class Thread(threading.Thread):
+        def join(self, timeout=None):
+            ending.set()
+            super().join(timeout)
 
     def work():
         under_way.append(1)
         most.append(len(under_way))
-        time.sleep(0.1)
+        ending.wait(60)
         under_way.pop()
 
+    monkeypatch.setattr(periodic, 'threading', SimpleNamespace(Event=threading.Event, Thread=Thread))
     with repeated(work, 0.0, last=True):
-        wait_until(lambda: under_way, 10)
+        wait_until(lambda: under_way)
     assert not under_way and len(most) >= 2 and max(most) == 1

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from interrupted import make
-from servers import free_port, wait_until
+from interrupted import make, work
+from processes import Forked
+from servers import wait_until
 from spaces import lines
 
 from nni_knas import open_run
-
-SCRIPT = Path(__file__).with_name('interrupted.py')
-
-
-def start(action, folder, engine='sequential', explorer='unseeded', pause=0.0, training=0.0):
-    return subprocess.Popen([sys.executable, str(SCRIPT), action, engine, 'killed', str(folder), str(free_port()), explorer,
-                             str(pause), str(training)], cwd=SCRIPT.parent, stdout=subprocess.DEVNULL)
+from nni_knas.record import record_path
 
 
-def kill(process):
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+def start(action: str, folder: Path, engine: str = 'sequential', **options: Any) -> Forked:
+    return Forked(work, action, engine, 'killed', folder, **options)
+
+
+def let(folder: Path, *, score: int | None = None, train: int | None = None) -> None:
+    """Let so many candidates be scored, and trained; ``None`` is all."""
+    for name, number in (('may score', score), ('may train', train)):
+        if number is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            (folder / name).write_text(str(number))
+
+
+def kill(process: Forked) -> None:
+    process.kill()
+
+
+def scores(folder: Path):
+    """What the record has, as far as it is there."""
+    return open_run(folder / 'killed').scores() if record_path(folder / 'killed').exists() else []
 
 
 def trainings(folder, what):
@@ -38,19 +48,21 @@ def architectures(frame):
 
 @pytest.mark.parametrize('explorer', ['unseeded', 'evolution', 'tpe'])
 def test_killed_while_scoring(tmp_path, explorer):
-    process = start('run', tmp_path, explorer=explorer, pause=0.05)
-    wait_until(lambda: len(lines(tmp_path / 'scored')) >= 5)
+    let(tmp_path, score=5)
+    process = start('run', tmp_path, explorer=explorer)
+    wait_until(lambda: len(lines(tmp_path / 'scored')) == 5)
+    wait_until(lambda: len(scores(tmp_path)) >= 5)
     kill(process)
-    before = open_run(tmp_path / 'killed').scores()
-    assert 4 <= len(before) < 15
+    before = scores(tmp_path)
+    assert 5 <= len(before) < 15
 
-    assert start('resume', tmp_path, explorer=explorer).wait(180) == 0
+    let(tmp_path)
+    assert start('resume', tmp_path, explorer=explorer).wait() == 0
     after = open_run(tmp_path / 'killed').scores()
     assert len(after) == 15 and (after.status == 'trained').sum() == 3
     kept = after[after.candidate.isin(before.candidate)].sort_values('candidate')
     assert list(kept.score) == list(before.sort_values('candidate').score)
-    # What was being scored at the moment of the kill may be scored again; nothing that was recorded is.
-    assert len(lines(tmp_path / 'scored')) <= len(architectures(after)) + 1
+    assert len(lines(tmp_path / 'scored')) == len(architectures(after))  # nothing that was recorded is scored again
 
 
 def test_a_resumed_exploration_goes_the_same_way(tmp_path):
@@ -81,14 +93,16 @@ def test_a_resumed_exploration_goes_the_same_way(tmp_path):
 
 
 def test_killed_while_training(tmp_path):
-    process = start('run', tmp_path, training=1.0)
+    let(tmp_path, train=1)
+    process = start('run', tmp_path)
     wait_until(lambda: trainings(tmp_path, 'start') == 2)
     kill(process)
     before = open_run(tmp_path / 'killed').scores()
     assert before.status.value_counts().to_dict() == {'scored': 13, 'trained': 1, 'training': 1}
     scored = len(lines(tmp_path / 'scored'))
 
-    assert start('resume', tmp_path).wait(180) == 0
+    let(tmp_path)
+    assert start('resume', tmp_path).wait() == 0
     after = open_run(tmp_path / 'killed').scores()
     assert list(after.status.iloc[:3]) == ['trained'] * 3
     assert after.metric.iloc[0] == before.metric.iloc[0]
@@ -97,27 +111,30 @@ def test_killed_while_training(tmp_path):
 
 
 def test_finished_run_resumed(tmp_path):
-    assert start('run', tmp_path).wait(180) == 0
+    assert start('run', tmp_path).wait() == 0
     before = open_run(tmp_path / 'killed').scores()
-    assert start('resume', tmp_path).wait(180) == 0
+    assert start('resume', tmp_path).wait() == 0
     assert open_run(tmp_path / 'killed').scores().equals(before)
     assert trainings(tmp_path, 'start') == 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('training', [0.5, 8.0], ids=['trial ends before the restart', 'trial is still running'])
-def test_killed_while_nni_trains(tmp_path, training):
-    """NNI's manager and its trials outlive the process that is killed."""
-    process = start('run', tmp_path, engine='ts', training=training)
-    wait_until(lambda: trainings(tmp_path, 'start') == 2)
+def test_killed_while_nni_trains(tmp_path):
+    """NNI's manager and its trials outlive the process that is killed: one ends before the restart, one goes on."""
+    let(tmp_path, train=1)
+    options = dict(engine='ts', top_k=4, concurrency=2)
+    process = start('run', tmp_path, **options)
+    wait_until(lambda: trainings(tmp_path, 'start') == 3)
+    wait_until(lambda: sorted(scores(tmp_path).status.iloc[:4]) == ['scored', 'trained', 'training', 'training'])
     kill(process)
-    if training < 1:
-        wait_until(lambda: len(list((tmp_path / 'killed' / 'knas' / 'results').glob('*.json'))) >= 2)
-    before = open_run(tmp_path / 'killed').scores()
-    assert (before.status == 'training').sum() >= 1
+    let(tmp_path, train=2)
+    wait_until(lambda: len(list((tmp_path / 'killed' / 'knas' / 'results').glob('*.json'))) == 2)
 
-    assert start('resume', tmp_path, engine='ts', training=training).wait(180) == 0
-    after = open_run(tmp_path / 'killed').scores()
-    assert list(after.status.iloc[:3]) == ['trained'] * 3
-    assert trainings(tmp_path, 'end') == 3
-    assert trainings(tmp_path, 'start') == (3 if training < 1 else 4)
+    process = start('resume', tmp_path, **options)
+    wait_until(lambda: trainings(tmp_path, 'start') >= 4)
+    let(tmp_path)
+    assert process.wait() == 0
+    after = scores(tmp_path)
+    assert list(after.status.iloc[:4]) == ['trained'] * 4
+    assert trainings(tmp_path, 'end') == 4
+    assert trainings(tmp_path, 'start') == 5
