@@ -23,9 +23,9 @@ __all__ = ['best_so_far', 'candidate_table', 'print_while_running', 'progress_li
 
 @contextlib.contextmanager
 def watched(folder: Path, seconds: float, top: int = 10) -> Iterator[None]:
-    """Print the ranking of the run in a folder every so often while the context lasts, whenever it has changed."""
+    """Print the ranking of the run in a folder every so often while the context lasts and at its end, if it has changed."""
     printer = _Printer(folder, top)
-    with repeated(printer.print, seconds):
+    with repeated(printer.print, seconds, last=True):
         yield
 
 
@@ -36,6 +36,7 @@ def print_while_running(run: Run, seconds: float, top: int = 10) -> None:
     while run.status == 'running':
         time.sleep(seconds)
         printer.print()
+    printer.print()  # it may have changed just before it ended
 
 
 class _Printer:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import time
+from pathlib import Path
 
 import pytest
+from processes import Forked
 from servers import free_port, wait_until
-from spaces import lines
-from test_cli import command, config_file
+from test_cli import config_file
 from test_plots import make
 
 from nni_knas import Run, open_run, watch
@@ -62,7 +60,26 @@ def test_watched(tmp_path, capsys):
     with watch.watched(tmp_path, 0.02):
         for number in range(3):
             record.add_scored({'a': number}, str(number), number, 0.1)
-            wait_until(lambda number=number: f'{number + 1} scored' in capsys.readouterr().out, 10)
+            wait_until(lambda number=number: f'{number + 1} scored' in capsys.readouterr().out)
+
+
+def test_watched_to_the_end(tmp_path, capsys):
+    record = Record(record_path(tmp_path))
+    with watch.watched(tmp_path, 3600):
+        record.add_scored({'a': 1}, 'a', 1.5, 0.1)
+    assert '1 scored' in capsys.readouterr().out
+
+
+def test_shown_to_the_end(tmp_path, capsys, monkeypatch):
+    record = Record(record_path(tmp_path))
+
+    def status(run):
+        record.add_scored({'a': len(record)}, str(len(record)), 1.5, 0.1)
+        return 'running' if len(record) < 3 else 'finished'
+
+    monkeypatch.setattr(Run, 'status', property(status))
+    watch.print_while_running(Run(tmp_path), 1e-3)
+    assert '3 scored' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('seconds', ['0', '-1', 'often', 'inf'])
@@ -78,31 +95,37 @@ def test_a_run_that_is_over(tmp_path, capsys):
     assert '108 scored, 7 trained, 7 failed' in capsys.readouterr().out
 
 
+def command(*arguments: str) -> None:
+    assert main(list(arguments)) == 0
+
+
 @pytest.mark.slow
-def test_search_and_show(tmp_path):
+def test_search_and_show(tmp_path, capsys):
     """Both print the ranking as it grows; show ends with the run."""
-    path = config_file(tmp_path, evaluator_args={'log': str(tmp_path / 'log'), 'gate': str(tmp_path / 'gate')})
-    arguments = [sys.executable, '-m', 'nni_knas']
-    search = subprocess.Popen([*arguments, 'search', '--config', str(path), '--port', str(free_port()), '--watch', '0.2'],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    path = config_file(tmp_path, top_k=2, evaluator_args={'log': str(tmp_path / 'log'), 'gate': str(tmp_path / 'gate')})
+    shown, printed, errors = tmp_path / 'shown', tmp_path / 'printed', tmp_path / 'errors'
+    search = Forked(command, 'search', '--config', str(path), '--port', str(free_port()), '--watch', '0.2', output=printed,
+                    errors=errors)
     try:
-        identity = search.stdout.readline().split()[1]
-        folder = tmp_path / 'runs' / identity
-        wait_until(lambda: lines(tmp_path / 'log').count('start') == 2)
-        show = subprocess.Popen([*arguments, 'show', str(folder), '--watch', '0.2'], stdout=subprocess.PIPE, text=True)
-        wait_until(lambda: Run(folder).record.count('trained') == 1)
+        wait_until(lambda: '1 trained' in text(printed))
+        folder = tmp_path / 'runs' / text(printed).split()[1]
+        show = Forked(command, 'show', str(folder), '--watch', '0.2', output=shown)
+        wait_until(lambda: '1 trained' in text(shown))
         assert open_run(folder).status == 'running'
-        time.sleep(8)  # until show has started
         (tmp_path / 'gate').touch()
-        shown, _ = show.communicate(timeout=120)
-        printed, errors = search.communicate(timeout=120)
+        assert show.wait() == 0 and search.wait() == 0
     finally:
         search.kill()
-    assert errors == ''
-    for text in (shown, printed):
-        found = [int(trained) for trained in re.findall(r'^from a file: 6 scored, (\d) trained', text, re.MULTILINE)]
-        assert found == sorted(found) and {1, 3} <= {*found}
+    assert text(errors) == ''
+    for each in (shown, printed):
+        found = [int(trained) for trained in re.findall(r'^from a file: 6 scored, (\d) trained', text(each), re.MULTILINE)]
+        assert found == sorted(found) and {*found} == {1, 2}
     run = open_run(folder)
     assert run.status == 'finished'
-    assert f'Energy: {run.footprint().statement}.' in printed
-    assert f'Energy: {run.footprint().statement}.' in command('show', str(folder)).stdout
+    assert f'Energy: {run.footprint().statement}.' in text(printed)
+    command('show', str(folder))
+    assert f'Energy: {run.footprint().statement}.' in capsys.readouterr().out
+
+
+def text(path: Path) -> str:
+    return path.read_text() if path.exists() else ''
