@@ -171,7 +171,7 @@ def as_worst(scores):
 
 
 class TestRanking:
-    @pytest.mark.filterwarnings('ignore:An input array is constant')
+    @pytest.mark.filterwarnings('ignore::scipy.stats.ConstantInputWarning')
     @given(values, st.randoms(use_true_random=False))
     def test_correlations_are_scipys(self, scores, random):
         scores = np.array(scores)

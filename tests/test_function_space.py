@@ -287,7 +287,7 @@ def test_search_space_of_odd_choices():
     assert json.loads(json.dumps(found)) == found
     assert found['pair']['_value'] == [[1, 2], [3, 4]]
     assert found['numpy']['_value'] == [0.5, 2]
-    assert found['dtype']['_value'] == ['torch.float32', 'torch.float64']
+    assert found['dtype']['_value'] == [str(torch.float32), str(torch.float64)]
     assert found['several'] == {'_type': 'choice', '_value': [1, 2, 3]}
     assert found['beta'] == {'_type': 'uniform', '_value': [0.0, 1.0]}
     assert found['t']['_type'] == 'normal' and found['t']['_value'] == pytest.approx([3, math.sqrt(5 / 3)])
@@ -301,7 +301,7 @@ def choice(*values):
 
 def test_narrowed_odd_choices():
     space = SimplifiedModelSpace.from_model(OddSpace())
-    small = narrowed(space, {'pair': choice([3, 4]), 'dtype': choice('torch.float64'), 'weighted': choice('c', 'b'),
+    small = narrowed(space, {'pair': choice([3, 4]), 'dtype': choice(str(torch.float64)), 'weighted': choice('c', 'b'),
                              'a': choice(1)})
     mutables = small.simplify()
     assert mutables['pair'].values == [(3, 4)] and mutables['dtype'].values == [torch.float64]

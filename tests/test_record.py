@@ -53,8 +53,9 @@ def test_life_of_a_candidate(tmp_path):
 def test_a_sample_stands_once():
     record = Record(None)
     add(record, {'choice': 1})
-    with pytest.raises(Exception, match='UNIQUE'):
+    with pytest.raises(sqlite3.IntegrityError):
         add(record, {'choice': 1})
+    assert len(record) == 1
 
 
 def test_reasons():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import math
@@ -440,7 +441,7 @@ def test_runs_of_a_directory(tmp_path, capsys):
     (['report', '{empty}'], 'is no KNAS run'),
     (['report', '{run}', '--to', '{empty}'], 'is a folder: name a file, such as'),
     (['report', '{run}', '--to', '{empty}/page.pdf'], 'is no name of a page: it has to end in .html'),
-    (['report', '{run}', '--to', '{run}/knas/record.sqlite/page.html'], 'cannot be written: File exists'),
+    (['report', '{run}', '--to', '{run}/knas/record.sqlite/page.html'], f'cannot be written: {os.strerror(errno.EEXIST)}'),
     (['compare', '{run}'], 'there is one run to compare: name two or more'),
     (['compare', '{run}', '{run}/../run'], 'is named twice: name different ones'),
     (['compare', '{run}', 'nowhere'], "there is no experiment 'nowhere'")])
