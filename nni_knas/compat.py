@@ -49,7 +49,7 @@ def repair() -> None:
     NasExperiment._repaired_by_knas = True
     launcher._start_rest_server = _with_repaired_manager(launcher._start_rest_server)
     launcher._check_rest_server = functools.partial(launcher._check_rest_server, retry=60)
-    TunerCommandChannel.receive = _skip_unknown(TunerCommandChannel.receive)
+    TunerCommandChannel._receive = _skip_unknown(TunerCommandChannel._receive)
     TorchSerializer.load = _load_checkpoint
     TrialCommandChannelV3.receive_parameter = _receive_own_parameter(TrialCommandChannelV3.receive_parameter)
     NasExperiment._start_nni_manager = _without_orphan(NasExperiment._start_nni_manager)
@@ -119,18 +119,19 @@ def _meant_for_this_trial() -> Any:
 def _skip_unknown(receive: Any) -> Any:
     """When an experiment is resumed, its manager sends commands for tuners, which NAS experiments have not.
 
-    NNI raises "Unknown command type" on them, in the thread that listens for results; no result arrives after that.
+    NNI raises an error on them, in the thread that listens for results; no result arrives after that.
     """
+    from nni.runtime.tuner_command_channel.command_type import TunerIncomingCommand
+
+    known = {command.command_type for command in TunerIncomingCommand.__subclasses__()}
 
     @functools.wraps(receive)
     def receive_known(self: Any) -> Any:
         while True:
-            try:
-                return receive(self)
-            except ValueError as error:
-                if 'Unknown command type' not in str(error):
-                    raise
-                _logger.debug('Command of no use to a NAS experiment: %s', error)
+            command, content = receive(self)
+            if command is None or command in known:
+                return command, content
+            _logger.debug('Command of no use to a NAS experiment: %s', command)
 
     return receive_known
 

@@ -454,7 +454,7 @@ class Record:
     def sessions(self) -> list[Session]:
         """All sessions, the first one first; empty for a record of an earlier version."""
         return [Session(number, started, heard, bool(ended), json.loads(about)) for number, started, heard, ended, about in
-                self._all('SELECT number, started, heard, ended, about FROM sessions ORDER BY number')]
+                self._all('sessions', 'SELECT number, started, heard, ended, about FROM sessions ORDER BY number')]
 
     def set_energy(self, session: int, energy: Energy, row: int | None = None) -> int:
         """Write what was used in an interval, in the place of an earlier row where one is given; gives the row's number."""
@@ -465,14 +465,15 @@ class Record:
     def energies(self, start: float | None = None, end: float | None = None) -> list[Energy]:
         """The intervals, the first one first; those alone that overlap the time from ``start`` to ``end``, where given."""
         condition = 'WHERE started < ? AND started + seconds > ?' if start is not None else ''
-        return list(map(Energy._make, self._all(f'SELECT {", ".join(Energy._fields)} FROM energy {condition} ORDER BY id',
-                                                *((end, start) if start is not None else ()))))
+        rows = self._all('energy', f'SELECT {", ".join(Energy._fields)} FROM energy {condition} ORDER BY id',
+                         *((end, start) if start is not None else ()))
+        return list(map(Energy._make, rows))
 
     # Reading.
 
     def steps(self) -> pd.DataFrame:
         """The learning curves: a row an intermediate report, with ``candidate``, ``step`` (from 1) and ``metric``."""
-        rows = self._all('SELECT candidate, step, metric FROM steps ORDER BY candidate, step')
+        rows = self._all('steps', 'SELECT candidate, step, metric FROM steps ORDER BY candidate, step')
         frame = pd.DataFrame(rows, columns=['candidate', 'step', 'metric'])
         return frame.astype({'candidate': 'int64', 'step': 'int64', 'metric': 'float64'})
 
@@ -495,7 +496,7 @@ class Record:
         """
         fields = self._fields('id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, '
                               f'{_COSTS}, sample')
-        rows = self._all(f'SELECT {fields} FROM candidates {_RANKING}')
+        rows = self._all('candidates', f'SELECT {fields} FROM candidates {_RANKING}')
         columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
         columns[-1] = [decode_sample(sample) for sample in columns[-1]]
         frame = pd.DataFrame({name: pd.Series(values, dtype=kind)
@@ -530,15 +531,12 @@ class Record:
         with self._lock:
             return self._connection.execute(statement, values).fetchone()
 
-    def _all(self, statement: str, *values: Any) -> list[tuple]:
+    def _all(self, table: str, statement: str, *values: Any) -> list[tuple]:
         """Rows of a table that a record may lack, one of an earlier version or one that is just being made."""
         with self._lock:
-            try:
-                return self._connection.execute(statement, values).fetchall()
-            except sqlite3.OperationalError as error:
-                if 'no such table' not in str(error):
-                    raise
+            if not self._connection.execute('SELECT 1 FROM sqlite_master WHERE name = ?', (table,)).fetchone():
                 return []
+            return self._connection.execute(statement, values).fetchall()
 
     def _run(self, statement: str, *values: Any) -> int:
         """Write; gives the number of the row that was inserted last."""
