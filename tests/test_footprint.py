@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
-from clocks import Clock
+from clocks import Clock, Constant
 from hypothesis import given
 from hypothesis import strategies as st
 from interrupted import idle
@@ -35,7 +35,7 @@ from spaces import TinySpace, lines, tiny_kernel, train
 from nni_knas import KNAS, open_run
 from nni_knas.footprint import Meter, check_country, cpu_seconds, energy_within, footprint_of, meter
 from nni_knas.footprint import power as power_module
-from nni_knas.footprint.power import CodeCarbon, PowerSource, Reading, StatedModel, country_of, power_source
+from nni_knas.footprint.power import CodeCarbon, StatedModel, country_of, power_source
 from nni_knas.footprint.summary import estimate_of
 from nni_knas.footprint.usage import busy_seconds
 from nni_knas.record import Energy, Record, record_path
@@ -178,23 +178,6 @@ def test_countries():
 
 
 # The meter.
-
-class Constant(PowerSource):
-    """3.6 kW, which makes 0.001 kWh a second, half of it in the CPU, and 0.5 kg a kWh."""
-
-    def __init__(self, clock):
-        self.clock, self.start = clock, clock.now
-
-    def read(self):
-        kwh = 0.001 * (self.clock.now - self.start)
-        return Reading(0.5 * kwh, 0.3 * kwh, 0.2 * kwh, 0.5 * kwh)
-
-    def methods(self):
-        return {'cpu': 'measured (a test)'}
-
-    def close(self):
-        self.start = math.inf
-
 
 @pytest.fixture
 def constant(monkeypatch):
@@ -359,9 +342,11 @@ def test_energy_of_a_trial_by_small_steps(energies, first, last, cpu):
     start, end = first * end_of_all, last * end_of_all
     machine = busy = gpu = equal = 0.
     steps = 20_000
-    for moment in np.linspace(start, end, steps, endpoint=False) + (end - start) / steps / 2:
-        each = next(each for each in energies if moment < each.started + each.seconds)
-        part = (end - start) / steps / each.seconds
+    moments = np.linspace(start, end, steps, endpoint=False) + (end - start) / steps / 2
+    counts = np.bincount(np.searchsorted([each.started + each.seconds for each in energies], moments, side='right'),
+                         minlength=len(energies))
+    for each, count in zip(energies, counts, strict=True):
+        part = count * (end - start) / steps / each.seconds
         machine += part * (each.cpu_kwh + each.memory_kwh)
         busy += part * each.busy
         gpu += part * each.gpu_kwh / max(each.trials, 1)
@@ -429,7 +414,7 @@ def work_and_train(network, seconds):
 
 def search(folder, trials=3, **options):
     strategy = KNAS(tiny_kernel(), 12, trials, record=record_path(folder), **options)
-    space = SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(work_and_train, seconds=0.3))
+    space = SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(work_and_train, seconds=0.1))
     strategy(space, SequentialExecutionEngine())
     return strategy.open_run()
 
@@ -440,7 +425,7 @@ def test_a_run(tmp_path, caplog):
     footprint, ranking = run.footprint(), run.ranking()
     assert (ranking.training_kwh > 0).all()
     assert ranking.training_kwh.sum() <= footprint.stages.kwh['fine'] * 1.001
-    assert footprint.stages.seconds['fine'] >= 3 * 0.3 and footprint.stages.seconds['coarse'] > 0
+    assert footprint.stages.seconds['fine'] >= 3 * 0.1 and footprint.stages.seconds['coarse'] > 0
     assert footprint.estimate.kwh == pytest.approx(12 * ranking.training_kwh.mean())
     assert footprint.statement.startswith('scored 12 candidates and trained 3 for ')
     assert '; training all 12 would have taken about ' in footprint.statement
