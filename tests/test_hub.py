@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import nni
 import numpy as np
 import pytest
@@ -62,6 +64,10 @@ def random_network(space):
         return build(**arguments).random({}, random_state=np.random.RandomState(1)).double()
 
 
+built = functools.cache(random_network)
+"""For tests that leave the network as it was: building one takes longer than scoring it."""
+
+
 def images(space, n=SAMPLES):
     generator = torch.Generator().manual_seed(5)
     size = SPACES[space][2]
@@ -72,7 +78,7 @@ def images(space, n=SAMPLES):
 @pytest.mark.parametrize('normalization', ['sample', 'batch'])
 @pytest.mark.parametrize('space', SPACES)
 def test_random_architecture_gets_the_reference_score(space, normalization):
-    network, (x, y) = random_network(space), images(space)
+    network, (x, y) = built(space), images(space)
     score = GradientKernelEvaluator((x, y), 'mgm', normalization=normalization).score(network)
     assert score > 0
     assert score == pytest.approx(reference.mgm(network, x, y, normalization=normalization), rel=1e-6)
@@ -105,7 +111,7 @@ def test_tpe_on_choices_it_does_not_know(tmp_path):
 @pytest.mark.parametrize('normalization', ['sample', 'batch'])
 @pytest.mark.parametrize('space', ['NasBench201', 'DARTS'])
 def test_per_sample_scores_on_cells(space, normalization):
-    network, (x, y) = random_network(space), images(space, 4)
+    network, (x, y) = built(space), images(space, 4)
     score = GradientKernelEvaluator((x, y), 'half-covariance', normalization=normalization).score(network)
     expected = reference.half_covariance(network, x, y, normalization=normalization)
     assert score == pytest.approx(expected, rel=1e-6)
