@@ -18,6 +18,7 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 import nni_knas  # noqa: E402, F401, I001  first, since it silences what NNI's import prints
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
+from processes import fork_server, forked_workers  # noqa: E402, F401
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile('nni_knas', deadline=None, max_examples=30, derandomize=True)

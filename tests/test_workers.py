@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import cloudpickle
 import pandas as pd
@@ -66,14 +65,23 @@ class Deed(nn.Module):
 
 
 def children():
-    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    """The processes that this one has started, but for those of the browser that tests share, which come and go."""
+    return [child for child in psutil.Process().children(recursive=True)
+            if child.status() != psutil.STATUS_ZOMBIE and not child.name().startswith('chrom')]
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left():
+def nothing_is_left(fork_server):
     before = len(children())
     yield
     assert len(children()) == before
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """On a busy machine, a worker may take its time to end."""
+    kill = workers._Worker.kill
+    monkeypatch.setattr(workers._Worker, 'kill', lambda worker, patience=0.0: kill(worker, 100 * patience))
 
 
 def run(space, candidates, **options):
@@ -99,23 +107,16 @@ def verdicts_of(placement, tasks):
     return verdicts
 
 
-class Kept(Workers):
-    """Keeps its workers from one run to the next, to save the time of starting them."""
-
-    def stop(self):
-        assert not any(worker.tasks for worker in self._pool) and not self._waiting
-
-
-@pytest.fixture(scope='module')
-def bound(tmp_path_factory):
+@pytest.fixture
+def bound(tmp_path, forked_workers):
     """A worker pool on the space whose layers do things, and the log of the deeds."""
-    log = str(tmp_path_factory.mktemp('deeds') / 'log')
-    placement = Kept(2)
-    placement.start(scorer(BoundSpace(log)), SequentialExecutionEngine())
-    yield placement, log
-    Workers.stop(placement)
+    placement = Workers(2)
+    placement.start(scorer(BoundSpace(str(tmp_path / 'log'))), SequentialExecutionEngine())
+    yield placement, tmp_path / 'log'
+    placement.stop()
 
 
+@pytest.mark.usefixtures('forked_workers')
 class TestSameResult:
     @pytest.mark.parametrize('space, explorer', [
         (TinySpace, lambda: RegularizedEvolution(population_size=5, sample_size=3, mutation_prob=0.3, seed=1)),
@@ -160,8 +161,9 @@ class TestFaults:
         assert {verdicts[number].score is not None for number in (1, 3, 4, 6)} == {True}
         assert len(lines(log)) == 2
 
-    def test_killed_workers_are_replaced(self, tmp_path):
-        log = str(tmp_path / 'log')
+    def test_killed_workers_are_replaced(self, tmp_path, forked_workers):
+        log, gate = str(tmp_path / 'log'), tmp_path / 'gate'
+        gate.write_text('3')
         expected = run(TinySpace(), 12)
         placement = Workers(2)
         put = placement.put
@@ -172,9 +174,10 @@ class TestFaults:
                 wait_until(lambda: placement._hear() or len(lines(log)) >= 3)
                 for worker in list(placement._pool):
                     os.kill(worker._process.pid, signal.SIGKILL)
+                gate.unlink()
 
         placement.put = put_and_kill
-        found = run(TinySpace(), 12, kernel=tiny_kernel(score=LoggedMGM(log, 0.2)), placement=placement, ahead=20)
+        found = run(TinySpace(), 12, kernel=tiny_kernel(score=LoggedMGM(log, gate=gate)), placement=placement, ahead=20)
         assert list(found.candidate.sort_values()) == list(range(1, 13))
         assert set(found.status) == {'scored'}
         assert set(found.architecture.map(str)) == set(expected.architecture.map(str))
@@ -206,7 +209,7 @@ class TestFaults:
         placement._take(workers._Event(placement._pool[0], 'retired'))
         assert placement._deaths[2] == 0 and list(placement._waiting) == [tasks[1]]
 
-    def test_a_worker_that_cannot_start(self):
+    def test_a_worker_that_cannot_start(self, forked_workers):
         class Immovable(MGM):
             def __reduce__(self):
                 return _fail, ()
@@ -236,9 +239,10 @@ class TestFaults:
             scorer(TinySpace(), kernel).dumps()
         assert str(error.value).endswith(f'TypeError: {of_pickle.value}')
 
-    def test_interrupted(self, tmp_path):
+    def test_interrupted(self, tmp_path, forked_workers):
         """Those that are in work are given up at once."""
-        kernel = tiny_kernel(score=LoggedMGM(str(tmp_path / 'log'), 60))
+        (tmp_path / 'gate').write_text('0')  # no score would ever come
+        kernel = tiny_kernel(score=LoggedMGM(str(tmp_path / 'log'), gate=tmp_path / 'gate'))
         placement = Workers(1)
         feed = placement._feed
 
@@ -248,10 +252,8 @@ class TestFaults:
                 raise KeyboardInterrupt
 
         placement._feed = interrupted
-        start = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             run(TinySpace(), 12, kernel=kernel, placement=placement)
-        assert time.monotonic() - start < 40
 
 
 def _fail():
@@ -270,7 +272,7 @@ from nni.nas.space import SimplifiedModelSpace
 from nni.nas.strategy import RegularizedEvolution
 from nni_knas.scores import MGM
 
-FOLDER, RECORD, PLACEMENT, SECONDS = Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
+FOLDER, MAY_SCORE = Path(sys.argv[1]), int(sys.argv[2])
 with open(FOLDER / 'started', 'a') as file:
     file.write('x')
 WIDTHS = [4, 8, 16, 20, 24, 28]
@@ -301,16 +303,20 @@ class Slow(MGM):
     def __call__(self, gradients):
         with open(FOLDER / 'pids', 'a') as file:
             file.write(f'{os.getpid()}\\n')
-        time.sleep(SECONDS)
+        while len((FOLDER / 'pids').read_text().splitlines()) > MAY_SCORE:
+            time.sleep(0.02)
         return super().__call__(gradients)
 
 
-torch.manual_seed(0)
-data = torch.utils.data.TensorDataset(torch.randn(10_000, 6), torch.arange(10_000) % 3)
-kernel = nni_knas.GradientKernelEvaluator(data, score=Slow(), loss=lambda outputs, targets: outputs.square().sum(1).mean())
-explorer = RegularizedEvolution(population_size=6, sample_size=3, mutation_prob=0.5, seed=1)
-strategy = nni_knas.KNAS(kernel, 18, 0, explorer, record=FOLDER / RECORD, placement=PLACEMENT)
-strategy(SimplifiedModelSpace.from_model(Space(6)), SequentialExecutionEngine())
+for argument in sys.argv[3:]:
+    record, placement = argument.split('=')
+    torch.manual_seed(0)
+    data = torch.utils.data.TensorDataset(torch.randn(10_000, 6), torch.arange(10_000) % 3)
+    loss = lambda outputs, targets: outputs.square().sum(1).mean()
+    kernel = nni_knas.GradientKernelEvaluator(data, score=Slow(), loss=loss)
+    explorer = RegularizedEvolution(population_size=6, sample_size=3, mutation_prob=0.5, seed=1)
+    strategy = nni_knas.KNAS(kernel, 18, 0, explorer, record=FOLDER / record, placement=placement)
+    strategy(SimplifiedModelSpace.from_model(Space(6)), SequentialExecutionEngine())
 '''
 
 
@@ -318,10 +324,11 @@ class TestScript:
     """Space, score and loss are of a script that has no ``if __name__ == '__main__'``."""
 
     @staticmethod
-    def start(folder, record='record', placement='workers', seconds=0.0):
+    def start(folder, *searches, may_score=1000):
+        """Records and placements of searches, one after the other; all candidates but the first so many wait for ever."""
         script = folder / 'script.py'
         script.write_text(SCRIPT)
-        return subprocess.Popen([sys.executable, str(script), str(folder), record, placement, str(seconds)],
+        return subprocess.Popen([sys.executable, str(script), str(folder), str(may_score), *searches],
                                 stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
                                 # What is started in the background of a shell would not hear Ctrl-C.
                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -335,34 +342,33 @@ class TestScript:
         return [(c.id, c.sample, c.score, c.status) for c in Record(path, readonly=True).explored()]
 
     def test_killed_and_resumed(self, tmp_path):
-        killed = self.start(tmp_path, seconds=0.3)
-        wait_until(lambda: len(lines(tmp_path / 'pids')) >= 8 or killed.poll() is not None)
+        killed = self.start(tmp_path, 'record=workers', may_score=8)
+        wait_until(lambda: len(lines(tmp_path / 'pids')) == 10 or killed.poll() is not None)
         workers = self.workers(tmp_path)
         assert killed.poll() is None and psutil.Process(killed.pid) not in workers
+        wait_until(lambda: len(self.table(tmp_path / 'record')) == 8)
         killed.kill()
         killed.communicate()
-        assert not psutil.wait_procs(workers, timeout=10)[1]
+        assert not psutil.wait_procs(workers, timeout=600)[1]
         known = self.table(tmp_path / 'record')
-        assert 4 <= len(known) < 18
+        assert len(known) == 8
 
-        whole = self.start(tmp_path, 'whole', 'process')
-        resumed = self.start(tmp_path)
-        for process in (whole, resumed):
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-        assert (tmp_path / 'started').read_text() == 'xxx'  # no worker has run the script
+        resumed = self.start(tmp_path, 'record=workers', 'whole=process')
+        _, errors = resumed.communicate()
+        assert resumed.returncode == 0, errors
+        assert (tmp_path / 'started').read_text() == 'xx'  # no worker has run the script
         assert self.table(tmp_path / 'record') == self.table(tmp_path / 'whole')
         assert set(map(str, known)) <= set(map(str, self.table(tmp_path / 'record')))
-        assert len(lines(tmp_path / 'pids')) <= 18 + 18 + 4  # those that were in work at the kill, or on the way
+        assert len(lines(tmp_path / 'pids')) <= 18 + 18 + 2  # those that were in work at the kill
 
     def test_interrupted(self, tmp_path):
-        process = self.start(tmp_path, seconds=60)
+        process = self.start(tmp_path, 'record=workers', may_score=0)
         wait_until(lambda: len(lines(tmp_path / 'pids')) == 2 or process.poll() is not None)
         workers = self.workers(tmp_path)
         assert len(workers) == 2
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-        assert not psutil.wait_procs(workers, timeout=10)[1]
+        _, errors = process.communicate(timeout=600)
+        assert not psutil.wait_procs(workers, timeout=600)[1]
         assert errors.count('Traceback (most recent call last)') == 1 and 'KeyboardInterrupt' in errors
 
 
