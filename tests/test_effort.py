@@ -71,6 +71,11 @@ def adaptive():
     return run(cells(), image_kernel())
 
 
+@pytest.fixture(scope='module')
+def by_mgm():
+    return run(cells(), image_kernel(score='mgm'))
+
+
 class TestSearch:
     def test_full_scores_are_those_of_a_full_search(self, full, adaptive):
         expected, found = by_candidate(full), by_candidate(adaptive)
@@ -99,7 +104,7 @@ class TestSearch:
         assert scores.metric.notna().sum() == 5
 
     @pytest.mark.parametrize('merge', [False, True])
-    def test_in_workers_the_same_to_the_last_bit(self, adaptive, merge):
+    def test_in_workers_the_same_to_the_last_bit(self, adaptive, merge, forked_workers):
         here = run(cells(), image_kernel(), merge_identical=True) if merge else adaptive
         there = run(cells(), image_kernel(), merge_identical=merge, workers=2)
         pd.testing.assert_frame_equal(without_times(here), without_times(there), check_exact=True)
@@ -179,7 +184,7 @@ class TestResume:
         assert 16 * 2 <= len(scored) - 150 < 120
 
     @pytest.mark.parametrize('calls', [60, 125])
-    def test_scores_of_networks(self, adaptive, calls, tmp_path):
+    def test_scores_of_networks(self, by_mgm, calls, tmp_path):
         class Dying(LoggedMGM):
             def __call__(self, gradients):
                 if len(lines(self.log)) == calls:
@@ -193,8 +198,7 @@ class TestResume:
         resumed = run(cells(), image_kernel(score=Dying(log)), record=record)
         scores = resumed.scores()
         assert len(lines(log)) - 1 == 120 + scores.score.notna().sum()
-        pd.testing.assert_frame_equal(without_times(resumed), without_times(run(cells(), image_kernel(score='mgm'))),
-                                      check_exact=True)
+        pd.testing.assert_frame_equal(without_times(resumed), without_times(by_mgm), check_exact=True)
 
     def test_a_finished_run_starts_nothing(self, tmp_path):
         class Unwilling(Placement):
@@ -269,11 +273,11 @@ class TestFullEffort:
         (Large, image_kernel, 100, 5),
     ], ids=['few candidates', 'no training', 'large top_k', 'small minibatch', 'large images'])
     def test_all_are_scored_in_full(self, space, kernel, candidates, top_k):
-        scores = run(space(), kernel(), candidates, top_k).scores()
+        scores = run(space(), kernel(), candidates, top_k, placement=MadeUp()).scores()
         assert len(scores) == candidates and scores.quick.isna().all() and scores.score.notna().all()
 
     def test_just_enough(self):
-        assert run(cells(), image_kernel(), 100, 5).scores().quick.notna().all()
+        assert run(cells(), image_kernel(), 100, 5, placement=MadeUp()).scores().quick.notna().all()
 
     def test_a_space_of_few(self):
         with pytest.warns(UserWarning, match='only 27 candidates'):
@@ -515,7 +519,7 @@ class TestIdentical:
         expected = run(Sums(), image_kernel(3, score='mgm'), merge_identical=True)
         pd.testing.assert_frame_equal(without_times(resumed), without_times(expected), check_exact=True)
 
-    def test_in_workers(self):
+    def test_in_workers(self, forked_workers):
         frames = [without_times(run(Sums(), image_kernel(3), merge_identical=True, evaluator=rated(), **options))
                   for options in ({}, {'workers': 2})]
         pd.testing.assert_frame_equal(*frames, check_exact=True)
