@@ -116,6 +116,7 @@ class TestSearch:
         differ = [sample for sample, score in explored[False].items() if explored[True][sample] != score]
         assert len(differ) == 9 and all("'width': 16" in sample for sample in differ)
 
+    @pytest.mark.usefixtures('forked_workers')
     @pytest.mark.parametrize('name', ['random', 'evolution'])
     def test_candidates_and_scores_do_not_depend_on_the_placement(self, name):
         here = explore(EXPLORERS[name](), Wide(), candidates=25, constraints={'parameters': 120}, costs=['flops'])
@@ -264,7 +265,7 @@ class TestResume:
     def test_as_if_nothing_had_happened(self, name, checkpoints, tmp_path, monkeypatch):
         if not checkpoints:
             monkeypatch.setattr(Checkpoints, '__call__', lambda self: None)
-        options = dict(space=Wide(), candidates=30, constraints={'parameters': 120}, kernel=tiny_kernel(batch_size=4))
+        options = dict(space=Wide(), candidates=30, constraints={'parameters': 150}, kernel=tiny_kernel(batch_size=4))
         whole = explore(EXPLORERS[name](), placement=shuffled(Wide(), {}, 1), **options)
         assert whole.count('scored') == 30 and whole.count('filtered') > 8
         total = len(whole)
@@ -290,19 +291,26 @@ class TestResume:
         parts = explore(EXPLORERS[name](), record=Record(tmp_path / 'parts'), **options)
         pd.testing.assert_frame_equal(table(parts), table(whole))
 
-    @pytest.mark.parametrize('last', range(1, 14))
-    def test_close_to_the_end(self, last, tmp_path):
-        """Where the budget looks used up, and results are reported early, an explorer that learns learns the same again."""
-        def explorer():
-            return RegularizedEvolution(population_size=8, sample_size=4, mutation_prob=0.4, dedup=False, seed=3)
+    @pytest.fixture(scope='class')
+    def whole(self):
+        return explore(self.learning(), **self.options())
 
-        options = dict(space=Wide(), candidates=20, constraints={'parameters': 120}, kernel=tiny_kernel(batch_size=4))
-        whole = explore(explorer(), **options)
+    @staticmethod
+    def learning():
+        return RegularizedEvolution(population_size=8, sample_size=4, mutation_prob=0.4, dedup=False, seed=3)
+
+    @staticmethod
+    def options():
+        return dict(space=Wide(), candidates=20, constraints={'parameters': 120}, kernel=tiny_kernel(batch_size=4))
+
+    @pytest.mark.parametrize('last', range(1, 14))
+    def test_close_to_the_end(self, last, whole, tmp_path):
+        """Where the budget looks used up, and results are reported early, an explorer that learns learns the same again."""
         placement = shuffled(Wide(), {}, 1)
         placement.dies_at = len(whole) - last
         with pytest.raises(KeyboardInterrupt):
-            explore(explorer(), record=Record(tmp_path / 'parts'), placement=placement, **options)
-        parts = explore(explorer(), record=Record(tmp_path / 'parts'), **options)
+            explore(self.learning(), record=Record(tmp_path / 'parts'), placement=placement, **self.options())
+        parts = explore(self.learning(), record=Record(tmp_path / 'parts'), **self.options())
         pd.testing.assert_frame_equal(table(parts), table(whole), check_exact=True)
 
 

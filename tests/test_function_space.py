@@ -189,8 +189,7 @@ def test_explorers(explorer, search_space):
     assert all(contains(simplified(search_space), sample) for sample in scores.architecture)
 
 
-@pytest.mark.slow
-def test_workers_give_the_same_scores():
+def test_workers_give_the_same_scores(forked_workers):
     def run(**options):
         strategy = KNAS(tiny_kernel(), 8, 0, explorer=Random(seed=0), **options)
         strategy(simplified(), SequentialExecutionEngine())
