@@ -1,16 +1,20 @@
-# `make search` and `make test` set up everything by themselves, in .venv.
+# `make search` and `make test` set up everything by themselves: in .venv, with the versions that constraints.txt names.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UV := 0.13.9
 ARGS ?=
 JOBS ?= auto
+PYTEST := pytest -n $(JOBS) --dist loadscope
+METADATA := setup.py pyproject.toml
 
-.PHONY: search test lint types unit clean
+.PHONY: search test test-fast test-newest test-oldest lint types unit lock clean
+.PRECIOUS: %/bin/pip %/bin/uv
 
 search: $(VENV)/ready
 	@$(BIN)/nni-knas search $(ARGS)
 
-test: $(VENV)/ready-test lint types unit
+test: lint types unit
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
@@ -19,22 +23,49 @@ types: $(VENV)/ready-test
 	$(BIN)/mypy
 
 unit: $(VENV)/ready-test
-	$(BIN)/pytest -n $(JOBS) --dist loadscope $(ARGS)
+	$(BIN)/$(PYTEST) $(ARGS)
 
-$(VENV)/bin/pip:
+# Without NNI's manager, browsers and long trainings.
+test-fast: $(VENV)/ready-test
+	$(BIN)/$(PYTEST) -m 'not slow' $(ARGS)
+
+# With the newest of everything that setup.py allows, and with the oldest of what it names.
+test-newest: | .venv-newest/bin/uv
+	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python --upgrade -e '.[test]'
+	.venv-newest/bin/$(PYTEST) $(ARGS)
+
+test-oldest: .venv-oldest/ready
+	.venv-oldest/bin/$(PYTEST) $(ARGS)
+
+# The versions for `make search` and `make test`, made anew from setup.py: the newest that go together.
+lock: | $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --python $(BIN)/python --universal --python-version 3.10 --upgrade --all-extras \
+		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt setup.py
+
+%/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
 		{ echo 'nni-knas needs Python 3.10 to 3.12; say which with: make PYTHON=python3.11 ...'; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $*
 
-$(VENV)/ready: setup.py | $(VENV)/bin/pip
-	@echo 'Setting up $(VENV) (this takes some minutes the first time)'
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[green,report]'
+# uv takes a minute where pip takes several, but only pip heeds a pip.conf: where uv cannot be had or fails, pip does it.
+%/bin/uv: | %/bin/pip
+	-$*/bin/pip install --quiet --disable-pip-version-check uv==$(UV)
+
+install = @echo 'Setting up $(VENV) (this takes some minutes the first time)'; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e $(1) || \
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e $(1)
+
+$(VENV)/ready: $(METADATA) constraints.txt | $(BIN)/uv
+	$(call install,'.[green,report]')
 	@touch $@
 
-$(VENV)/ready-test: setup.py | $(VENV)/bin/pip
-	@echo 'Setting up $(VENV) for the tests (this takes some minutes the first time)'
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+$(VENV)/ready-test: $(METADATA) constraints.txt | $(BIN)/uv
+	$(call install,'.[test]')
 	@touch $@ $(VENV)/ready
 
+.venv-oldest/ready: $(METADATA) | .venv-oldest/bin/uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --upgrade --resolution lowest-direct -e '.[test]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-newest .venv-oldest build dist *.egg-info
