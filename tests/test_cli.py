@@ -14,6 +14,7 @@ import torch
 import yaml
 from interrupted import make
 from nni.tools.nnictl.config_utils import Experiments
+from processes import Forked
 from servers import free_port, wait_until
 from spaces import lines
 
@@ -25,8 +26,30 @@ from nni_knas.settings import Settings
 SMALL = ['--space-args', '{"num_modules_per_stack": 1, "stem_out_channels": 4}', '--image-size', '16', '--batch-size', '4']
 
 
-def command(*arguments, cwd=None):
-    return subprocess.run([sys.executable, '-m', 'nni_knas', *arguments], capture_output=True, text=True, cwd=cwd)
+def command(*arguments):
+    return subprocess.run([sys.executable, '-m', 'nni_knas', *arguments], capture_output=True, text=True)
+
+
+def successful(*arguments):
+    assert main(arguments) == 0
+
+
+class Started:
+    """A command in a process of its own that has imported everything, and what it prints."""
+
+    def __init__(self, folder, *arguments):
+        self.files = [folder / f'{arguments[0]}-{stream}' for stream in ('stdout', 'stderr')]
+        self.process = Forked(successful, *arguments, output=self.files[0], errors=self.files[1])
+
+    @property
+    def stdout(self):
+        return self.files[0].read_text() if self.files[0].exists() else ''
+
+    def succeed(self):
+        """Wait for its end; it has no complaints."""
+        code = self.process.wait()
+        assert (code, self.files[1].read_text()) == (0, '')
+        return self.stdout
 
 
 class TestScore:
@@ -142,10 +165,9 @@ def test_search(tmp_path):
     assert run.metric == pytest.approx(float(best.split()[2]), abs=1e-4)
     assert sum(p.numel() for p in run.network().parameters()) > 0
 
-    again = command('search', '--resume', run.folder.name, '--candidates', '8', '--top-k', '2', '--epochs', '1',
+    again = Started(tmp_path, 'search', '--resume', run.folder.name, '--candidates', '8', '--top-k', '2', '--epochs', '1',
                     '--images', '100', *SMALL, '--port', str(free_port()), '--directory', str(tmp_path))
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[3:6] == result.stdout.splitlines()[3:6]
+    assert again.succeed().splitlines()[3:6] == result.stdout.splitlines()[3:6]
 
 
 class TestScoreOfNetworks:
@@ -232,12 +254,10 @@ def config_file(folder: Path, **more) -> Path:
 
 
 @pytest.mark.slow
-def test_search_from_a_file(tmp_path):
+def test_search_from_a_file(tmp_path, capsys):
     path = config_file(tmp_path, front='parameters', max_parameters=300)
-    result = command('search', '--config', str(path), '--top-k', '2', '--port', str(free_port()))
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ''
-    header, best, second = result.stdout.splitlines()[3:6]
+    printed = Started(tmp_path, 'search', '--config', str(path), '--top-k', '2', '--port', str(free_port())).succeed()
+    header, best, second = printed.splitlines()[3:6]
     assert header.split() == ['rank', 'score', 'metric', 'architecture']
     assert float(best.split()[2]) <= float(second.split()[2])
     [folder] = [folder for folder in (tmp_path / 'runs').iterdir() if not folder.is_symlink()]
@@ -247,7 +267,8 @@ def test_search_from_a_file(tmp_path):
     assert stored.config['trialCodeDirectory'] == str(Path(__file__).parent)
     assert stored.config['experimentName'] == 'from a file'
 
-    shown = command('show', str(folder)).stdout
+    successful('show', str(folder))
+    shown = capsys.readouterr().out
     assert 'front parameters' in shown and 'top_k 2' in shown
     [front] = re.findall(r'Pareto front of score against parameters, cheapest first:\n(.*?)\n\n', shown, re.DOTALL)
     header, *rows = front.splitlines()
@@ -256,53 +277,49 @@ def test_search_from_a_file(tmp_path):
     assert costs == sorted(costs) and all(cost <= 300 for cost in costs)
 
 
-def listed_status(identity):
-    [status] = re.findall(rf'^{identity} +from a file +(\w+) ', command('list').stdout, re.MULTILINE)
+def listed_status(identity, capsys):
+    successful('list')
+    [status] = re.findall(rf'^{identity} +from a file +(\w+) ', capsys.readouterr().out, re.MULTILINE)
     return status
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path):
+def test_killed_and_resumed(tmp_path, capsys):
     path = config_file(tmp_path, evaluator_args={'log': str(tmp_path / 'log'), 'gate': str(tmp_path / 'gate')})
-    process = subprocess.Popen([sys.executable, '-m', 'nni_knas', 'search', '--config', str(path), '--port',
-                                str(free_port())], stdout=subprocess.PIPE, text=True)
+    search = Started(tmp_path, 'search', '--config', str(path), '--port', str(free_port()))
     try:
-        identity = process.stdout.readline().split()[1]
         wait_until(lambda: lines(tmp_path / 'log').count('end') == 1 and lines(tmp_path / 'log').count('start') == 2)
+        identity = search.stdout.split()[1]
         folder = tmp_path / 'runs' / identity
-        assert listed_status(identity) == 'running'
-        refused = command('resume', identity)
-        assert refused.returncode == 2
-        assert f'the run {identity} is being searched by process {process.pid}' in refused.stderr
+        assert listed_status(identity, capsys) == 'running'
+        assert main(['resume', identity]) == 2
+        assert f'the run {identity} is being searched by process {search.process.pid}' in capsys.readouterr().err
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        search.process.kill()
     manager = psutil.Process(Experiments().get_all_experiments()[identity]['pid'])
     family = [manager, *manager.children(recursive=True)]
     try:
-        assert listed_status(identity) == 'running'  # the manager and its trial live on
+        assert listed_status(identity, capsys) == 'running'  # the manager and its trial live on
     finally:
         for member in family:
             member.kill()
         psutil.wait_procs(family)
-    assert listed_status(identity) == 'interrupted'
-    shown = command('show', identity).stdout
+    assert listed_status(identity, capsys) == 'interrupted'
+    successful('show', identity)
+    shown = capsys.readouterr().out
     assert '(interrupted, started ' in shown and 'Candidates: 6 (' in shown and '1 training' in shown
     before = open_run(folder).scores()
 
     (tmp_path / 'gate').touch()
-    resumed = command('resume', identity, '--port', str(free_port()), cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout.splitlines()[0] == f'Run {identity} in {folder}'
-    assert 'Scored 6 candidates' in resumed.stdout and 'trained 3 in' in resumed.stdout
+    resumed = Started(tmp_path, 'resume', identity, '--port', str(free_port())).succeed()
+    assert resumed.splitlines()[0] == f'Run {identity} in {folder}'
+    assert 'Scored 6 candidates' in resumed and 'trained 3 in' in resumed
     after = open_run(folder).scores()
     assert list(after.score) == list(before.score)
     assert lines(tmp_path / 'log').count('start') == 4  # the one that was killed began again, nothing else
-    assert listed_status(identity) == 'finished'
+    assert listed_status(identity, capsys) == 'finished'
 
-    exported = command('export', identity, '--to', 'best', '--formats', 'state-dict', cwd=tmp_path)
-    assert exported.returncode == 0, exported.stderr
+    successful('export', identity, '--to', str(tmp_path / 'best'), '--formats', 'state-dict')
     weights = torch.load(tmp_path / 'best' / 'winner.pt')
     sizes = after.metric.dropna()
     assert sum(value.numel() for value in weights.values()) == sizes.min()
