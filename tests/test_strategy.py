@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clocks import Clock
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.evaluator.pytorch import Classification, DataLoader
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
@@ -20,8 +21,10 @@ from nni.nas.strategy.base import Strategy
 from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, train, vector_dataset, vectors
 from torch import nn
 
-from nni_knas import KNAS, GradientKernelEvaluator, open_run
+from nni_knas import KNAS, GradientKernelEvaluator, coarse, fine, open_run
+from nni_knas import strategy as strategy_module
 from nni_knas.candidates import build_network
+from nni_knas.engine import engine as engine_module
 from nni_knas.record import record_path
 
 
@@ -235,17 +238,28 @@ class TestBudget:
         search(strategy, tmp_path, max_trial_number=2)
         assert list(strategy.scores().status.iloc[:3]) == ['trained', 'trained', 'scored']
 
-    def test_max_experiment_duration_ends_the_coarse_stage(self, tmp_path):
-        log = tmp_path / 'log'
-        strategy = KNAS(tiny_kernel(score=LoggedMGM(str(log), seconds=0.2)), candidates=27, top_k=5)
-        search(strategy, tmp_path, max_experiment_duration='1s')
-        assert 1 <= len(strategy.scores()) < 20
-        assert set(strategy.scores().status) == {'scored'}
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        return Clock().rules(monkeypatch, strategy_module, coarse, fine, engine_module)
 
-    def test_max_experiment_duration_ends_the_fine_stage(self, tmp_path):
+    def test_max_experiment_duration_ends_the_coarse_stage(self, clock, tmp_path):
+        class Slow(LoggedMGM):
+            def __call__(self, gradients):
+                clock.sleep(0.25)
+                return super().__call__(gradients)
+
+        strategy = KNAS(tiny_kernel(score=Slow(str(tmp_path / 'log'))), candidates=27, top_k=5)
+        search(strategy, tmp_path, max_experiment_duration='1s')
+        assert list(strategy.scores().status) == ['scored'] * 4
+
+    def test_max_experiment_duration_ends_the_fine_stage(self, clock, tmp_path):
+        def evaluate(network):
+            clock.sleep(1.5)
+            train(network)
+
         strategy = KNAS(tiny_kernel(), candidates=8, top_k=8)
-        search(strategy, tmp_path, evaluator=FunctionalEvaluator(train, seconds=1.0), max_experiment_duration='2s')
-        assert 1 <= (strategy.scores().status == 'trained').sum() <= 3
+        search(strategy, tmp_path, evaluator=FunctionalEvaluator(evaluate), max_experiment_duration='2s')
+        assert list(strategy.scores().status) == ['trained'] * 2 + ['scored'] * 6
 
 
 class TestExport:
