@@ -456,6 +456,7 @@ class TestCommand:
             assert (tmp_path / f'{kind}-one_test_acc.png').read_bytes()[:4] == b'\x89PNG'
 
     def test_again_scores_nothing(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, 'matplotlib', None)  # drawing plots takes longer than all else
         arguments = [*SMALL, '--output', str(tmp_path), '--cost-architectures', '0', '--metric', 'one_test_acc']
         calls = []
         original = MGM.__call__
