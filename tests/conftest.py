@@ -15,8 +15,13 @@ HOME = Path(tempfile.mkdtemp(prefix='nni-knas-home-'))
 os.environ['HOME'] = str(HOME)
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
+import offline  # noqa: E402  before what looks at its environment when it is imported
+
+offline.guard()
+
 import nni_knas  # noqa: E402, F401, I001  first, since it silences what NNI's import prints
 import hypothesis  # noqa: E402
+import portal  # noqa: E402
 import torch  # noqa: E402
 from processes import fork_server, forked_workers  # noqa: E402, F401
 
@@ -38,6 +43,37 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f'no data: {folder} is not a folder; name another with NNI_KNAS_DATA')
     return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaves_the_machine():
+    yield
+    tried, offline.refused = offline.refused, []
+    assert not tried, f'this test wanted {tried[0]}, which is not on this machine'
+
+
+@pytest.fixture(scope='session')
+def shared_browser():
+    """The browser of this process's tests; it opens when the first one asks."""
+    browser = portal.open_browser()
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture(scope='module')
+def browser(request):
+    """A browser for a module's tests, which are skipped where there is none; it may be left at any page."""
+    if portal.executables() is None:
+        pytest.skip(portal.NONE)
+    browser = request.getfixturevalue('shared_browser')
+    yield browser
+    portal.tidy(browser)
+
+
+@pytest.fixture
+def browser_if_any(request):
+    """A browser, or ``None`` where there is none, for tests that look at a page in passing."""
+    return request.getfixturevalue('browser') if portal.executables() else None
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import cProfile
 import itertools
 import json
-import subprocess
+import sqlite3
 import sys
-import time
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -16,9 +16,8 @@ import pytest
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import SimplifiedModelSpace
-from portal import open_browser
 from scipy import stats
-from selenium.webdriver.support.ui import WebDriverWait
+from servers import wait_until
 from spaces import TinySpace, tiny_kernel, train
 
 from nni_knas import KNAS, plots
@@ -31,8 +30,12 @@ OPERATIONS = ('conv_1x1', 'conv_3x3', 'avg_pool_3x3', '<b>skip</b>', 'none')
 FIGURES = ('plot_scores', 'plot_progress', 'plot_costs', 'plot_curves', 'plot_ranks', 'plot_footprint')
 
 
-def make(folder, candidates=120, trained=8, *, quick=False, mode='maximize', wide=True, front='', costs=True, top_k=10):
-    """A run with failed, filtered and, where ``quick``, screened candidates; one of those in training fails."""
+def make(folder, candidates=120, trained=8, *, quick=False, mode='maximize', wide=True, front='', costs=True, top_k=10,
+         copies=0):
+    """A run with failed, filtered and, where ``quick``, screened candidates; one of those in training fails.
+
+    Of each candidate there are so many copies with lower scores.
+    """
     record, rng = Record(record_path(folder)), np.random.default_rng(0)
     record.set_meta('optimize_mode', mode)
     record.set_meta('front', front)
@@ -50,6 +53,8 @@ def make(folder, candidates=120, trained=8, *, quick=False, mode='maximize', wid
                 record.add_screened(sample, str(i), score / 10, 0.05, costs=values)
             else:
                 record.add_scored(sample, str(i), score, float(rng.uniform(0.2, 0.6)), costs=values)
+    if copies:
+        copy(record.path, copies)
     for j, candidate in enumerate(record.best(trained)):
         record.start_training(candidate.id)
         if j == 1:
@@ -59,6 +64,28 @@ def make(folder, candidates=120, trained=8, *, quick=False, mode='maximize', wid
             record.end_training(candidate.id, 10. + j)
     record.close()
     return Run(folder)
+
+
+def copy(path, copies):
+    """As ``make`` would add candidates, in a small part of the time."""
+    with sqlite3.connect(path) as record:
+        columns = [name for _, name, *_ in record.execute('PRAGMA table_info(candidates)')]
+        values = {**{name: name for name in columns}, 'id': 'id + size * number',
+                  'sample': 'replace(sample, \'"n": \' || (id - 1), \'"n": \' || (id - 1 + size * number))',
+                  'digest': 'randomblob(16)', 'score': 'score / (1 + number)', 'quick': 'quick / (1 + number)'}
+        record.execute(f"""
+            WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {copies}),
+                sizes(size) AS (SELECT COUNT(*) FROM candidates)
+            INSERT INTO candidates ({', '.join(columns)})
+            SELECT {', '.join(values[name] for name in columns)} FROM candidates, numbers, sizes""")
+    record.close()
+
+
+def counted(function, *arguments):
+    """What a function gives, and how many calls it takes, which does not depend on what else the machine does."""
+    profile = cProfile.Profile()
+    result = profile.runcall(function, *arguments)
+    return result, sum(entry.callcount for entry in profile.getstats())
 
 
 def of_mode(figure, mode):
@@ -416,22 +443,22 @@ def test_colours_are_seen_on_light_and_dark():
 
 
 def test_many_candidates(tmp_path):
-    run = make(tmp_path, 100_000, 50, top_k=60)
-    scores = run.scores()  # reading the record is not what is timed
+    """As few points are drawn as of a fifth of them, and the work grows no faster than they do."""
+    run, fewer = (make(tmp_path / str(copies), 200, 50, top_k=60, copies=copies) for copies in (64, 12))
+    scores = run.scores()  # reading the record is no part of the work
+    assert len(scores) == 13_000 and len(fewer.scores()) == 2_600
     for figure_of in (plots.plot_scores, plots.plot_progress, plots.plot_costs):
-        start = time.perf_counter()
-        figure = figure_of(run)
-        text = figure.to_json()
-        assert time.perf_counter() - start < 20
-        assert len(text) < 4_000_000
+        (figure, work), (_, less) = counted(figure_of, run), counted(figure_of, fewer)
+        assert work < 5 * less
+        assert len(figure.to_json()) < 4_000_000
         markers = of_mode(figure, 'markers')
         ranks = np.concatenate([trace.customdata for trace in markers])
         assert len(ranks) == len(set(ranks)) == common.MOST_POINTS
         assert set(range(1, 61)) <= set(ranks)
         others = ranks[ranks > 60]
         assert np.abs(np.quantile(others, [0.25, 0.5, 0.75]) / len(usable(run)) - [0.25, 0.5, 0.75]).max() < 0.01
-        assert '2,000 of 90,000 candidates are drawn' in figure.layout.title.subtitle.text.replace('<br>', ' ')
-    assert sum(trace(plots.plot_scores(run), 'scores').y) == scores.score.notna().sum() == 90_000
+        assert '2,000 of 11,700 candidates are drawn' in figure.layout.title.subtitle.text.replace('<br>', ' ')
+    assert sum(trace(plots.plot_scores(run), 'scores').y) == scores.score.notna().sum() == 11_700
 
 
 @pytest.mark.parametrize('name', FIGURES)
@@ -440,11 +467,6 @@ def test_without_plotly(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, 'plotly', None)
     with pytest.raises(ValueError, match=r'^plotting needs the package plotly: pip install "nni-knas\[report\]"$'):
         getattr(plots, name)(run)
-
-
-def test_plotly_is_not_imported_before_it_is_needed():
-    script = 'import sys, nni_knas, nni_knas.plots, nni_knas.notebook; sys.exit("plotly" in sys.modules)'
-    assert subprocess.run([sys.executable, '-c', script]).returncode == 0
 
 
 # In a notebook.
@@ -517,26 +539,19 @@ def test_strategy_without_a_score(tmp_path):
 # In a browser.
 
 @pytest.mark.slow
-def test_in_a_browser(tmp_path):
+def test_in_a_browser(browser, tmp_path):
     run = make(tmp_path / 'run')
     page = tmp_path / 'page.html'
     plots.plot_costs(run).write_html(page, div_id='figure')
-    browser = open_browser()
-    try:
-        browser.get(page.as_uri())
-        WebDriverWait(browser, 20).until(lambda browser: browser.execute_script(
-            "return document.querySelectorAll('#figure .scatterlayer .point').length") > 0)
-        shown = """return document.getElementById('figure')._fullData.filter(t => t.visible === true && t.mode === 'markers')
-                   .flatMap(t => [...t.customdata].map((rank, i) => [rank, t.x[i], t.y[i]]))"""
-        frame = usable(run)
-        assert {tuple(point) for point in browser.execute_script(shown)} == set(zip(frame.index, frame.parameters,
-                                                                                    frame.score))
-        click = "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
-        browser.execute_script(click, browser.find_element('css selector', '#figure .updatemenu-header'))
-        entries = browser.find_elements('css selector', '#figure .updatemenu-dropdown-button')
-        browser.execute_script(click, next(entry for entry in entries if entry.text == 'scoring time'))
-        WebDriverWait(browser, 20).until(lambda browser: browser.find_element(
-            'css selector', '#figure .xtitle').text == 'time of building and scoring (s)')
-        assert {tuple(point) for point in browser.execute_script(shown)} == set(zip(frame.index, frame.seconds, frame.score))
-    finally:
-        browser.quit()
+    browser.get(page.as_uri())
+    wait_until(lambda: browser.execute_script("return document.querySelectorAll('#figure .scatterlayer .point').length"))
+    shown = """return document.getElementById('figure')._fullData.filter(t => t.visible === true && t.mode === 'markers')
+               .flatMap(t => [...t.customdata].map((rank, i) => [rank, t.x[i], t.y[i]]))"""
+    frame = usable(run)
+    assert {tuple(point) for point in browser.execute_script(shown)} == set(zip(frame.index, frame.parameters, frame.score))
+    click = "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    browser.execute_script(click, browser.find_element('css selector', '#figure .updatemenu-header'))
+    entries = browser.find_elements('css selector', '#figure .updatemenu-dropdown-button')
+    browser.execute_script(click, next(entry for entry in entries if entry.text == 'scoring time'))
+    wait_until(lambda: browser.find_element('css selector', '#figure .xtitle').text == 'time of building and scoring (s)')
+    assert {tuple(point) for point in browser.execute_script(shown)} == set(zip(frame.index, frame.seconds, frame.score))

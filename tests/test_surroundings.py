@@ -1,0 +1,72 @@
+"""What tests run in: a browser where there is one, and a process that stays on its machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+from unittest import mock
+
+import offline
+import portal
+import pytest
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Have these programs on the path, and no others."""
+    def programs(*names):
+        monkeypatch.setenv('PATH', str(tmp_path))
+        for name in names:
+            (tmp_path / name).write_text('#!/bin/sh\n')
+            (tmp_path / name).chmod(0o755)
+
+    return programs
+
+
+@pytest.mark.parametrize('names', [(), ('chromium',), ('chromedriver',), ('google-chrome',), ('firefox', 'chromedriver')])
+def test_without_a_browser_or_its_driver(programs, request, names):
+    """Tests that need a browser are skipped, and those that look at a page in passing do without."""
+    programs(*names)
+    assert portal.executables() is None
+    assert request.getfixturevalue('browser_if_any') is None
+    with pytest.raises(pytest.skip.Exception, match='there is no browser: it takes chromedriver and one of chromium'):
+        request.getfixturevalue('browser')
+
+
+@pytest.mark.parametrize('name', portal.BROWSERS)
+def test_selenium_is_told_where_browser_and_driver_are(programs, tmp_path, name):
+    """It would look for them elsewhere otherwise."""
+    programs(name, 'chromedriver')
+    with mock.patch('selenium.webdriver.Chrome') as chrome:
+        portal.open_browser()
+    [options, service] = [chrome.call_args.kwargs[name] for name in ('options', 'service')]
+    assert (options.binary_location, service.path) == (str(tmp_path / name), str(tmp_path / 'chromedriver'))
+
+
+@pytest.mark.parametrize('host', ['192.0.2.1', '2001:db8::1', 'nowhere.invalid', '0.0.0.1'])
+def test_what_leaves_the_machine_is_refused(host):
+    """Also where the error is caught, since each test is asked at its end."""
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as end:
+        for leaves in (lambda: end.connect((host, 80)), lambda: end.connect_ex((host, 80)),
+                       lambda: end.sendto(b'', (host, 80)), lambda: end.sendto(b'', 0, (host, 80)),
+                       lambda: socket.getaddrinfo(host, 80), lambda: socket.create_connection((host, 80)),
+                       lambda: socket.gethostbyname(host)):
+            with pytest.raises(offline.Refused, match='a test may not leave the machine'):
+                leaves()
+    assert offline.refused == [repr(host)] * 7
+    offline.refused.clear()
+
+
+def test_this_machine_is_not_refused():
+    for host in ('127.0.0.1', '::1', '0.0.0.0', 'localhost', b'localhost', socket.gethostname(), '', None):
+        assert offline.is_here(host)
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(('localhost', 0))
+        server.listen()
+        client.connect(server.getsockname())
+
+
+def test_processes_that_tests_start_are_told_to_stay():
+    for name in ('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HF_DATASETS_OFFLINE', 'SE_OFFLINE', 'SE_AVOID_STATS'):
+        assert os.environ[name] == 'true'
