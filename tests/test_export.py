@@ -1,8 +1,10 @@
-"""Exported networks, used in a new process that has neither NNI nor nni_knas."""
+"""Exported networks, used in new processes that have neither NNI nor nni_knas."""
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -32,8 +34,8 @@ from nni_knas.record import record_path
 from nni_knas.spaces import FunctionSpace
 
 FORMATS = ('program', 'state-dict', 'onnx')
-BLOCKED = '''
-import importlib, sys
+STRANGER = '''
+import importlib, json, os, sys, traceback
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
@@ -47,9 +49,29 @@ for name in ('nni', 'nni_knas'):
     except ImportError:
         continue
     raise AssertionError(f'{name} can be imported')
+
+import onnxruntime
+import torch
+torch.export.load('first.pt2').module()  # imports what it takes
+for line in sys.stdin:
+    folder, code = json.loads(line)
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.dup2(2, 1)
+        os.chdir(folder)
+        try:
+            exec(code, {'__name__': '__main__'})
+        except BaseException:
+            os.fdopen(writer, 'w').write(traceback.format_exc())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        error = said.read()
+    status = os.wait()[1]
+    print(json.dumps(error or status), flush=True)
 '''
-USE = BLOCKED + '''
-import json
+USE = '''
+import sys
 import torch
 inputs, others = torch.load('inputs.pt')
 spread = isinstance(inputs, tuple)
@@ -125,20 +147,52 @@ def network_of(space, shape=(3, 32, 32)):
 SPACES = {
     'NasBench201': lambda: NasBench201(8, 1),
     'DARTS': lambda: DARTS(8, 3, 'cifar'),
-    'MobileNetV3Space': lambda: MobileNetV3Space(num_labels=10),
+    'MobileNetV3Space': lambda: MobileNetV3Space(10, (16, 16, 16, 16, 16, 32, 32, 32, 64), depth_range=(1, 2)),
 }
 
 
-def use(folder, inputs, others):
-    """Outputs of the exported files for two batches, in a process without NNI."""
-    torch.save((inputs, others), folder / 'inputs.pt')
-    run_without_nni(USE, folder)
-    return torch.load(folder / 'outputs.pt')
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    """A network of a space, its folder and its files."""
+    @functools.cache
+    def exported(space):
+        network, folder = network_of(SPACES[space]()), tmp_path_factory.mktemp(space)
+        return network, folder, export(network, images(2), folder, FORMATS)
+
+    return exported
 
 
-def run_without_nni(code, folder):
-    result = subprocess.run([sys.executable, '-c', code], cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+@pytest.fixture(scope='module')
+def run_without_nni(tmp_path_factory):
+    """Run code where there is neither NNI nor nni_knas: in a process of its own, forked from one that has imported torch."""
+    folder = tmp_path_factory.mktemp('stranger')
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), folder / 'first.pt2')
+    stranger = subprocess.Popen([sys.executable, '-c', STRANGER], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+    def run(code, folder):
+        stranger.stdin.write(json.dumps([str(folder), code]) + '\n')
+        stranger.stdin.flush()
+        error = json.loads(stranger.stdout.readline())
+        assert not error, error
+
+    with stranger:
+        yield run
+        stranger.stdin.close()
+
+
+@pytest.fixture
+def assert_same(run_without_nni):
+    """The exported files of a folder give the network's outputs for two batches, in a process without NNI."""
+    def assert_same(network, folder, *batches):
+        torch.save(batches, folder / 'inputs.pt')
+        run_without_nni(USE, folder)
+        for name, outputs in torch.load(folder / 'outputs.pt').items():
+            for found, inputs in zip(outputs, batches, strict=True):
+                wanted = outputs_of(network, inputs)
+                assert torch.allclose(found, wanted, rtol=0, atol=1e-5 * wanted.abs().max().item()), name
+
+    return assert_same
 
 
 def outputs_of(network, inputs):
@@ -146,13 +200,6 @@ def outputs_of(network, inputs):
         network = network.eval()
         return network(*inputs) if isinstance(inputs, tuple) else network(**inputs) if isinstance(inputs, dict) \
             else network(inputs)
-
-
-def assert_same(network, folder, *batches):
-    for name, outputs in use(folder, *batches).items():
-        for found, inputs in zip(outputs, batches, strict=True):
-            wanted = outputs_of(network, inputs)
-            assert torch.allclose(found, wanted, rtol=0, atol=1e-5 * wanted.abs().max().item()), name
 
 
 def assert_no_reference_to_nni(folder):
@@ -169,18 +216,17 @@ def assert_no_reference_to_nni(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('space', SPACES)
-def test_networks_of_nnis_spaces(space, tmp_path):
-    network = network_of(SPACES[space]())
-    files = export(network, images(2), tmp_path, FORMATS)
-    assert files == {'program': tmp_path / 'winner.pt2', 'state-dict': tmp_path / 'winner.pt',
-                     'onnx': tmp_path / 'winner.onnx', 'description': tmp_path / 'winner.json'}
-    assert_same(network, tmp_path, images(5, seed=3), images(1, seed=4))
-    assert_no_reference_to_nni(tmp_path)
-    assert json.loads((tmp_path / 'winner.json').read_text())['batch'] == 'any'
+def test_networks_of_nnis_spaces(space, exported, assert_same):
+    network, folder, files = exported(space)
+    assert files == {'program': folder / 'winner.pt2', 'state-dict': folder / 'winner.pt',
+                     'onnx': folder / 'winner.onnx', 'description': folder / 'winner.json'}
+    assert_same(network, folder, images(5, seed=3), images(1, seed=4))
+    assert_no_reference_to_nni(folder)
+    assert json.loads((folder / 'winner.json').read_text())['batch'] == 'any'
 
 
 @pytest.mark.slow
-def test_network_of_a_function(tmp_path):
+def test_network_of_a_function(tmp_path, assert_same):
     space = FunctionSpace(f'{__name__}:build', {'width': {'_type': 'choice', '_value': [4, 8]}})
     network = network_of(space, (6,))
     export(network, torch.randn(1, 6), tmp_path, FORMATS)  # one sample as example leaves the batch free, too
@@ -190,7 +236,7 @@ def test_network_of_a_function(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', [tuple, dict])
-def test_several_inputs(kind, tmp_path):
+def test_several_inputs(kind, tmp_path, assert_same):
     def batch(n):
         tokens, mask = torch.randint(0, 10, (n, 5)), torch.rand(n, 5)
         return (tokens, mask) if kind is tuple else {'mask': mask, 'tokens': tokens}
@@ -229,7 +275,7 @@ def tokens_and_mask(batch):
     (Pair(), dict(zip(['mask', 'tokens'], tokens_and_mask(4)[::-1]))),
     (TakesDict(), dict(zip(['mask', 'tokens'], tokens_and_mask(4)[::-1]))),
 ], ids=['tensor', 'two', 'tuple', 'keywords', 'dict'])
-def test_description_says_how_to_load(network, inputs, tmp_path):
+def test_description_says_how_to_load(network, inputs, tmp_path, run_without_nni):
     example = tree_map(lambda tensor: tensor[:3], inputs)
     export(network, example, tmp_path, FORMATS, about={'architecture': {'a': (1, 2)}, 'score': 0.5, 'metric': None})
     description = json.loads((tmp_path / 'winner.json').read_text())
@@ -238,7 +284,7 @@ def test_description_says_how_to_load(network, inputs, tmp_path):
     assert all((tmp_path / file).exists() for file in description['files'].values())
     assert all(len(lines) == 3 for lines in description['load'].values())
     torch.save(inputs, tmp_path / 'inputs.pt')
-    code = [BLOCKED, 'import torch', 'from torch.utils._pytree import tree_map', 'inputs = torch.load("inputs.pt")',
+    code = ['import torch', 'from torch.utils._pytree import tree_map', 'inputs = torch.load("inputs.pt")',
             *description['load']['program'], 'found = [outputs]', *description['load']['state-dict'],
             description['load']['program'][-1], 'found.append(outputs)', 'inputs = tree_map(lambda x: x.numpy(), inputs)',
             *description['load']['onnx'], 'found.append(torch.from_numpy(outputs[0]))', 'torch.save(found, "outputs.pt")']
@@ -251,17 +297,17 @@ def test_description_says_how_to_load(network, inputs, tmp_path):
 
 
 @pytest.mark.slow
-def test_page_on_export(tmp_path, run):
+def test_page_on_export(tmp_path, run, exported, run_without_nni):
     page = (Path(__file__).parents[1] / 'docs' / 'export.md').read_text()
     [first, *others] = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
     names = {}
     exec(first.replace('k3vn8qyz', str(run.folder)).replace("'winner'", repr(str(tmp_path / 'run'))), names)
     assert {path.name for path in names['files'].values()} == {'winner.pt2', 'winner.pt', 'winner.onnx', 'winner.json'}
     assert all(path.exists() for path in names['files'].values())
-    export(network_of(NasBench201(8, 1)), images(2), tmp_path, FORMATS)
+    _, folder, _ = exported('NasBench201')
     assert len(others) == 3
     for code in others:
-        run_without_nni(BLOCKED + code, tmp_path)
+        run_without_nni(code, folder)
 
 
 def test_tied_weights_and_odd_buffers(tmp_path):
