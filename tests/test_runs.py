@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.space import SimplifiedModelSpace
+from processes import Forked
 from spaces import FaultySpace, TinySpace, tiny_kernel, train, vectors
 
 from nni_knas import KNAS, open_run
@@ -58,11 +57,14 @@ def test_network_of_a_rank(experiment):
     assert run.network(rank=7).first.out_features == architecture['width']
 
 
-def test_in_a_new_process(experiment):
-    script = f'import nni_knas; run = nni_knas.open_run({experiment.id!r}); print(run.metric, type(run.network()).__name__)'
-    result = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=Path(__file__).parent)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == f'{open_run(experiment.id).metric} TinySpace\n'
+def print_winner(identity):
+    run = open_run(identity)
+    print(run.metric, type(run.network()).__name__)
+
+
+def test_in_a_new_process(experiment, tmp_path):
+    assert Forked(print_winner, experiment.id, output=tmp_path / 'printed').wait() == 0
+    assert (tmp_path / 'printed').read_text() == f'{open_run(experiment.id).metric} TinySpace\n'
 
 
 def test_while_nothing_is_trained(tmp_path):
