@@ -153,18 +153,17 @@ class BackgroundSearch:
         self.record.exclude([row.id for row in self.record.explored() if not contains(space, row.sample)])
         CoarseStage.forget_exploration(self.record)
 
-    def publish(self) -> dict[str, Any] | None:
-        """Have the portal show the choices of a model space, where the experiment names none; gives what it shows then."""
+    def shown(self) -> dict[str, Any] | None:
+        """The choices of a model space as the portal is to show them, where the experiment names none."""
         assert self.space is not None
-        if self._is_named:
-            return None
-        shown = search_space_of(self.space)
+        return None if self._is_named else search_space_of(self.space)
+
+    def publish(self, shown: dict[str, Any]) -> None:
+        """Have the portal show a search space."""
         try:
             show_search_space(shown)
         except requests.RequestException as error:
             _logger.warning('The portal cannot show the search space: %s', error)
-            return None
-        return shown
 
     def run(self) -> bool:
         """Score, and choose the best; ``False`` if it was interrupted."""

@@ -151,10 +151,13 @@ class KNAS(Tuner):
             self._spaces.clear()
         if not search.prepare(space):  # it was interrupted
             return
-        published = search.publish()
+        shown = search.shown()
         with self._lock:
-            if published is not None and self._space == space:
-                self._space = published  # the manager passes on what it was told, which is nothing new
+            publish = shown is not None and self._space == space
+            if publish:
+                self._space = shown  # the manager passes on what it is told, at once, which is nothing new
+        if shown is not None and publish:
+            search.publish(shown)
         if not search.run():
             return
         self._take_imports()

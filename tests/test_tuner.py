@@ -251,6 +251,25 @@ def test_new_search_space(start):
     experiment.wait(lambda: (experiment.scores().status == 'outside').sum() == 0)
 
 
+def test_what_the_portal_is_to_show_is_no_new_search_space(start, monkeypatch):
+    """The manager passes it on at once."""
+    shown, prepared, begun = [], [], threading.Event()
+
+    def show(space):
+        shown.append(space)
+        begun.wait(300)
+        experiment.dispatcher.handle_update_search_space(space)
+
+    monkeypatch.setattr(background, 'show_search_space', show)
+    prepare = background.BackgroundSearch.prepare
+    monkeypatch.setattr(background.BackgroundSearch, 'prepare', lambda *search: prepared.append(1) or prepare(*search))
+    experiment = start()
+    begun.set()
+    experiment.request(1)
+    experiment.wait(lambda: len(experiment.trials()) == 1)
+    assert set(shown[0]) == {'width', 'inner', 'outer'} and len(shown) == len(prepared) == 1
+
+
 def test_limits_and_front(start):
     experiment = start(candidates=27, top_k=3, max_parameters=100, front='parameters')
     experiment.request(3)
