@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cProfile
 import itertools
 import json
 import sqlite3
@@ -13,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from counting import counted
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import SimplifiedModelSpace
@@ -79,13 +79,6 @@ def copy(path, copies):
             INSERT INTO candidates ({', '.join(columns)})
             SELECT {', '.join(values[name] for name in columns)} FROM candidates, numbers, sizes""")
     record.close()
-
-
-def counted(function, *arguments):
-    """What a function gives, and how many calls it takes, which does not depend on what else the machine does."""
-    profile = cProfile.Profile()
-    result = profile.runcall(function, *arguments)
-    return result, sum(entry.callcount for entry in profile.getstats())
 
 
 def of_mode(figure, mode):

@@ -24,6 +24,7 @@ import pandas as pd
 import psutil
 import pytest
 import test_plots
+from counting import counted
 from interrupted import work as search
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
@@ -31,7 +32,6 @@ from nni.nas.space import SimplifiedModelSpace
 from processes import Forked
 from servers import wait_until
 from spaces import TinySpace, lines, tiny_kernel, train
-from test_plots import counted
 
 from nni_knas import KNAS, plots, write_comparison, write_report
 from nni_knas.cli import main
