@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
+from counting import counted
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment
 from nni.runtime import env_vars
@@ -24,7 +22,7 @@ from servers import free_port, wait_until
 from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_effort import MadeUp, explore
-from test_resume import kill, start
+from test_resume import kill, let, start
 from test_strategy import search
 
 from nni_knas import KNAS, open_run, scalars
@@ -81,7 +79,7 @@ def often(monkeypatch):
 
 class TestSearch:
     @pytest.mark.parametrize('options', [{}, {'workers': 2}], ids=['process', 'workers'])
-    def test_failed_candidates(self, options, tmp_path, often):
+    def test_failed_candidates(self, options, tmp_path, often, forked_workers):
         strategy = KNAS(tiny_kernel(), 15, 1, **options)
         experiment = search(strategy, tmp_path, FaultySpace())
         scores = strategy.scores()
@@ -102,7 +100,7 @@ class TestSearch:
             def __call__(self, gradients):
                 number = len(lines(tmp_path / 'log')) + 1
                 if number == 9:
-                    wait_until(lambda: number - 1 in [step for step, _ in shown_now()], 20)
+                    wait_until(lambda: number - 1 in [step for step, _ in shown_now()])
                 seen.append(len(shown_now()))
                 return super().__call__(gradients)
 
@@ -142,24 +140,24 @@ class TestSearch:
         with record.transaction():
             add(record, *range(1, 2001))
         writer = scalars._SearchScalars(record.path, scalars_folder(tmp_path) / 'search')
-        began = time.process_time()
-        writer.write()
-        first = time.process_time()
-        writer.write()
-        assert first - began < 1 and time.process_time() - first < 0.02
+        (_, first), (_, again) = counted(writer.write), counted(writer.write)
+        assert 2000 <= first < 200 * 2000 and 0 < again < 50
         writer.close()
 
 
 class TestResumed:
     def test_killed(self, tmp_path):
         """Killed after some of its candidates were written, and before others were."""
-        process = start('run', tmp_path, pause=0.2)
+        let(tmp_path, score=7)
+        process = start('run', tmp_path)
         folder = tmp_path / 'killed'
-        wait_until(lambda: list(scalars_folder(folder).glob('search/*')) and len(lines(tmp_path / 'scored')) >= 7)
+        wait_until(lambda: read(scalars_folder(folder) / 'search').get('search/score'))
+        wait_until(lambda: len(lines(tmp_path / 'scored')) == 7)
         kill(process)
         written = len(read(scalars_folder(folder) / 'search')['search/score'])
         assert 0 < written < 15
-        assert start('resume', tmp_path).wait(180) == 0
+        let(tmp_path)
+        assert start('resume', tmp_path).wait() == 0
         scores = open_run(folder).scores()
         assert len(scores) == 15
         check_search(folder, scores)
@@ -282,8 +280,7 @@ class TestTrials:
                 metric['default'] = step / 4
                 report(False, metric)
                 metric['default'] = -1.0
-                wait_until(lambda step=step: len(read(scalars_folder(tmp_path) / 'trial-7').get('trial/metric', ())) == step,
-                           20)
+                wait_until(lambda step=step: len(read(scalars_folder(tmp_path) / 'trial-7').get('trial/metric', ())) == step)
         assert read(scalars_folder(tmp_path) / 'trial-7')['trial/metric'] == [(1, 0.25), (2, 0.5), (3, 0.75)]
 
     def test_metrics_of_any_size(self, tmp_path):
@@ -320,6 +317,8 @@ class Broken:
 
 
 class TestWithoutTensorBoard:
+    """That nothing imports it before it is needed is among the tests of the report, beside the other extras."""
+
     @pytest.mark.parametrize('module', [None, Broken()], ids=['missing', 'broken'])
     def test_nothing_is_written_or_said(self, module, tmp_path, often, monkeypatch, caplog, capfd):
         monkeypatch.setitem(sys.modules, WRITER, module)
@@ -330,11 +329,6 @@ class TestWithoutTensorBoard:
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert 'tensorboard' not in ''.join(capfd.readouterr()).lower()
         assert module is None or module.tries == 3  # once for the search, and once for each training
-
-    def test_importing_takes_it_for_granted_nowhere(self):
-        code = (f'import sys; sys.modules["tensorboard"] = None; sys.path.insert(0, {str(TESTS)!r})\n'
-                'import nni_knas, nni_knas.scalars, nni_knas.ranked\nfrom nni_knas import KNAS')
-        assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == 0
 
 
 # In NNI's portal.
@@ -348,54 +342,51 @@ def patient_curve(network, go):
         nni.report_intermediate_result({'default': step / 8, 'loss': 1 / step})
     with SummaryWriter(f'{env_vars.trial_env_vars.NNI_OUTPUT_DIR}/tensorboard') as writer:
         writer.add_scalar('mine', 0.25, 1)
-    wait_until(lambda: Path(go).exists(), 120)
+    wait_until(lambda: Path(go).exists())
     nni.report_final_result({'default': 0.75})
 
 
 class Portal:
     """NNI's portal in a browser, and the REST API of its manager."""
 
-    def __init__(self, port):
-        from portal import open_browser
-
+    def __init__(self, browser, port):
+        self.browser = browser
         self.address = f'http://127.0.0.1:{port}'
-        self.browser = open_browser()
 
     def rest(self, path, method='get'):
-        return requests.request(method, f'{self.address}/api/v1/nni{path}', timeout=20)
+        return requests.request(method, f'{self.address}/api/v1/nni{path}', timeout=600)
 
     def press_tensorboard(self):
         """Select all trials in the detail page's table, and press the button; gives the window that it opens."""
         browser = self.browser
         browser.get(f'{self.address}/logs/knas.html')
         boxes = '#tableList [data-automation-key="_selected"] input'
-        wait_until(lambda: len(browser.find_elements('css selector', boxes)) == 2, 60)
+        wait_until(lambda: len(browser.find_elements('css selector', boxes)) == 2)
         for number in range(2):
             browser.execute_script('document.querySelectorAll(arguments[0])[arguments[1]].click()', boxes, number)
         button = '//*[@id="tableList"]//button[.="TensorBoard"]'
-        wait_until(lambda: browser.find_element('xpath', button).is_enabled(), 20)
+        wait_until(lambda: browser.find_element('xpath', button).is_enabled())
         browser.find_element('xpath', button).click()
         confirm = '//*[contains(@class, "dialog")]//button[.="Ok"]'
-        wait_until(lambda: browser.find_elements('xpath', confirm), 60)
+        wait_until(lambda: browser.find_elements('xpath', confirm))
         assert 'You are starting a new TensorBoard with trials' in browser.find_element('css selector', '.dialog').text
         [task] = self.rest('/tensorboard-tasks').json()
-        wait_until(lambda: answers(f'http://127.0.0.1:{task["port"]}'), 60)
+        wait_until(lambda: answers(f'http://127.0.0.1:{task["port"]}'))
         browser.find_element('xpath', confirm).click()
-        wait_until(lambda: len(browser.window_handles) == 2, 20)
+        wait_until(lambda: len(browser.window_handles) == 2)
         browser.switch_to.window(browser.window_handles[-1])
         return task
 
 
 def answers(address):
     try:
-        return requests.get(address, timeout=20).ok
+        return requests.get(address, timeout=600).ok
     except requests.ConnectionError:
         return False
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (shutil.which('chromium') and shutil.which('chromedriver')), reason='there is no Chromium')
-def test_portals_button(tmp_path, monkeypatch):
+def test_portals_button(browser, tmp_path, monkeypatch):
     """A person selects two trials that are being trained, presses the button, and sees these and the search."""
     monkeypatch.chdir(TESTS)  # trials import from here
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=2)
@@ -406,8 +397,8 @@ def test_portals_button(tmp_path, monkeypatch):
 
     def look():
         try:
-            wait_until(lambda: len(list(scalars_folder(folder).glob('trial-*/*'))) == 2, 120)
-            return press_and_look(port)
+            wait_until(lambda: len(list(scalars_folder(folder).glob('trial-*/*'))) == 2)
+            return press_and_look(browser, port)
         finally:
             (tmp_path / 'go').touch()
 
@@ -433,26 +424,25 @@ def test_portals_button(tmp_path, monkeypatch):
         assert runs[f'{trial}/search'] == in_search and runs[f'{trial}/own'] == {'mine': [(1, 0.25)]}
 
 
-def press_and_look(port):
+def press_and_look(browser, port):
     """What TensorBoard serves by the run and tag, and the processes that were started for it."""
-    portal = Portal(port)
+    portal = Portal(browser, port)
     try:
         task = portal.press_tensorboard()
         data = f'http://127.0.0.1:{task["port"]}/data/plugin/scalars'
         wait_until(lambda: sum('trial/metric' in tags or 'search/score' in tags or 'mine' in tags
-                               for tags in requests.get(f'{data}/tags').json().values()) == 6, 60)
+                               for tags in requests.get(f'{data}/tags').json().values()) == 6)
         assert {trial['status'] for trial in portal.rest('/trial-jobs').json()} == {'RUNNING'}
         runs = {run: {tag: [(step, value) for _, step, value in
                             requests.get(f'{data}/scalars', {'run': run, 'tag': tag}).json()] for tag in tags}
                 for run, tags in requests.get(f'{data}/tags').json().items()}
-        portal.browser.refresh()
-        wait_until(lambda: all(run in portal.browser.find_element('tag name', 'body').text for run in runs), 60)
+        browser.refresh()
+        wait_until(lambda: all(run in browser.find_element('tag name', 'body').text for run in runs))
         processes = [process for process in psutil.process_iter(['cmdline'])
                      if f'--port={task["port"]}' in (process.info['cmdline'] or ())]
         assert processes
         assert portal.rest('/tensorboard-tasks', 'delete').ok
-        psutil.wait_procs(processes, 20)
+        psutil.wait_procs(processes, 600)
         return runs, processes
     finally:
         portal.rest('/tensorboard-tasks', 'delete')
-        portal.browser.quit()
