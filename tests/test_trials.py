@@ -1,26 +1,22 @@
-"""The placement in NNI's trials: first its decisions, on a simulated training service; then on real ones.
-
-As a script it is a search for a test that kills it: python test_trials.py ACTION FOLDER PORT.
-"""
+"""The placement in NNI's trials: first its decisions, on a simulated training service; then on real ones."""
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import json
-import shutil
-import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import nni
 import numpy as np
+import portal
 import psutil
 import pytest
-import torch
 from nni.experiment.config import RemoteConfig, RemoteMachineConfig
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine, TrainingServiceExecutionEngine
@@ -28,6 +24,7 @@ from nni.nas.execution.event import IntermediateMetricEvent, TrainingEndEvent
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from nni.nas.strategy import RegularizedEvolution
+from processes import Forked
 from servers import free_port, wait_until
 from spaces import LoggedMGM, TinySpace, lines, tiny_kernel, train
 from sshd import ssh_server
@@ -580,37 +577,28 @@ def test_stop_before_start():
 # With NNI's own local service.
 
 
-def make(folder: Path, pause: float = 0.0, identity: str | None = None, **options) -> NasExperiment:
-    """A search of 18 candidates in trials, two at a time."""
-    kernel = tiny_kernel(score=LoggedMGM(str(folder / 'scored'), pause))
-    strategy = KNAS(kernel, **{'candidates': 18, 'top_k': 2, 'placement': 'trials', **options})
-    config = NasExperimentConfig('ts', 'simplified', 'local')
+def make(folder: Path, identity: str | None = None, engine: str = 'ts', **options) -> NasExperiment:
+    """A search in trials, two at a time; the file "may score" says how many candidates are scored before it is gone."""
+    kernel = tiny_kernel(score=LoggedMGM(str(folder / 'scored'), gate=folder / 'may score'))
+    strategy = KNAS(kernel, **{'top_k': 0, 'placement': 'trials', **options})
+    config = NasExperimentConfig(engine, 'simplified', 'local')
     config.trial_concurrency = 2
-    config.max_trial_number = 2
+    config.max_trial_number = 1
     config.experiment_working_directory = str(folder)
     return NasExperiment(TinySpace(), FunctionalEvaluator(train, log=str(folder / 'trained')), strategy, config, id=identity)
 
 
-@pytest.fixture
-def experiment(tmp_path, monkeypatch):
-    """Make an experiment; it is stopped when the test ends, and has left no process then."""
-    monkeypatch.chdir(Path(__file__).parent)  # trials import from here
-    made = []
-
-    def experiment(**options):
-        made.append(make(tmp_path, **options))
-        return made[-1]
-
-    yield experiment
-    for each in made:
-        each.stop()
-    assert not scoring_processes()
+def scoring_processes(folder: Path) -> list[psutil.Process]:
+    """The processes of trials of the experiments in a folder, whoever has started them."""
+    return [process for process in psutil.process_iter() if trial_of(process).get('NNI_SYS_DIR', '').startswith(str(folder))]
 
 
-def scoring_processes():
-    """The processes of trials that this process has started."""
-    return [process for process in psutil.Process().children(recursive=True)
-            if process.name().startswith('python') and 'nni.nas.execution.training_service' in process.cmdline()]
+def trial_of(process: psutil.Process) -> dict[str, str]:
+    """What NNI tells the process of a trial; nothing for other processes."""
+    with contextlib.suppress(psutil.Error):
+        if process.name().startswith('python') and 'nni.nas.execution.training_service' in process.cmdline():
+            return process.environ()
+    return {}
 
 
 def meanwhile(action):
@@ -627,136 +615,171 @@ def meanwhile(action):
     thread.start()
 
     def join():
-        thread.join(120)
+        thread.join()
         if errors:
             raise errors[0]
 
     return join
 
 
-def check_scores(scores, count=18):
+def check_scores(scores, count):
     """Those of this process, to the last bit."""
     scorer = tiny_scorer(score='mgm')
     assert len(scores) == count
     assert [scorer.score(sample).score for sample in scores.architecture] == list(scores.score)
 
 
+def evolution():
+    explorer = RegularizedEvolution(population_size=8, sample_size=3)
+    explorer._random_state.seed(5)
+    return explorer
+
+
+class Searched(NamedTuple):
+    """A search that has ended, while its experiment is still there; and what the portal has shown of it while it ran."""
+
+    experiment: NasExperiment
+    folder: Path
+    rows: list[dict[str, str]]
+
+
+@pytest.fixture(scope='class')
+def searched(request, tmp_path_factory):
+    """One of the first two trials is killed over a candidate, before the other has ended."""
+    browser = request.getfixturevalue('browser') if portal.executables() else None
+    folder = tmp_path_factory.mktemp('searched')
+    (folder / 'may score').write_text('2')
+    search = make(folder, candidates=14, top_k=1, ahead=8, explorer=evolution())
+    port, rows = free_port(), []
+
+    def disturb():
+        wait_until(lambda: len(lines(folder / 'scored')) >= 2)
+        wait_until(lambda: max(map(len, search.get_job_metrics().values()), default=0) >= 2)
+        if browser:
+            rows.extend(rows_of(browser, port))
+        reports = search.get_job_metrics()
+        [killed] = [process for process in scoring_processes(folder)
+                    if trial_of(process)['NNI_TRIAL_JOB_ID'] == max(reports, key=lambda trial: len(reports[trial]))]
+        killed.kill()
+        (folder / 'may score').unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).parent)  # trials import from here
+        try:
+            join = meanwhile(disturb)
+            search.run(port)
+            join()
+            yield Searched(search, folder, rows)
+        finally:
+            search.stop()
+    assert not scoring_processes(folder)
+
+
+def rows_of(browser, port):
+    browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
+    wait_until(lambda: len(portal.table(browser)) >= 2)
+    return portal.table(browser)
+
+
 @pytest.mark.slow
-def test_search(experiment, tmp_path):
-    """Scores are those of any other placement, max_trial_number counts the trained models alone, the portal shows it all."""
-    search = experiment(pause=0.4)
-    port, seen = free_port(), []
+class TestSearch:
+    def test_scores_are_those_of_any_other_placement(self, searched):
+        scores = searched.experiment.strategy.scores()
+        check_scores(scores, 14)
+        assert scores.status.value_counts().to_dict() == {'scored': 13, 'trained': 1}
 
-    def look():
-        wait_until(lambda: len(lines(tmp_path / 'scored')) >= 9)
-        seen.extend(portal_rows(port))
+    def test_what_a_killed_trial_has_reported_is_not_scored_again(self, searched):
+        """Nor what any other has. It may have been killed before its last report."""
+        [killed] = [job for job in searched.experiment.list_trial_jobs() if job.status != 'SUCCEEDED']
+        assert killed.status == 'FAILED'
+        different = len({str(sample) for sample in searched.experiment.strategy.scores().architecture})
+        assert different <= len(lines(searched.folder / 'scored')) <= different + 1
 
-    join = meanwhile(look) if shutil.which('chromium') and shutil.which('chromedriver') else lambda: None
-    search.run(port)
-    join()
-    scores = search.strategy.scores()
-    check_scores(scores)
-    assert scores.status.value_counts().to_dict() == {'scored': 16, 'trained': 2}
-    assert len(lines(tmp_path / 'scored')) == len({str(sample) for sample in scores.architecture})
-    jobs = search.list_trial_jobs()
-    chunks = [job for job in jobs if 'knas_chunk' in job.hyperParameters[0].parameters]
-    assert all(job.status == 'SUCCEEDED' and not job.finalMetricData for job in chunks)
-    assert len(jobs) == len(chunks) + 2
-    assert search.get_experiment_profile()['params']['maxTrialNumber'] == len(jobs)
-    if seen:
-        assert any(row['latestAccuracy'].endswith('(LATEST)') and 'candidates' in row['space/scoring'] for row in seen)
-        check_portal(port)
+    def test_max_trial_number_counts_the_trained_models_alone(self, searched):
+        jobs = searched.experiment.list_trial_jobs()
+        chunks = [job for job in jobs if 'knas_chunk' in job.hyperParameters[0].parameters]
+        assert len(jobs) == len(chunks) + 1
+        assert not any(job.finalMetricData for job in chunks)
+        assert searched.experiment.get_experiment_profile()['params']['maxTrialNumber'] == len(jobs)
 
+    def test_an_explorer_that_learns(self, searched, tmp_path):
+        """It is as far ahead of the scores as on any other placement, so it goes the same way."""
+        other = make(tmp_path, engine='sequential', candidates=14, ahead=8, explorer=evolution(), placement='process')
+        other.run()
+        other.stop()
+        ways = [search.strategy.scores().sort_values('candidate') for search in (searched.experiment, other)]
+        assert list(ways[0].architecture) == list(ways[1].architecture)
 
-def portal_rows(port):
-    from portal import open_browser, table
+    def test_the_portal_shows_it_while_it_runs(self, searched, browser):
+        assert any(row['latestAccuracy'].endswith('(LATEST)') and 'candidates' in row['space/scoring']
+                   for row in searched.rows)
 
-    browser = open_browser()
-    try:
-        browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
-        wait_until(lambda: len(table(browser)) >= 3, 60)
-        return table(browser)
-    finally:
-        browser.quit()
-
-
-def check_portal(port):
-    """The best trials are trained models alone; the parameters of a chunk are readable; its progress is a curve."""
-    from portal import open_browser, table
-
-    browser = open_browser()
-    try:
+    def test_the_portal_shows_it_all(self, searched, browser):
+        """The best trials are trained models alone; the parameters of a chunk are readable; its progress is a curve."""
+        port = searched.experiment.port
         browser.get(f'http://127.0.0.1:{port}/oview')
-        wait_until(lambda: len(browser.find_elements('css selector', '[data-automationid="DetailsRow"]')) == 2, 60)
+        wait_until(lambda: len(browser.find_elements('css selector', '[data-automationid="DetailsRow"]')) == 1)
         browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
-        wait_until(lambda: len(table(browser)) >= 4, 60)
+        wait_until(lambda: len(portal.table(browser)) >= 4)
         browser.execute_script('document.querySelector(\'#tableList [data-automation-key="_expand"] i\').click()')
         wait_until(lambda: browser.find_elements('css selector', '.openRow .bgHyper'))
         parameters = browser.find_element('css selector', '.openRow .bgHyper').text
         assert '4 candidates, 1 to 4' in parameters and 'first_candidate' in parameters and 'scorer' not in parameters
-    finally:
-        browser.quit()
 
 
-@pytest.mark.slow
-def test_killed_trial(experiment, tmp_path):
-    search = experiment(pause=0.5, top_k=0)
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """Make an experiment; it is stopped when the test ends, and has left no process then."""
+    monkeypatch.chdir(Path(__file__).parent)
+    made = []
 
-    def kill():
-        wait_until(lambda: len(lines(tmp_path / 'scored')) >= 10)
-        process = max(scoring_processes(), key=lambda process: process.create_time())
-        process.send_signal(signal.SIGKILL)
+    def experiment(**options):
+        made.append(make(tmp_path, **options))
+        return made[-1]
 
-    join = meanwhile(kill)
-    search.run(free_port())
-    join()
-    scores = search.strategy.scores()
-    check_scores(scores)
-    different = len({str(sample) for sample in scores.architecture})
-    assert different <= len(lines(tmp_path / 'scored')) <= different + 1  # it may have been killed before its report
+    yield experiment
+    for each in made:
+        each.stop()
+    assert not scoring_processes(tmp_path)
 
 
 @pytest.mark.slow
 def test_trials_that_fail(experiment):
     """The error says what the trial said, and where the rest is."""
-    search = experiment(top_k=0)
+    search = experiment(candidates=18)
     search.config._trial_command_params = {'python': f'{sys.executable} -c "import nowhere" #'}
     with pytest.raises(RuntimeError, match=r"3 trials in a row .*: ModuleNotFoundError: .*'nowhere' .*/trials/"):
         search.run(free_port())
 
 
-@pytest.mark.slow
-def test_explorer_that_learns(experiment, tmp_path):
-    """It is as far ahead of the scores as on any other placement, so it goes the same way."""
-    ways = []
-    for placement in ('trials', 'process'):
-        explorer = RegularizedEvolution(population_size=6, sample_size=3)
-        explorer._random_state.seed(5)
-        search = experiment(candidates=12, top_k=0, explorer=explorer, ahead=4, placement=placement)
-        search.run(free_port())
-        ways.append(list(search.strategy.scores().architecture))
-    assert ways[0] == ways[1]
+def work(action: str, folder: Path) -> None:
+    """Run or resume a search, and stop the experiment."""
+    search = make(folder, 'killed', candidates=10)
+    getattr(search, action)(free_port())
+    search.stop()
 
 
 @pytest.mark.slow
 def test_killed_search(tmp_path):
     """NNI's manager and its trials outlive the process that is killed. What they scored since is not scored again."""
-
-    def start(action):
-        return subprocess.Popen([sys.executable, __file__, action, str(tmp_path), str(free_port())],
-                                cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
-
-    process = start('run')
-    wait_until(lambda: len(lines(tmp_path / 'scored')) >= 10)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    gate = tmp_path / 'may score'
+    gate.write_text('3')
+    process = Forked(work, 'run', tmp_path)
+    wait_until(lambda: len(lines(tmp_path / 'scored')) >= 3)
+    process.kill()
     before = len(lines(tmp_path / 'scored'))
+    gate.write_text(str(before + 2))
     wait_until(lambda: len(lines(tmp_path / 'scored')) >= before + 2)
-    assert start('resume').wait(180) == 0
+    trials = scoring_processes(tmp_path)
+    process = Forked(work, 'resume', tmp_path)
+    psutil.wait_procs(trials, 600)
+    gate.unlink()
+    assert process.wait() == 0
     scores = open_run(tmp_path / 'killed').scores()
-    check_scores(scores)
+    check_scores(scores, 10)
     # One in each of two trials may have been in work when they were stopped.
     assert len(lines(tmp_path / 'scored')) <= len({str(sample) for sample in scores.architecture}) + 2
+    assert not scoring_processes(tmp_path)
 
 
 @pytest.mark.slow
@@ -779,11 +802,3 @@ def test_remote_machine(experiment, tmp_path):
         search.stop()
     assert not [process for process in psutil.process_iter(['cmdline'])
                 if any(str(home) in word for word in process.info['cmdline'] or [])]
-
-
-if __name__ == '__main__':
-    torch.set_num_threads(1)
-    action, folder, port = sys.argv[1:]
-    search = make(Path(folder), 0.6, 'killed', top_k=0)
-    getattr(search, action)(int(port))
-    search.stop()
