@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import time
 
-import nni
 import torch
 from nni.nas.evaluator import Evaluator, FunctionalEvaluator
-from spaces import TinySpace, lines, train, vector_dataset, write_line
+from spaces import TinySpace, train, vector_dataset, wait_at
 from torch import nn
 
 from nni_knas.data import Data
 
-__all__ = ['SlowSpace', 'build', 'data', 'evaluator', 'lines']
+__all__ = ['GatedSpace', 'build', 'data', 'evaluator']
+
+calls = itertools.count()
 
 
-class SlowSpace(TinySpace):
-    """TinySpace whose networks take their time, and leave a line for each that is built."""
+class GatedSpace(TinySpace):
+    """TinySpace whose networks wait at a gate: so many are let through in a process."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        time.sleep(float(os.environ.get('KNAS_TEST_PAUSE', 0)))
+        wait_at(os.environ.get('KNAS_TEST_GATE'), next(calls))
         return super().forward(x)
 
 
@@ -28,16 +29,10 @@ def data() -> tuple[torch.utils.data.Dataset, torch.utils.data.Dataset]:
     return vector_dataset(), vector_dataset()
 
 
-def evaluator(data: Data, log: str = os.devnull, seconds: float = 0.0) -> Evaluator:
-    return FunctionalEvaluator(train, log=log, seconds=seconds)
+def evaluator(data: Data, log: str = os.devnull, gate: str | None = None) -> Evaluator:
+    return FunctionalEvaluator(train, log=log, gate=gate)
 
 
 def build(parameters: dict) -> nn.Module:
     return nn.Sequential(nn.Linear(6, parameters['width']), nn.Tanh(), nn.Dropout(parameters['dropout']),
                          nn.Linear(parameters['width'], 3))
-
-
-if __name__ == '__main__':  # a trial command of the user's own, which knows nothing of KNAS but its parameters
-    parameters = nni.get_next_parameter()
-    write_line(os.environ['KNAS_TEST_LOG'], repr(sorted(parameters)))
-    nni.report_final_result(float(parameters['width']))
