@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import SimplifiedModelSpace
 from nni.nas.strategy import Random
-from portal import open_browser, table
+from portal import table
 from servers import free_port, wait_until
 from spaces import TinySpace, lines, tiny_kernel, train, vector_dataset
 
@@ -45,8 +44,8 @@ def run(tmp_path, monkeypatch):
         experiment.stop()
 
 
-def test_search_and_portal(run, tmp_path):
-    evaluator = FunctionalEvaluator(train, log=str(tmp_path / 'log'), seconds=0.2,
+def test_search_and_portal(run, tmp_path, browser_if_any):
+    evaluator = FunctionalEvaluator(train, log=str(tmp_path / 'log'),
                                     learning_rate=nni.choice('learning_rate', [0.1, 0.2]))
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=2)
     experiment = run(evaluator, strategy, trial_concurrency=2)
@@ -59,8 +58,8 @@ def test_search_and_portal(run, tmp_path):
     assert [final['kernel_score'] for final in finals] == list(scores.score.iloc[:2])
     assert [final['default'] for final in finals] == list(scores.metric.iloc[:2])
 
-    if shutil.which('chromium') and shutil.which('chromedriver'):
-        check_portal(experiment.port, scores)
+    if browser_if_any:
+        check_portal(browser_if_any, experiment.port, scores)
 
     best = experiment.export_top_models(1)[0]
     experiment.stop()
@@ -68,36 +67,40 @@ def test_search_and_portal(run, tmp_path):
     assert best.metric == scores.metric.max()
 
 
-def check_portal(port, scores):
+def check_portal(browser, port, scores):
     """What a person sees: a row a trial, with accuracy, score and rank."""
-    browser = open_browser()
-    try:
-        browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
-        rows = []
+    browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
+    rows = []
 
-        def all_shown():
-            rows[:] = table(browser)
-            return len(rows) == 2 and all(row.get('metric/kernel_rank') for row in rows)
+    def all_shown():
+        rows[:] = table(browser)
+        return len(rows) == 2 and all(row.get('metric/kernel_rank') for row in rows)
 
-        wait_until(all_shown)
-        assert browser.current_url.endswith('/detail')
-        for row in rows:
-            rank = int(row['metric/kernel_rank'])
-            assert float(row['metric/kernel_score']) == pytest.approx(scores.score[rank], rel=1e-4)
-            assert float(row['latestAccuracy'].split()[0]) == pytest.approx(scores.metric[rank], rel=1e-3)
-        assert 'kernel_score (metric)' in browser.find_element('id', 'tableList').text
+    wait_until(all_shown)
+    assert browser.current_url.endswith('/detail')
+    for row in rows:
+        rank = int(row['metric/kernel_rank'])
+        assert float(row['metric/kernel_score']) == pytest.approx(scores.score[rank], rel=1e-4)
+        assert float(row['latestAccuracy'].split()[0]) == pytest.approx(scores.metric[rank], rel=1e-3)
+    assert 'kernel_score (metric)' in browser.find_element('id', 'tableList').text
 
-        browser.execute_script('document.querySelector(\'#tableList [data-automation-key="_expand"] i\').click()')
-        wait_until(lambda: browser.find_elements('css selector', '.openRow .bgHyper'))
-        parameters = browser.find_element('css selector', '.openRow .bgHyper').text
-        assert all(word in parameters for word in ('width', 'inner', 'learning_rate', 'kernel_rank'))
-    finally:
-        browser.quit()
+    browser.execute_script('document.querySelector(\'#tableList [data-automation-key="_expand"] i\').click()')
+    wait_until(lambda: browser.find_elements('css selector', '.openRow .bgHyper'))
+    parameters = browser.find_element('css selector', '.openRow .bgHyper').text
+    assert all(word in parameters for word in ('width', 'inner', 'learning_rate', 'kernel_rank'))
 
 
 def test_trials_that_start_together_get_their_own_parameters(run, tmp_path):
+    gate, log = tmp_path / 'gate', tmp_path / 'log'
+    gate.write_text('0')
+
+    def let_go_when_all_have_started(experiment):
+        wait_until(lambda: len(lines(log)) == 5)
+        gate.unlink()
+
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=5)
-    experiment = run(FunctionalEvaluator(train, log=str(tmp_path / 'log'), seconds=2.0), strategy, trial_concurrency=5)
+    experiment = run(FunctionalEvaluator(train, log=str(log), gate=str(gate)), strategy, let_go_when_all_have_started,
+                     trial_concurrency=5)
     jobs = experiment.list_trial_jobs()
     ranks = [(job.hyperParameters[0].parameters['mutation_summary']['kernel_rank'],
               job.finalMetricData[-1].data['kernel_rank']) for job in jobs]
