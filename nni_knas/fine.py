@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,7 @@ class FineStage:
         self.local = local
         self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
         self._taken_up: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
+        self._events = threading.RLock()  # whoever sees that a training is over sees its end in the record
         self._bar: tqdm | None = None
         self._meter: Meter | None = None
         for kind, callback in self._callbacks():
@@ -155,7 +157,7 @@ class FineStage:
     def _wait(self) -> None:
         """Wait for all trials to end. When the experiment's budget ends, NNI starts none of those that still wait."""
         idle_since = time.monotonic()
-        while self._running or self._taken_up:
+        while self._under_way():
             if self._look_after() or self._running:
                 idle_since = time.monotonic()
             if not self.engine.budget_available():
@@ -166,9 +168,14 @@ class FineStage:
             if time.monotonic() - idle_since > self.patience:
                 break
             time.sleep(0.5)
-        for candidate_id in [*(candidate.id for candidate, _ in list(self._running.values())), *self._taken_up]:
-            self.record.stop_training(candidate_id)
-        self._running.clear()
+        with self._events:
+            for candidate_id in [*(candidate.id for candidate, _ in self._running.values()), *self._taken_up]:
+                self.record.stop_training(candidate_id)
+            self._running.clear()
+
+    def _under_way(self) -> bool:
+        with self._events:
+            return bool(self._running or self._taken_up)
 
     def _take_up(self, best: list[Candidate]) -> None:
         """After a restart: see what has become of the trials that were under way.
@@ -234,7 +241,8 @@ class FineStage:
             self.record.set_metric(self._running[event.model][0].id, metric)
 
     def _on_training_end(self, event: TrainingEndEvent) -> None:
-        if event.model in self._running:
-            candidate, start = self._running.pop(event.model)
-            reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
-            self._end(candidate.id, None, reason, time.monotonic() - start)
+        with self._events:
+            if event.model in self._running:
+                candidate, start = self._running.pop(event.model)
+                reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
+                self._end(candidate.id, None, reason, time.monotonic() - start)

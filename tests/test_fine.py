@@ -1,0 +1,70 @@
+"""The fine stage on an engine whose events come from a thread of its own, as those of NNI's training service do."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import ExecutionEngine
+from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
+from nni.nas.space import ModelStatus, SimplifiedModelSpace
+from spaces import TinySpace, tiny_kernel, train
+
+from nni_knas import KNAS
+from nni_knas.record import Record
+
+
+class Threaded(ExecutionEngine):
+    """Trials that end at once, well or not."""
+
+    def __init__(self, metric: float | None) -> None:
+        super().__init__()
+        self.metric = metric
+
+    def submit_models(self, *models):
+        for model in models:
+            threading.Thread(target=self._end, args=(model,), daemon=True).start()
+
+    def _end(self, model):
+        if self.metric is not None:
+            self.dispatch_model_event(FinalMetricEvent(model, self.metric))
+        self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Failed if self.metric is None else ModelStatus.Trained))
+
+    def idle_worker_available(self):
+        return True
+
+    def budget_available(self):
+        return True
+
+    def wait_models(self, *models):
+        pass
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """The end of a training is recorded late: when the stage is over, or has gone on for a while."""
+    over, end_training = threading.Event(), Record.end_training
+
+    def record_late(record, *arguments):
+        over.wait(1)
+        end_training(record, *arguments)
+
+    monkeypatch.setattr(Record, 'end_training', record_late)
+    return over
+
+
+@pytest.mark.parametrize('metric', [None, 0.5], ids=['failed', 'trained'])
+def test_stage_waits_until_the_end_of_a_training_is_recorded(metric, late):
+    strategy = KNAS(tiny_kernel(), candidates=5, top_k=1)
+    space = SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train))
+    try:
+        if metric is None:
+            with pytest.raises(RuntimeError, match='the trial ended as failed'):
+                strategy(space, Threaded(metric))
+        else:
+            strategy(space, Threaded(metric))
+        statuses = strategy.scores().status.tolist()
+    finally:
+        late.set()
+    assert statuses == ['training-failed' if metric is None else 'trained', *['scored'] * 4]
