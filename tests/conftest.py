@@ -13,6 +13,7 @@ import pytest
 # NNI computes its folder for experiments from HOME when it is imported, so the tests' home has to stand before that.
 HOME = Path(tempfile.mkdtemp(prefix='nni-knas-home-'))
 os.environ['HOME'] = str(HOME)
+os.environ['OMP_NUM_THREADS'] = '1'  # trials and other processes of tests that run side by side share few cores
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 import offline  # noqa: E402  before what looks at its environment when it is imported

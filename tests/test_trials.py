@@ -582,7 +582,7 @@ def make(folder: Path, identity: str | None = None, engine: str = 'ts', **option
     kernel = tiny_kernel(score=LoggedMGM(str(folder / 'scored'), gate=folder / 'may score'))
     strategy = KNAS(kernel, **{'top_k': 0, 'placement': 'trials', **options})
     config = NasExperimentConfig(engine, 'simplified', 'local')
-    config.trial_concurrency = 2
+    config.trial_concurrency = 2 if engine == 'ts' else 1
     config.max_trial_number = 1
     config.experiment_working_directory = str(folder)
     return NasExperiment(TinySpace(), FunctionalEvaluator(train, log=str(folder / 'trained')), strategy, config, id=identity)
@@ -649,7 +649,7 @@ def searched(request, tmp_path_factory):
     browser = request.getfixturevalue('browser') if portal.executables() else None
     folder = tmp_path_factory.mktemp('searched')
     (folder / 'may score').write_text('2')
-    search = make(folder, candidates=14, top_k=1, ahead=8, explorer=evolution())
+    search = make(folder, candidates=12, top_k=1, ahead=8, explorer=evolution())
     port, rows = free_port(), []
 
     def disturb():
@@ -685,13 +685,13 @@ def rows_of(browser, port):
 class TestSearch:
     def test_scores_are_those_of_any_other_placement(self, searched):
         scores = searched.experiment.strategy.scores()
-        check_scores(scores, 14)
-        assert scores.status.value_counts().to_dict() == {'scored': 13, 'trained': 1}
+        check_scores(scores, 12)
+        assert scores.status.value_counts().to_dict() == {'scored': 11, 'trained': 1}
 
     def test_what_a_killed_trial_has_reported_is_not_scored_again(self, searched):
         """Nor what any other has. It may have been killed before its last report."""
         [killed] = [job for job in searched.experiment.list_trial_jobs() if job.status != 'SUCCEEDED']
-        assert killed.status == 'FAILED'
+        assert killed.status in experiment_module.UNSUCCESSFUL
         different = len({str(sample) for sample in searched.experiment.strategy.scores().architecture})
         assert different <= len(lines(searched.folder / 'scored')) <= different + 1
 
@@ -704,7 +704,7 @@ class TestSearch:
 
     def test_an_explorer_that_learns(self, searched, tmp_path):
         """It is as far ahead of the scores as on any other placement, so it goes the same way."""
-        other = make(tmp_path, engine='sequential', candidates=14, ahead=8, explorer=evolution(), placement='process')
+        other = make(tmp_path, engine='sequential', candidates=12, ahead=8, explorer=evolution(), placement='process')
         other.run()
         other.stop()
         ways = [search.strategy.scores().sort_values('candidate') for search in (searched.experiment, other)]

@@ -10,7 +10,9 @@ import pytest
 from nbclient import NotebookClient
 
 TUTORIAL = Path(__file__).parents[1] / 'examples' / 'tutorial.ipynb'
-SECONDS = 300  # on two cores; it takes about one minute
+SECONDS = 1800  # the end matters only where the test fails
+HANDFUL = {'candidates=100, top_k=4': 'candidates=8, top_k=2', 'max_epochs=4': 'max_epochs=2'}
+"""What is less in the test than in the tutorial."""
 
 
 def read():
@@ -31,6 +33,15 @@ def test_its_links_lead_somewhere():
     assert links and all((TUTORIAL.parent / link).exists() for link in links)
 
 
+def shortened():
+    """The tutorial on a handful of candidates."""
+    notebook = read()
+    for text, less in HANDFUL.items():
+        [cell] = [cell for cell in notebook.cells if cell.cell_type == 'code' and text in cell.source]
+        cell.source = cell.source.replace(text, less)
+    return notebook
+
+
 def text_of(cell):
     outputs = [output.get('text') or output.get('data', {}).get('text/plain', '') for output in cell.outputs]
     return ''.join(outputs)
@@ -39,19 +50,19 @@ def text_of(cell):
 @pytest.mark.slow
 def test_it_runs(tmp_path, home):
     """In the environment that the tests run in, with their home; an exception in a cell would be raised here."""
-    notebook = read()
+    notebook = shortened()
     place = {'metadata': {'path': str(tmp_path)}}
     NotebookClient(notebook, timeout=SECONDS, kernel_name='python3', resources=place).execute()
     cells = {cell.source: cell for cell in notebook.cells if cell.cell_type == 'code'}
     [statement] = [text_of(cell) for source, cell in cells.items() if 'statement' in source]
-    assert re.search(r'scored 100 candidates and trained 4', statement)
+    assert re.search(r'scored 8 candidates and trained 2', statement)
     [accuracy] = [text_of(cell) for source, cell in cells.items() if 'run.metric' in source]
     searched, loaded = re.findall(r': (0\.\d+)', accuracy)
-    assert searched == loaded and float(searched) > 0.9
+    assert searched == loaded and float(searched) > 0.5
     plots = [cell for source, cell in cells.items() if source.startswith('nni_knas.plot_')]
     assert plots and all('application/vnd.plotly.v1+json' in cell.outputs[-1].data for cell in plots)
     [strategy] = [cell for source, cell in cells.items() if source == 'strategy']
-    assert '100' in strategy.outputs[-1].data['text/html']
+    assert '8, of which the best 2 are trained' in strategy.outputs[-1].data['text/html']
     report = (tmp_path / 'report.html').read_text()
     assert statement.strip().split(';')[0].split(' for ')[0] in report
     assert 'class="network"' in report
