@@ -29,7 +29,8 @@ class Threaded(ExecutionEngine):
     def _end(self, model):
         if self.metric is not None:
             self.dispatch_model_event(FinalMetricEvent(model, self.metric))
-        self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Failed if self.metric is None else ModelStatus.Trained))
+        status = ModelStatus.Failed if self.metric is None else ModelStatus.Trained
+        self.dispatch_model_event(TrainingEndEvent(model, status))
 
     def idle_worker_available(self):
         return True
