@@ -19,7 +19,7 @@ setup(
     long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     packages=find_packages(include=['nni_knas', 'nni_knas.*']),
-    package_data={'nni_knas': ['compat.js', 'py.typed', 'tuner.yml'], 'nni_knas.benchmark': ['tables/*.csv'],
+    package_data={'nni_knas': ['py.typed'], 'nni_knas.bridge': ['repairs.js'], 'nni_knas.tuner': ['tuner.yml'], 'nni_knas.benchmark': ['tables/*.csv'],
                   'nni_knas.report': ['script.js', 'style.css', 'templates/*.html']},
     python_requires='>=3.10,<3.13',
     install_requires=[

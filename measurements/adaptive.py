@@ -1,7 +1,7 @@
 """What adaptive effort costs and what it misses: searches in NAS-Bench-201, each with full and with adaptive effort.
 
-    python benchmarks/adaptive.py --table TABLE --data folder:CIFAR10
-    python benchmarks/adaptive.py --table TABLE --data folder:CIFAR10 --score mgm --architectures 400
+    python measurements/adaptive.py --table TABLE --data folder:CIFAR10
+    python measurements/adaptive.py --table TABLE --data folder:CIFAR10 --score mgm --architectures 400
 
 All architectures get a quick and a full score once; then many searches are drawn from them. Printed for each kind of
 search: how many candidates were scored in full, the cost against full effort for all, which part of the true top k was
@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.benchmark.nats import to_sample
-from nni_knas.builder import NetworkBuilder
+from nni_knas.benchmark import to_sample
+from nni_knas.networks import NetworkBuilder
 from nni_knas.data import DATA_HELP, load_data
-from nni_knas.race import Race
+from nni_knas.engine import Race
 
 import numpy as np
 import pandas as pd

@@ -1,8 +1,8 @@
 """What one candidate costs, from sampling to the record, as ratios within one run, on NAS-Bench-201 (C=16, N=5).
 
-    python benchmarks/candidate.py
-    python benchmarks/candidate.py --table TABLE --data folder:CIFAR10 --architectures 200
-    python benchmarks/candidate.py --all --data folder:CIFAR10 --workers 2
+    python measurements/candidate.py
+    python measurements/candidate.py --table TABLE --data folder:CIFAR10 --architectures 200
+    python measurements/candidate.py --all --data folder:CIFAR10 --workers 2
 
 With ``--table``, a CSV of NAS-Bench-201 architectures and their accuracies, the scores' rank correlations with the accuracy
 of ``--column`` are printed beside their costs. ``--all`` scores all 15,625 architectures instead.
@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 from nni_knas import KNAS, GradientKernelEvaluator
-from nni_knas.benchmark.nats import to_sample
-from nni_knas.candidates import build_network, encode_sample, random_models
+from nni_knas.benchmark import to_sample
+from nni_knas.networks import build_network, encode_sample, random_models
 from nni_knas.data import DATA_HELP, load_data
-from nni_knas.engine.scorer import Scorer
+from nni_knas.engine import Scorer
 from nni_knas.record import Record
 
 import nni

@@ -1,4 +1,4 @@
-"""How well the energy of training all candidates is told from the trials of a few: python benchmarks/estimate.py
+"""How well the energy of training all candidates is told from the trials of a few: python measurements/estimate.py
 
 Every candidate of a search on NAS-Bench-201 is trained for an epoch, and what that took is compared with the estimates that
 the same search would have given after training but the best few by score.
@@ -17,10 +17,10 @@ from nni.nas.experiment import NasExperiment
 from nni.nas.hub.pytorch import NasBench201
 
 from nni_knas import KNAS, open_run
-from nni_knas.footprint.summary import estimate_of
-from nni_knas.options import SearchOptions
-from nni_knas.search import free_port
-from nni_knas.texts import energy
+from nni_knas.footprint import estimate_of
+from nni_knas.config import SearchOptions
+from nni_knas.cli import free_port
+from nni_knas.basics.texts import energy
 
 
 def main() -> None:

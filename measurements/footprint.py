@@ -1,4 +1,4 @@
-"""What metering the energy of a run costs: python benchmarks/footprint.py [--seconds 60]
+"""What metering the energy of a run costs: python measurements/footprint.py [--seconds 60]
 
 CPU time of this process and its children, with a meter that runs beside no other work: to make ready, which is once in a
 process, and per second thereafter. The share of a run is their sum by the run's time, on one core.

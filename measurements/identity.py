@@ -1,7 +1,7 @@
 """How many of NAS-Bench-201's 15,625 architectures are different networks, and what it saves to score each network once.
 
-    python benchmarks/identity.py
-    python benchmarks/identity.py --every 10
+    python measurements/identity.py
+    python measurements/identity.py --every 10
 """
 
 import argparse
@@ -11,8 +11,8 @@ import time
 
 from nni_knas import GradientKernelEvaluator
 from nni_knas.data import DATA_HELP, load_data
-from nni_knas.engine.scorer import Scorer
-from nni_knas.identity import Identity
+from nni_knas.engine import Scorer
+from nni_knas.networks import Identity
 
 import numpy as np
 import torch

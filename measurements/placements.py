@@ -1,7 +1,7 @@
 """How much faster worker processes score, as a ratio within one run, and whether the scores are the same to the last bit.
 
-    python benchmarks/placements.py
-    python benchmarks/placements.py --workers 8 --candidates 200
+    python measurements/placements.py
+    python measurements/placements.py --workers 8 --candidates 200
 
 NAS-Bench-201 (C=16, N=5) and images of 32 x 32; one CPU thread a process. The time of a placement is that from when each
 worker has given a verdict to the last one, so that the start of the workers, which is printed by itself, does not count.

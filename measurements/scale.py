@@ -1,4 +1,4 @@
-"""What a search costs besides its scores: python benchmarks/scale.py [--candidates N] [--explorer random|evolution].
+"""What a search costs besides its scores: python measurements/scale.py [--candidates N] [--explorer random|evolution].
 
 The scores cost nothing here, so that all the time and memory seen are the strategy's, the engine's, the record's and NNI's.
 """
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import nni_knas
-from nni_knas.candidates import encode_sample
+from nni_knas.networks import encode_sample
 from nni_knas.engine import InProcess, Verdict
 
 import psutil

@@ -1,7 +1,7 @@
 """What a score costs, as ratios within one run, on NAS-Bench-201 (C=16, N=5) and images of 32 x 32.
 
-    python benchmarks/scoring.py
-    python benchmarks/scoring.py --threads 2 --architectures 10
+    python measurements/scoring.py
+    python measurements/scoring.py --threads 2 --architectures 10
 """
 
 import argparse
@@ -10,7 +10,7 @@ import statistics
 import time
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.candidates import build_network
+from nni_knas.networks import build_network
 from nni_knas.data import load_data
 from nni_knas.gradients import Gradients, undisturbed
 

@@ -1,7 +1,7 @@
 """What the accuracies of the table of text classifiers, and the scores, go along with: the choices of the space.
 
     nni-knas benchmark --benchmark text-rte --data text:GLUE/RTE --cost-architectures 0
-    python benchmarks/text_choices.py nni-knas-benchmark/text-rte/scores.csv
+    python measurements/text_choices.py nni-knas-benchmark/text-rte/scores.csv
 
 For every choice: the mean rank (0 to 1, 1 is the best) by accuracy, and by each of a few scores, of the architectures with
 each option.

@@ -1,7 +1,7 @@
 """Tables of trained networks: random architectures of a space of NNI's hub, each trained from scratch on real images.
 
-    python benchmarks/train_table.py darts-cifar10 --data folder:cifar10
-    python benchmarks/train_table.py autoformer-digits
+    python measurements/train_table.py darts-cifar10 --data folder:cifar10
+    python measurements/train_table.py autoformer-digits
 
 A row is written as soon as its network is trained. Started again, it goes on where it stopped.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nni_knas
-from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space
-from nni_knas.candidates import build_network, encode_sample, random_models
+from nni_knas.benchmark import autoformer_digits_space, darts_cifar10_space
+from nni_knas.networks import build_network, encode_sample, random_models
 from nni_knas.data import DATA_HELP, load_data
 
 import numpy as np

@@ -1,6 +1,6 @@
 """A table of trained text classifiers: random architectures over MiniLM, fine-tuned on a task in GLUE's format.
 
-    python benchmarks/train_text_table.py --data GLUE/RTE
+    python measurements/train_text_table.py --data GLUE/RTE
 
 A row is written as soon as its network is trained. Started again, it goes on where it stopped; ``--part 1/2`` and ``--part
 2/2`` train the two halves at the same time. The table of the package was made with the
@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import nni_knas
-from nni_knas.benchmark.hub import text_space
-from nni_knas.candidates import encode_sample, random_models
+from nni_knas.benchmark import text_space
+from nni_knas.networks import encode_sample, random_models
 from nni_knas.text import TextClassification, load_text
 
 import torch

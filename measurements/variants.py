@@ -1,6 +1,6 @@
 """Why gradient-rank and steady-rank are what they are: their variants, ranked by ``nni-knas benchmark``.
 
-    python benchmarks/variants.py --benchmark nats-tss --table TABLE --data folder:CIFAR10 --architectures 300
+    python measurements/variants.py --benchmark nats-tss --table TABLE --data folder:CIFAR10 --architectures 300
 
 Takes the options of ``nni-knas benchmark``. How layers are combined: the sum of the effective ranks ``r``, of their
 logarithms, squares and cubes, their mean, and the score over the number of layers or its square root. What a layer's
@@ -17,8 +17,8 @@ from collections.abc import Callable
 from nni_knas.cli import main
 from nni_knas.gradients import Gradients, seeded
 from nni_knas.scores import MGM, GradientRank, Score, register
-from nni_knas.scores.gradient_rank import mean_matrices
-from nni_knas.scores.matrices import effective_ranks
+from nni_knas.scores import mean_matrices
+from nni_knas.scores import effective_ranks
 
 import torch
 from torch import Tensor, nn

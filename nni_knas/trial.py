@@ -21,13 +21,12 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.runtime.env_vars import trial_env_vars
 from torch import nn
 
+from nni_knas.bridge.experiment import find_folder
+from nni_knas.config import SearchOptions, Settings
+from nni_knas.config import options as all_options
 from nni_knas.data import Data
-from nni_knas.experiment import find_folder
-from nni_knas.options import SearchOptions
-from nni_knas.options import options as all_options
-from nni_knas.ranked import RankedEvaluator
 from nni_knas.record import Candidate
-from nni_knas.settings import Settings
+from nni_knas.runs import RankedEvaluator
 from nni_knas.spaces import search_space_of
 
 __all__ = ['main', 'network', 'sample_of', 'trial_parameters']
@@ -96,7 +95,7 @@ def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.M
     parameters
         What ``nni.get_next_parameter()`` gave. Default: the parameters of the trial that calls.
     **changes
-        Fields of :class:`~nni_knas.options.SearchOptions`, such as ``space``. Default: those of the experiment, which a
+        Fields of :class:`~nni_knas.config.SearchOptions`, such as ``space``. Default: those of the experiment, which a
         trial on another machine does not know.
     """
     options = _options(changes)

@@ -80,7 +80,7 @@ def browser_if_any(request):
 @pytest.fixture
 def frequent_checkpoints(monkeypatch):
     """A checkpoint of the exploration after each candidate."""
-    from nni_knas.explorers import Checkpoints
+    from nni_knas.search.explorers import Checkpoints
 
     monkeypatch.setattr(Checkpoints, 'least', 1)
     monkeypatch.setattr(Checkpoints, 'growth', 1.0)

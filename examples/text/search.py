@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
-from nni_knas.candidates import decode_sample, encode_sample, random_models
+from nni_knas.networks import decode_sample, encode_sample, random_models
 from nni_knas.scores import score_names
 from nni_knas.spaces import TextClassifierSpace
 from nni_knas.text import TextClassification, load_text, text_data

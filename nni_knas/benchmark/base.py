@@ -23,8 +23,8 @@ from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import SimplifiedModelSpace
 from torch import nn
 
-from nni_knas.candidates import build_network, decode_sample
 from nni_knas.data import load_object
+from nni_knas.networks import build_network, decode_sample
 
 __all__ = ['Benchmark', 'benchmark_names', 'default_data', 'load_benchmark', 'register_benchmark', 'space_benchmark']
 
@@ -105,7 +105,7 @@ def space_benchmark(name: str, space: ModelSpace, table: pd.DataFrame) -> Benchm
         The model space.
     table
         Trained results; its column ``architecture`` (or its index) holds NNI samples as JSON text, as
-        :func:`nni_knas.candidates.encode_sample` writes it.
+        :func:`nni_knas.networks.candidates.encode_sample` writes it.
     """
     candidates = SimplifiedModelSpace.from_model(space)
     return Benchmark(name, table.set_index('architecture') if 'architecture' in table else table,

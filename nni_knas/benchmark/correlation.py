@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from nni_knas.benchmark.baselines import Baseline
-from nni_knas.benchmark.measure import Measurement
+from nni_knas.benchmark.measuring import Measurement
 from nni_knas.benchmark.ranking import CORRELATIONS, bootstrap_counts, interval, top_accuracy
 from nni_knas.scores import Score
 

@@ -12,7 +12,7 @@ from nni_knas.benchmark.base import Benchmark, register_benchmark, space_benchma
 from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space, text_space
 from nni_knas.benchmark.nats import to_sample
 from nni_knas.benchmark.tables import load_nats_table
-from nni_knas.candidates import build_network
+from nni_knas.networks import build_network
 
 __all__ = ['autoformer_digits', 'darts_cifar10', 'nats_tss', 'text_rte']
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from nni_knas.benchmark.base import EARLY, Benchmark
 from nni_knas.benchmark.baselines import Baseline
-from nni_knas.benchmark.measure import Measurement
+from nni_knas.benchmark.measuring import Measurement
 from nni_knas.benchmark.ranking import order_of
 from nni_knas.scores import Score
 

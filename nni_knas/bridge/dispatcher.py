@@ -16,7 +16,7 @@ import requests
 from nni.runtime.env_vars import dispatcher_env_vars
 from nni.runtime.msg_dispatcher import MsgDispatcher
 
-from nni_knas.callers import caller
+from nni_knas.bridge.callers import caller
 
 __all__ = ['calling_dispatcher', 'experiment_config', 'experiment_directory', 'is_resumed', 'manager_process',
            'show_search_space', 'unfinished_trials']

@@ -22,7 +22,7 @@ from nni.nas.experiment import NasExperiment
 from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
-from nni_knas.callers import caller
+from nni_knas.bridge.callers import caller
 
 __all__ = ['UNNAMED', 'UNSUCCESSFUL', 'ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment',
            'cancel_trials', 'chunk_trials', 'experiment_folder', 'find_folder', 'is_local', 'last_words',

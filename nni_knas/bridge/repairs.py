@@ -61,12 +61,12 @@ def repair() -> None:
 
 def _with_repaired_manager(start: Any) -> Any:
     """The manager mixed up the parameters of trials that start at about the same time, and did not survive the press of its
-    TensorBoard button where there was no such command; see ``compat.js``."""
+    TensorBoard button where there was no such command; see ``repairs.js``."""
 
     @functools.wraps(start)
     def start_repaired(*arguments: Any, **keywords: Any) -> Any:
         own = os.environ.get('NODE_OPTIONS')
-        repair = f'--require {json.dumps(str(Path(__file__).with_name("compat.js")))}'  # quoted, for paths with spaces
+        repair = f'--require {json.dumps(str(Path(__file__).with_name("repairs.js")))}'  # quoted, for paths with spaces
         os.environ.update(NODE_OPTIONS=f'{own} {repair}' if own else repair, NNI_KNAS_NODE_OPTIONS=own or '')
         try:
             return start(*arguments, **keywords)

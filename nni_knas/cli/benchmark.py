@@ -14,14 +14,26 @@ import pandas as pd
 import torch
 
 from nni_knas import GradientKernelEvaluator, __version__
-from nni_knas.benchmark.base import Benchmark, benchmark_names, default_data, load_benchmark
-from nni_knas.benchmark.baselines import BASELINES
-from nni_knas.benchmark.cache import ScoreCache
-from nni_knas.benchmark.correlation import TOP, correlation_table, score_table
-from nni_knas.benchmark.cost import PLAIN_IMAGES, cost
-from nni_knas.benchmark.measure import Measurement, measure
-from nni_knas.benchmark.plots import have_matplotlib, plot_scores, plot_search
-from nni_knas.benchmark.protocol import draw_candidates, search_table
+from nni_knas.benchmark import (
+    BASELINES,
+    PLAIN_IMAGES,
+    TOP,
+    Benchmark,
+    Measurement,
+    ScoreCache,
+    benchmark_names,
+    correlation_table,
+    cost,
+    default_data,
+    draw_candidates,
+    have_matplotlib,
+    load_benchmark,
+    measure,
+    plot_scores,
+    plot_search,
+    score_table,
+    search_table,
+)
 from nni_knas.data import DATA_HELP, load_data
 from nni_knas.scores import Score, get_score, score_names
 

@@ -20,23 +20,25 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from tqdm import tqdm
 
 from nni_knas import __version__
-from nni_knas.benchmark.command import add_command as add_benchmark
-from nni_knas.candidates import encode_sample, random_models
-from nni_knas.commands import add_commands, add_watch
+from nni_knas.basics.texts import one_line
+from nni_knas.cli.benchmark import add_command as add_benchmark
+from nni_knas.cli.report import add_report_commands
+from nni_knas.cli.runs import add_commands, add_watch
+from nni_knas.cli.search import run_folder, search, stored_config
 from nni_knas.config import (
+    Option,
     SearchConfig,
+    SearchOptions,
     absolute_data,
     default_config,
     load_config,
     markdown,
+    options,
     read_search_space,
     schema,
 )
 from nni_knas.engine import Scorer
-from nni_knas.options import Option, SearchOptions, options
-from nni_knas.report_commands import add_report_commands
-from nni_knas.search import run_folder, search, stored_config
-from nni_knas.texts import one_line
+from nni_knas.networks import encode_sample, random_models
 
 __all__ = ['main']
 

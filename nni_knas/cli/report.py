@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nni_knas.cli.search import run_folder
 from nni_knas.runs import Run
-from nni_knas.search import run_folder
 
 __all__ = ['add_report_commands']
 

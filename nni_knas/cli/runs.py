@@ -17,16 +17,14 @@ from nni.tools.nnictl.algo_management import algo_reg
 from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
-from nni_knas.export import FORMATS
-from nni_knas.options import SearchOptions, options
+from nni_knas.basics.texts import duration, table
+from nni_knas.cli.search import free_port, print_energy, run_folder, search, stored_config
+from nni_knas.cli.watch import best_so_far, candidate_table, print_while_running
+from nni_knas.config import SearchOptions, Settings, options
+from nni_knas.networks import FORMATS
 from nni_knas.record import record_path
-from nni_knas.runs import Run
-from nni_knas.search import free_port, print_energy, run_folder, search, stored_config
-from nni_knas.selection import pareto_front
-from nni_knas.settings import Settings
-from nni_knas.texts import duration, table
+from nni_knas.runs import Run, pareto_front
 from nni_knas.tuner import meta_file
-from nni_knas.watch import best_so_far, candidate_table, print_while_running
 
 __all__ = ['add_commands', 'add_watch']
 

@@ -10,14 +10,12 @@ from pathlib import Path
 
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 
-from nni_knas.config import SearchConfig, enter
-from nni_knas.experiment import experiment_folder, find_folder
-from nni_knas.options import SearchOptions
-from nni_knas.portal import PORTAL_PAGE
+from nni_knas.basics.texts import duration, number, one_line, table
+from nni_knas.bridge.experiment import experiment_folder, find_folder
+from nni_knas.bridge.portal import PORTAL_PAGE
+from nni_knas.cli.watch import watched
+from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
 from nni_knas.runs import Run, open_run
-from nni_knas.settings import Settings
-from nni_knas.texts import duration, number, one_line, table
-from nni_knas.watch import watched
 
 __all__ = ['free_port', 'print_energy', 'run_folder', 'search', 'stored_config']
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from nni_knas.costs import COSTS
-from nni_knas.periodic import repeated
+from nni_knas.basics.periodic import repeated
+from nni_knas.basics.texts import duration, known, number, one_line, table
+from nni_knas.networks import COSTS
 from nni_knas.record import record_path
 from nni_knas.runs import Run
-from nni_knas.texts import duration, known, number, one_line, table
 
 __all__ = ['best_so_far', 'candidate_table', 'print_while_running', 'progress_line', 'watched']
 

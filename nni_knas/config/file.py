@@ -1,6 +1,6 @@
 """A search in a YAML file: NNI's own experiment configuration, and a section of KNAS's options.
 
-``python -m nni_knas.config`` prints the tables of ``docs/config.md``.
+``python -m nni_knas.config.file`` prints the tables of ``docs/config.md``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from nni.experiment.config.training_service import TrainingServiceConfig
 from nni.experiment.config.utils import case_insensitive, internal, is_missing
 from nni.nas.experiment import NasExperimentConfig
 
-from nni_knas.experiment import UNNAMED
-from nni_knas.options import Option, SearchOptions, checked_values, nearest, options
+from nni_knas.bridge.experiment import UNNAMED
+from nni_knas.config.options import Option, SearchOptions, checked_values, nearest, options
 
 __all__ = ['SearchConfig', 'absolute_data', 'default_config', 'enter', 'load_config', 'markdown',
            'read_search_space', 'schema', 'with_defaults']

@@ -19,13 +19,12 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.strategy.base import Strategy
 
-from nni_knas.coarse import PLACEMENTS, Effort
-from nni_knas.costs import COSTS
 from nni_knas.data import DATA_HELP, TORCHVISION, Data, load_data, load_object
-from nni_knas.evaluator import GradientKernelEvaluator
 from nni_knas.gradients import Normalization
+from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.networks import COSTS
 from nni_knas.scores import RECOMMENDED, score_names
-from nni_knas.strategy import KNAS
+from nni_knas.search import KNAS, PLACEMENTS, Effort
 
 __all__ = ['EXPLORERS', 'HUB', 'Option', 'SearchOptions', 'checked_values', 'nearest', 'options']
 

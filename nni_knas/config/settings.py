@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nni_knas.files import whole
-from nni_knas.options import SearchOptions
+from nni_knas.basics.files import whole
+from nni_knas.config.options import SearchOptions
 from nni_knas.record import settings_path
 
 __all__ = ['Settings']

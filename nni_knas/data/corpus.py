@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from nni_knas.gradients.errors import first_line
+from nni_knas.gradients import first_line
 
 __all__ = ['Corpus', 'Split', 'has_split', 'read_corpus']
 

@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Subset
 
+from nni_knas.data.cache import CACHE
+from nni_knas.data.tokens import text_data
+
 __all__ = ['DATA_HELP', 'Data', 'image_data', 'load_data', 'load_object']
 
 DATA_HELP = ('digits (scikit-learn\'s real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first '
@@ -21,7 +24,6 @@ DATA_HELP = ('digits (scikit-learn\'s real images, always there), cifar10, cifar
              'train.tsv in GLUE\'s format, as tokens of MiniLM; text:PATH@ENCODER of another Hugging Face encoder), or '
              'module:function (yours, returning a training and a validation Dataset)')
 HELD_OUT = 0.2  # part of the training images that is kept for validation where the data has no split of its own
-CACHE = Path('~/.cache/nni-knas').expanduser()
 TORCHVISION = {'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100', 'fashion-mnist': 'FashionMNIST'}
 VALIDATION_FOLDERS = ('val', 'valid', 'validation', 'test')
 
@@ -166,8 +168,6 @@ def _folder(path: Path, part: Part, size: int) -> Dataset:
 
 
 def _texts(name: str, part: Part, limit: int | None) -> Dataset:
-    from nni_knas.text import text_data  # which this module is below
-
     source, _, encoder = name.partition('@')
     return text_data(source, part, encoder or 'minilm', limit=limit)
 

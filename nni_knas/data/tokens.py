@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from nni_knas import data
-from nni_knas.encoder import load_tokenizer
-from nni_knas.files import whole
-from nni_knas.text.corpus import Corpus, has_split, read_corpus
+from nni_knas.basics.files import whole
+from nni_knas.data.cache import CACHE
+from nni_knas.data.corpus import Corpus, has_split, read_corpus
+from nni_knas.encoders import load_tokenizer
 
 __all__ = ['LengthBatches', 'TextData', 'TokenDataset', 'load_text', 'pad', 'text_data']
 
@@ -192,7 +192,7 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
     Parameters
     ----------
     source
-        A folder in GLUE's format, ``hf:NAME:CONFIG``, or a ``DatasetDict``; see :func:`nni_knas.text.corpus.read_corpus`.
+        A folder in GLUE's format, ``hf:NAME:CONFIG``, or a ``DatasetDict``; see :func:`nni_knas.data.corpus.read_corpus`.
     part
         ``train`` or ``validation``, which are parts of the training split with the same shares of each class; or ``test``,
         the dev split.
@@ -285,7 +285,7 @@ def _tokenised(corpus: Corpus, classes: list[str], encoder: str, max_length: int
     backend.no_padding()  # which its file may ask for
     backend.no_truncation()  # which it keeps from the texts before
     content = json.dumps([corpus.texts, max_length, backend.to_str()])
-    path = data.CACHE / 'text' / f'{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz'
+    path = CACHE / 'text' / f'{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz'
     kept = _cached(path, len(corpus.texts))
     if kept is None:
         kept = _tokens(corpus, tokenizer, max_length)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nni_knas.gradients.errors import first_line
-from nni_knas.pretrained import weights_are_shared
+from nni_knas.gradients import first_line
+from nni_knas.networks import weights_are_shared
 
 __all__ = ['MINILM', 'PretrainedEncoder', 'encoder_path', 'layers_of', 'load_encoder', 'load_tokenizer']
 
@@ -119,8 +119,8 @@ def load_encoder(encoder: str | Path) -> Any:
 class PretrainedEncoder(nn.Module):
     """An encoder whose top layers are tuned.
 
-    Within :func:`~nni_knas.pretrained.only_looked_at` it shares its weights with all others of its name; otherwise it has
-    its own.
+    Within :func:`~nni_knas.networks.pretrained.only_looked_at` it shares its weights with all others of its name;
+    otherwise it has its own.
 
     Parameters
     ----------

@@ -18,10 +18,10 @@ from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
-from nni_knas.candidates import decode_sample, encode_sample
 from nni_knas.engine.placement import Placement, Task
+from nni_knas.engine.race import Race
 from nni_knas.engine.scorer import Scorer, Verdict
-from nni_knas.race import Race
+from nni_knas.networks import decode_sample, encode_sample
 from nni_knas.record import Candidate, Record
 
 __all__ = ['ScoringEngine']

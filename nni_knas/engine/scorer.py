@@ -16,12 +16,18 @@ from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, SimplifiedModelSpace
 from torch import nn
 
-from nni_knas.builder import NetworkBuilder
-from nni_knas.candidates import architecture_of, encode_sample
-from nni_knas.costs import COSTS, check_constraints, check_costs, measure
-from nni_knas.evaluator import GradientKernelEvaluator
 from nni_knas.gradients import cpu_threads
-from nni_knas.identity import Identity
+from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.networks import (
+    COSTS,
+    Identity,
+    NetworkBuilder,
+    architecture_of,
+    check_constraints,
+    check_costs,
+    encode_sample,
+    measure,
+)
 from nni_knas.record import reason_of
 
 __all__ = ['Scorer', 'Verdict']
@@ -39,7 +45,7 @@ class Verdict(NamedTuple):
     seconds
         Time spent on building, measuring and scoring.
     costs
-        What was measured of its costs, by name; see :mod:`nni_knas.costs`.
+        What was measured of its costs, by name; see :mod:`nni_knas.networks.costs`.
     filtered
         Whether it breaks a constraint, and so was not scored.
     """
@@ -70,7 +76,7 @@ class Scorer:
         Whether :meth:`identity` recognises networks that compute the same.
     constraints
         Upper bounds of costs, by name: a candidate that breaks one is filtered, that is, not scored. Bounds are looked at in
-        the order of :data:`nni_knas.costs.COSTS`, and when one is broken nothing more is measured.
+        the order of :data:`nni_knas.networks.COSTS`, and when one is broken nothing more is measured.
     costs
         Names of further costs to measure. Costs are those of one sample of the kernel's minibatch,
         so that of images they are for the kernel's ``resolution``.

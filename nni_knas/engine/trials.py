@@ -25,11 +25,10 @@ from nni.nas.execution.event import IntermediateMetricEvent, ModelEventType, Tra
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
-from nni_knas.candidates import decode_sample, encode_sample
-from nni_knas.costs import COSTS
+from nni_knas.bridge.experiment import allow_another_trial, cancel_trials, chunk_trials, last_words, trial_limits
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
-from nni_knas.experiment import allow_another_trial, cancel_trials, chunk_trials, last_words, trial_limits
+from nni_knas.networks import COSTS, decode_sample, encode_sample
 
 __all__ = ['Chunk', 'Trials']
 

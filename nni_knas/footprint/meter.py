@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import psutil
 
+from nni_knas.basics.periodic import repeated
 from nni_knas.footprint.power import PowerSource, Reading, power_source
 from nni_knas.footprint.usage import busy_seconds, cpu_seconds
-from nni_knas.periodic import repeated
 from nni_knas.record import Energy, Record
 
 __all__ = ['METHODS', 'Meter']

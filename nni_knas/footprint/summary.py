@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
+from nni_knas.basics.texts import energy, mass
 from nni_knas.footprint.meter import METHODS
 from nni_knas.record import Energy, Record
-from nni_knas.texts import energy, mass
 
 __all__ = ['Estimate', 'Footprint', 'energy_within', 'estimate_of', 'footprint_of']
 

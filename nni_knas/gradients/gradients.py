@@ -23,7 +23,7 @@ from nni_knas.gradients.errors import (
 )
 from nni_knas.gradients.losses import Loss, check_classes, main_output, sample_losses, scalar_loss
 from nni_knas.gradients.samples import Minibatch, described, per_sample_leaves
-from nni_knas.gradients.setting import Normalization, ScoringMode
+from nni_knas.gradients.scoring_mode import Normalization, ScoringMode
 
 __all__ = ['Gradients', 'arguments_of']
 

@@ -16,9 +16,9 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace
 from torch import nn
 
-from nni_knas.candidates import build_network
 from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, cpu_threads, seeded, undisturbed
-from nni_knas.minibatch import check_data, draw_minibatch
+from nni_knas.kernel.minibatch import check_data, draw_minibatch
+from nni_knas.networks import build_network
 from nni_knas.scores import Score, get_score
 
 __all__ = ['GradientKernelEvaluator']

@@ -20,7 +20,7 @@ from nni.nas.nn.pytorch import LayerChoice
 from nni.nas.space import ExecutableModelSpace, model_context
 from torch import nn
 
-from nni_knas.candidates import build_network
+from nni_knas.networks.candidates import build_network
 
 __all__ = ['NetworkBuilder']
 
@@ -31,7 +31,7 @@ _CONTEXT = '_frozen_context'  # where NNI's spaces keep the sample that they wer
 
 
 class NetworkBuilder:
-    """Builds the networks that :func:`~nni_knas.candidates.build_network` builds, in a fraction of its time.
+    """Builds the networks that :func:`~nni_knas.networks.candidates.build_network` builds, in a fraction of its time.
 
     The weights are the same to the last bit. That is checked, since a space's constructor may do anything: each option of
     each choice is compared with what NNI constructs when it is used for the first time. A space that does not bear it, and

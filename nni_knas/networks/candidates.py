@@ -19,7 +19,7 @@ from nni.nas.strategy.utils import RetrySamplingHelper
 from torch import nn
 
 from nni_knas.gradients import seeded
-from nni_knas.pretrained import only_looked_at
+from nni_knas.networks.pretrained import only_looked_at
 
 __all__ = ['architecture_of', 'build_network', 'decode_sample', 'encode_sample', 'hyper_parameters_of',
            'random_models']

@@ -30,9 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from nni_knas.gradients import Minibatch, undisturbed
-from nni_knas.gradients.gradients import arguments_of
-from nni_knas.gradients.setting import modules_of, set_training
+from nni_knas.gradients import Minibatch, arguments_of, modules_of, set_training, undisturbed
 
 __all__ = ['COSTS', 'check_constraints', 'check_costs', 'measure']
 

@@ -11,11 +11,8 @@ from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace
 from torch import Tensor, nn
 
-from nni_knas.builder import NetworkBuilder
-from nni_knas.gradients import Minibatch
-from nni_knas.gradients.gradients import arguments_of
-from nni_knas.gradients.losses import main_output
-from nni_knas.gradients.setting import modules_of, set_training
+from nni_knas.gradients import Minibatch, arguments_of, main_output, modules_of, set_training
+from nni_knas.networks.builder import NetworkBuilder
 
 __all__ = ['Identity']
 

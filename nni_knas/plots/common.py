@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from nni_knas.costs import COSTS
-from nni_knas.runs import Run
-from nni_knas.selection import chosen, rated_among
+from nni_knas.networks import COSTS
+from nni_knas.runs import Run, chosen, rated_among
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
-from nni_knas.costs import COSTS
 from nni_knas.footprint import Footprint
+from nni_knas.networks import COSTS
 from nni_knas.plots.common import (
     BLUE,
     DASHES,
@@ -42,8 +42,7 @@ from nni_knas.plots.common import (
     whole,
 )
 from nni_knas.plots.statistics import histogram, spearman
-from nni_knas.runs import Run
-from nni_knas.selection import pareto_front
+from nni_knas.runs import Run, pareto_front
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
@@ -145,9 +144,9 @@ def plot_costs(source: Any, cost: str | None = None) -> Figure:
     source
         A run: what :meth:`nni_knas.runs.Run.of` takes.
     cost
-        ``'parameters'``, ``'flops'``, ``'memory'`` or ``'latency'`` (see :mod:`nni_knas.costs`), ``'seconds'`` (of building
-        and scoring), ``'training_seconds'`` or ``'training_kwh'``. Default: all that the run knows, to choose from in a
-        menu. Parameters and FLOPs that were not recorded are measured, as far as the space can be built again.
+        ``'parameters'``, ``'flops'``, ``'memory'`` or ``'latency'`` (:data:`nni_knas.networks.COSTS`), ``'seconds'`` (of
+        building and scoring), ``'training_seconds'`` or ``'training_kwh'``. Default: all that the run knows, to choose from
+        in a menu. Parameters and FLOPs that were not recorded are measured, as far as the space can be built again.
 
     Raises
     ------

@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from nni.mutable import Sample
 
-from nni_knas.candidates import decode_sample, encode_sample
-from nni_knas.costs import COSTS
+from nni_knas.networks import COSTS, decode_sample, encode_sample
 
 __all__ = ['Candidate', 'Energy', 'Record', 'Session', 'reason_of', 'record_path', 'result_path', 'settings_path',
            'weights_path']
@@ -41,7 +40,7 @@ CREATE TABLE IF NOT EXISTS candidates (
     reason TEXT,                    -- of a failure, or of being filtered
     metric REAL,                    -- what the evaluator reported at the end of training
     training_seconds REAL,
-    parameters REAL,                -- costs, see nni_knas.costs; NULL where not measured
+    parameters REAL,                -- costs, see nni_knas.networks.costs; NULL where not measured
     flops REAL,
     memory REAL,
     latency REAL,
@@ -102,7 +101,7 @@ def result_path(folder: Path, candidate: int) -> Path:
 
 
 def settings_path(folder: Path) -> Path:
-    """Where what the run of the experiment in ``folder`` was started with is; see :mod:`nni_knas.settings`."""
+    """Where what the run of the experiment in ``folder`` was started with is; see :mod:`nni_knas.config.settings`."""
     return folder / 'knas' / 'config.json'
 
 
@@ -283,7 +282,7 @@ class Record:
             The candidate's number in the order of exploration; where another one has it, or by default, the next that is
             free.
         costs
-            What was measured of its costs, by name; see :mod:`nni_knas.costs`.
+            What was measured of its costs, by name; see :mod:`nni_knas.networks.costs`.
         """
         return self._add(sample, architecture, 'scored', seconds, number, costs, score=score)
 
@@ -492,7 +491,7 @@ class Record:
             A row a candidate: ``rank`` (1 is the best; the index), ``candidate`` (number in the order of exploration),
             ``score``, ``quick`` (score at little effort), ``metric``, ``status``, ``reason``, ``seconds`` (building and
             scoring), ``training_seconds``, ``training_kwh``, the costs ``parameters``, ``flops``, ``memory``, ``latency``
-            (see :mod:`nni_knas.costs`), and ``architecture`` (NNI's sample, a dict).
+            (:data:`nni_knas.networks.COSTS`), and ``architecture`` (NNI's sample, a dict).
         """
         fields = self._fields('id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, '
                               f'{_COSTS}, sample')

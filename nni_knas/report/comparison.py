@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nni_knas import plots
-from nni_knas.plots.common import run_names
-from nni_knas.report.moment import Moment
+from nni_knas.basics.texts import NONE, one_line
+from nni_knas.plots import run_names
 from nni_knas.report.page import plot, write_page
+from nni_knas.report.snapshot import Moment
 from nni_knas.runs import Run
-from nni_knas.texts import NONE, one_line
 
 __all__ = ['write_comparison']
 

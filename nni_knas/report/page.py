@@ -13,9 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from nni_knas import __version__, texts
-from nni_knas.files import whole
-from nni_knas.plots.common import ENERGIES, unit_of
+from nni_knas import __version__
+from nni_knas.basics import texts
+from nni_knas.basics.files import whole
+from nni_knas.plots import ENERGIES, unit_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]

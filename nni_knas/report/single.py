@@ -12,15 +12,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from nni_knas import plots
-from nni_knas.costs import COSTS
-from nni_knas.export import example_inputs
-from nni_knas.plots.common import ENERGIES, number_text, unit_of
-from nni_knas.report.moment import Moment
+from nni_knas.basics.texts import count, duration, energy, known, mass, number
+from nni_knas.networks import COSTS, example_inputs
+from nni_knas.plots import ENERGIES, number_text, unit_of
 from nni_knas.report.page import Plot, energy_text, json_script, plot, write_page
+from nni_knas.report.snapshot import Moment
 from nni_knas.report.table import STATUSES, candidate_data, columns
-from nni_knas.runs import Run
-from nni_knas.session import COMPLETE
-from nni_knas.texts import count, duration, energy, known, mass, number
+from nni_knas.runs import COMPLETE, Run
 
 __all__ = ['write_report']
 
@@ -172,7 +170,7 @@ def _winner(run: Moment) -> dict[str, Any] | None:
 
 def _drawing(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
     """Drawings of a network with their captions, its blocks first; or why there are none."""
-    from nni_knas.drawing import draw_network
+    from nni_knas.networks.drawing import draw_network
 
     example = run.record.get_meta('example')
     if not example:

@@ -8,8 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from nni_knas.footprint import Footprint
-from nni_knas.runs import Run
-from nni_knas.selection import rated_among
+from nni_knas.runs import Run, rated_among
 
 __all__ = ['Moment']
 

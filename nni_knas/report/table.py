@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from nni_knas.files import whole
+from nni_knas.basics.files import whole
 from nni_knas.runs import Run
 
 __all__ = ['STATUSES', 'Column', 'candidate_data', 'columns', 'csv_table', 'write_csv']

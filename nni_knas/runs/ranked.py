@@ -29,10 +29,10 @@ from nni.runtime.trial_command_channel import (
 )
 from torch import nn
 
-from nni_knas.files import whole
+from nni_knas.basics.files import whole
 from nni_knas.footprint import cpu_seconds, energy_within
 from nni_knas.record import Candidate, Record, result_path, weights_path
-from nni_knas.scalars import trial_scalars
+from nni_knas.runs.scalars import trial_scalars
 
 __all__ = ['RankedEvaluator', 'Result', 'energy_of', 'kept_result', 'load_weights', 'ranked_model']
 

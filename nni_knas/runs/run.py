@@ -18,16 +18,14 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace
 from torch import nn
 from tqdm import tqdm
 
-from nni_knas.builder import NetworkBuilder
-from nni_knas.costs import measure
-from nni_knas.experiment import find_folder, manager_lives, reported_steps
-from nni_knas.export import check_formats, example_inputs, export
+from nni_knas.bridge.experiment import find_folder, manager_lives, reported_steps
 from nni_knas.footprint import Footprint, footprint_of
 from nni_knas.gradients import cpu_threads
-from nni_knas.ranked import kept_result, load_weights
+from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
 from nni_knas.record import Candidate, Record, Session, record_path, settings_path, weights_path
-from nni_knas.selection import pareto_front
-from nni_knas.session import COMPLETE, is_alive
+from nni_knas.runs.ranked import kept_result, load_weights
+from nni_knas.runs.selection import pareto_front
+from nni_knas.runs.sessions import COMPLETE, is_alive
 
 __all__ = ['Run', 'open_run']
 
@@ -182,7 +180,7 @@ class Run:
         Parameters
         ----------
         costs
-            Names of costs that depend on the network alone; see :mod:`nni_knas.costs`.
+            Names of costs that depend on the network alone; see :mod:`nni_knas.networks.costs`.
         """
         frame = self.scores()
         lacking = frame[frame[list(costs)].isna().any(axis=1) & (frame.score.notna() | frame.quick.notna())]
@@ -226,7 +224,7 @@ class Run:
                 record.close()
 
     def pareto(self, cost: str | None = None) -> pd.DataFrame:
-        """The candidates that no other one beats in both score and cost; see :func:`nni_knas.selection.pareto_front`.
+        """The candidates that no other one beats in both score and cost; see :func:`nni_knas.runs.selection.pareto_front`.
 
         Parameters
         ----------
@@ -317,7 +315,7 @@ class Run:
         Parameters
         ----------
         folder, formats
-            See :func:`nni_knas.export.export`.
+            See :func:`nni_knas.networks.exporting.export`.
         rank
             Of the candidate, by score; the winner by default.
         example
@@ -336,7 +334,7 @@ class Run:
         LookupError
             If there is no such rank, the space cannot be built again, or the run does not know its inputs' shape.
         ValueError
-            If the network has no trained weights; or as :func:`nni_knas.export.export` does.
+            If the network has no trained weights; or as :func:`nni_knas.networks.exporting.export` does.
         """
         check_formats(formats)
         scores = self.scores()

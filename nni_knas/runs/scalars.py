@@ -27,7 +27,7 @@ from typing import Any
 
 from nni.runtime.env_vars import trial_env_vars
 
-from nni_knas.periodic import repeated
+from nni_knas.basics.periodic import repeated
 from nni_knas.record import Record, record_path
 
 __all__ = ['scalars_folder', 'search_scalars', 'trial_scalars']

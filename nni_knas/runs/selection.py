@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 from nni.mutable import Sample
 
-from nni_knas.pareto import choose, fronts
 from nni_knas.record import Candidate, Record
+from nni_knas.runs.pareto import choose, fronts
 
 __all__ = ['Ranked', 'chosen', 'pareto_front', 'rated_among']
 

@@ -18,11 +18,13 @@ from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
-from nni_knas.candidates import hyper_parameters_of
-from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Workers, gpus
-from nni_knas.engine.engine import BATCH
-from nni_knas.evaluator import GradientKernelEvaluator
-from nni_knas.explorers import (
+from nni_knas.engine import BATCH, InProcess, Placement, Scorer, ScoringEngine, Workers, gpus
+from nni_knas.gradients import MisfitError, seeded
+from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.networks import hyper_parameters_of
+from nni_knas.record import Record
+from nni_knas.runs import search_scalars
+from nni_knas.search.explorers import (
     CHECKPOINT,
     Checkpoints,
     check_space,
@@ -34,9 +36,6 @@ from nni_knas.explorers import (
     restore_explorer,
     space_size,
 )
-from nni_knas.gradients import MisfitError, seeded
-from nni_knas.record import Record
-from nni_knas.scalars import search_scalars
 
 __all__ = ['PLACEMENTS', 'CoarseStage', 'Effort', 'check_placement']
 
@@ -275,7 +274,7 @@ def check_placement(placement: str | Placement, workers: int | None, ahead: int 
 
 
 def _trials() -> Placement:
-    from nni_knas.engine.trials import Trials
+    from nni_knas.engine import Trials
 
     return Trials()
 

@@ -18,8 +18,8 @@ from nni.nas.strategy import GridSearch, Random, RegularizedEvolution
 from nni.nas.strategy.base import Strategy, StrategyStatus
 from nni.nas.strategy.utils import _to_hashable
 
-from nni_knas.candidates import encode_sample
 from nni_knas.engine import ScoringEngine
+from nni_knas.networks import encode_sample
 from nni_knas.record import Record
 
 __all__ = [

@@ -16,20 +16,17 @@ from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import Random
 from nni.nas.strategy.base import Strategy
 
-from nni_knas.coarse import CoarseStage, Effort, check_placement
-from nni_knas.costs import COSTS, check_constraints
+from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
+from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
 from nni_knas.engine import Placement, Workers
-from nni_knas.evaluator import GradientKernelEvaluator
-from nni_knas.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
-from nni_knas.explorers import checked_explorer, farthest_ahead
-from nni_knas.export import describe_inputs
-from nni_knas.fine import FineStage
 from nni_knas.footprint import check_country
-from nni_knas.portal import PORTAL_PAGE, portal_page
+from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.networks import COSTS, check_constraints, describe_inputs
 from nni_knas.record import Record, record_path, weights_path
-from nni_knas.runs import Run, dump_space, restore_model
-from nni_knas.selection import chosen, pareto_front
-from nni_knas.session import COMPLETE, STATEMENT, session
+from nni_knas.runs import COMPLETE, STATEMENT, Run, chosen, dump_space, pareto_front, restore_model, session
+from nni_knas.search.coarse import CoarseStage, Effort, check_placement
+from nni_knas.search.explorers import checked_explorer, farthest_ahead
+from nni_knas.search.fine import FineStage
 
 __all__ = ['KNAS', 'OptimizeMode']
 
@@ -79,15 +76,15 @@ class KNAS(Strategy):
         that learns knows all scores before each choice, and only one candidate is scored at a time.
     effort
         ``'adaptive'``: score all candidates on little (:meth:`GradientKernelEvaluator.quick`), and in full only those that
-        may still be among the ``top_k``, of which 1 % are missed by expectation (:class:`nni_knas.race.Race`). The others
+        may still be among the ``top_k``, of which 1 % are missed by expectation (:class:`nni_knas.engine.Race`). The others
         keep their quick score in a column of its own and rank behind. It takes 100 candidates, and four for each of the
         ``top_k``, to be worth it; with fewer, and with ``'full'``, each candidate is scored in full.
     merge_identical
-        Recognise candidates that compute the same, whatever their labels (:class:`nni_knas.identity.Identity`), and score
+        Recognise candidates that compute the same, whatever their labels (:class:`nni_knas.networks.Identity`), and score
         each network once. Telling networks apart costs about a fifth of a full score, and more than a quick one: it pays
         with ``effort='full'``.
     constraints
-        Largest costs that a candidate may have, by name (:data:`nni_knas.costs.COSTS`): ``'parameters'`` (their number),
+        Largest costs that a candidate may have, by name (:data:`nni_knas.networks.COSTS`): ``'parameters'`` (their number),
         ``'flops'`` (of a forward pass of one sample), ``'memory'`` (its peak, in bytes) and ``'latency'`` (its time on the
         kernel's device, in seconds). A candidate that costs more is recorded as filtered and neither scored nor counted
         among the ``candidates``. Costs are those of the inputs that candidates are scored on, at the kernel's
@@ -167,7 +164,7 @@ class KNAS(Strategy):
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: its settings, how far it is, the best so far."""
-        from nni_knas.notebook import strategy_html
+        from nni_knas.plots.notebook import strategy_html
 
         return strategy_html(self)
 
@@ -187,7 +184,7 @@ class KNAS(Strategy):
         return self._opened_record().frame()
 
     def pareto(self, cost: str | None = None) -> pd.DataFrame:
-        """The candidates that no other one beats in both score and cost; see :func:`nni_knas.selection.pareto_front`.
+        """The candidates that no other one beats in both score and cost; see :func:`nni_knas.runs.selection.pareto_front`.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ from nni.mutable import Sample, ensure_frozen
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from torch import Tensor, nn
 
-from nni_knas.encoder import PretrainedEncoder, layers_of, load_encoder
+from nni_knas.encoders import PretrainedEncoder, layers_of, load_encoder
 from nni_knas.spaces.text_layers import (
     ACTIVATIONS,
     MIXES,

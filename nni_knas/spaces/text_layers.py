@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nni_knas.encoder import load_encoder
+from nni_knas.encoders import load_encoder
 
 __all__ = ['ACTIVATIONS', 'MIXES', 'NORMS', 'OPERATIONS', 'PAIRS', 'POOLINGS', 'SKIPS', 'Joint', 'TopLayers', 'separated']
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nni_knas.data import Data
-from nni_knas.text.tokens import TextData, TokenDataset, load_text, text_data
+from nni_knas.data import Data, TextData, TokenDataset, load_text, text_data
 from nni_knas.text.training import TextClassification
 
 __all__ = ['TextClassification', 'TextData', 'TokenDataset', 'classifier', 'load_text', 'text_data']

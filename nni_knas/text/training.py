@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from nni_knas.data import LengthBatches, pad
 from nni_knas.gradients import cpu_threads, seeded
-from nni_knas.text.tokens import LengthBatches, pad
 
 __all__ = ['SeedResult', 'TextClassification', 'linear_schedule']
 

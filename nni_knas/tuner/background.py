@@ -19,22 +19,18 @@ import requests
 import yaml
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 
-from nni_knas.candidates import encode_sample
-from nni_knas.coarse import CoarseStage
-from nni_knas.config import absolute_data
+from nni_knas.basics.files import whole
+from nni_knas.basics.periodic import repeated
+from nni_knas.bridge.dispatcher import manager_process, show_search_space, unfinished_trials
+from nni_knas.bridge.experiment import UNSUCCESSFUL
+from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
+from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
-from nni_knas.dispatcher import manager_process, show_search_space, unfinished_trials
-from nni_knas.experiment import UNSUCCESSFUL
-from nni_knas.files import whole
 from nni_knas.footprint import footprint_of
-from nni_knas.options import SearchOptions
-from nni_knas.periodic import repeated
-from nni_knas.portal import PORTAL_PAGE, portal_page
-from nni_knas.ranked import energy_of, kept_result
+from nni_knas.networks import encode_sample
 from nni_knas.record import Candidate, Record, record_path
-from nni_knas.selection import Ranked, chosen
-from nni_knas.session import COMPLETE, STATEMENT, session
-from nni_knas.settings import Settings
+from nni_knas.runs import COMPLETE, STATEMENT, Ranked, chosen, energy_of, kept_result, session
+from nni_knas.search import CoarseStage
 from nni_knas.spaces import contains, narrowed, search_space_of
 from nni_knas.trial import sample_of, trial_parameters
 
@@ -50,7 +46,7 @@ class BackgroundSearch:
     Parameters
     ----------
     arguments
-        The fields of :class:`~nni_knas.options.SearchOptions`, as the user wrote them.
+        The fields of :class:`~nni_knas.config.SearchOptions`, as the user wrote them.
     folder
         The experiment's directory.
     config

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from nni.runtime.tuner_command_channel import CommandType
 from nni.tuner import Tuner
 
-from nni_knas.dispatcher import calling_dispatcher, experiment_config, experiment_directory, is_resumed
+from nni_knas.bridge.dispatcher import calling_dispatcher, experiment_config, experiment_directory, is_resumed
 
 if TYPE_CHECKING:
-    from nni_knas.background import BackgroundSearch
+    from nni_knas.tuner.background import BackgroundSearch
 
 __all__ = ['KNAS']
 
@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 class KNAS(Tuner):
     """Score candidates of a model space without training, and have NNI train the best as its trials.
 
-    Its parameters are the fields of :class:`nni_knas.options.SearchOptions`, in ``snake_case`` or ``camelCase``; all are in
+    Its parameters are the fields of :class:`nni_knas.config.SearchOptions`, in ``snake_case`` or ``camelCase``; all are in
     ``docs/config.md``. What is wrong with one is said in a sentence in the experiment's log, and the experiment ends with an
     error.
 
@@ -122,7 +122,7 @@ class KNAS(Tuner):
 
     def _work(self) -> None:
         try:
-            from nni_knas.background import BackgroundSearch
+            from nni_knas.tuner.background import BackgroundSearch
 
             search = BackgroundSearch(self._arguments, experiment_directory(), experiment_config(), resumed=is_resumed())
             with self._lock:

@@ -10,8 +10,8 @@ import pytest
 from clocks import Clock
 from servers import wait_until
 
-from nni_knas import periodic
-from nni_knas.periodic import repeated
+from nni_knas.basics import periodic
+from nni_knas.basics.periodic import repeated
 
 
 def test_is_done_again_and_again_and_not_afterwards():
@@ -43,7 +43,7 @@ def test_what_goes_wrong_disturbs_nobody_and_is_tried_again(caplog):
         calls.append(1)
         raise ValueError('not today')
 
-    caplog.set_level(logging.DEBUG, 'nni_knas.periodic')
+    caplog.set_level(logging.DEBUG, 'nni_knas.basics.periodic')
     with repeated(work, 0.01, last=True):
         wait_until(lambda: len(calls) >= 3)
     assert {record.levelno for record in caplog.records} == {logging.DEBUG}

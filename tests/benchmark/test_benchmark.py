@@ -20,12 +20,13 @@ from spaces import TinySpace, tiny_kernel
 from torch import nn
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.benchmark import Benchmark, base, benchmark_names, command, load_benchmark, register_benchmark, space_benchmark
+from nni_knas.benchmark import Benchmark, base, benchmark_names, load_benchmark, register_benchmark, space_benchmark
+from nni_knas.cli import benchmark as command
 from nni_knas.benchmark.baselines import BASELINES, Flops, Layers, Parameters
 from nni_knas.benchmark.cache import Measured, ScoreCache
 from nni_knas.benchmark.correlation import correlation_table, score_table
-from nni_knas.benchmark.cost import cost
-from nni_knas.benchmark.measure import Measurement, measure, settings_of
+from nni_knas.benchmark.costs import cost
+from nni_knas.benchmark.measuring import Measurement, measure, settings_of
 from nni_knas.benchmark.nats import to_sample
 from nni_knas.benchmark.protocol import OPTIMUM, RANDOM, draw_candidates, fine_metric, search_table
 from nni_knas.benchmark.ranking import (
@@ -38,7 +39,7 @@ from nni_knas.benchmark.ranking import (
     spearman_resampled,
     top_accuracy,
 )
-from nni_knas.candidates import build_network, decode_sample
+from nni_knas.networks.candidates import build_network, decode_sample
 from nni_knas.cli import main
 from nni_knas.scores import MGM, MGMSampled, Score
 

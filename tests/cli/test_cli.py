@@ -20,8 +20,8 @@ from spaces import lines
 
 from nni_knas import open_run
 from nni_knas.cli import main
-from nni_knas.config import load_config
-from nni_knas.settings import Settings
+from nni_knas.config.file import load_config
+from nni_knas.config.settings import Settings
 
 SMALL = ['--space-args', '{"num_modules_per_stack": 1, "stem_out_channels": 4}', '--image-size', '16', '--batch-size', '4']
 

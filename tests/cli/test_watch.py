@@ -11,10 +11,11 @@ from servers import free_port, wait_until
 from test_cli import config_file
 from test_plots import make
 
-from nni_knas import Run, open_run, watch
+from nni_knas import Run, open_run
+from nni_knas.cli import watch
 from nni_knas.cli import main
 from nni_knas.record import Record, record_path
-from nni_knas.texts import one_line
+from nni_knas.basics.texts import one_line
 
 
 def rows(text):

@@ -18,8 +18,8 @@ from nni.experiment.config import ExperimentConfig, LocalConfig, RemoteConfig
 from nni.nas.experiment import NasExperimentConfig
 
 from nni_knas.cli import main
-from nni_knas.config import default_config, enter, load_config, markdown, schema
-from nni_knas.options import SearchOptions, options
+from nni_knas.config.file import default_config, enter, load_config, markdown, schema
+from nni_knas.config.options import SearchOptions, options
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = schema()

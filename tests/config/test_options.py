@@ -15,7 +15,7 @@ from nni.nas.strategy import RegularizedEvolution
 from spaces import TinySpace
 from torch import nn
 
-from nni_knas.options import HUB, SearchOptions, options
+from nni_knas.config.options import HUB, SearchOptions, options
 
 NAMES = [option.name for option in options()]
 

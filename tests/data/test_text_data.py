@@ -12,10 +12,12 @@ from text_encoders import save_tokenizer
 
 from nni_knas import GradientKernelEvaluator, data
 from nni_knas.data import load_data
-from nni_knas.encoder import MINILM, encoder_path
-from nni_knas.text import corpus, load_text, text_data, tokens
-from nni_knas.text.corpus import read_corpus
-from nni_knas.text.tokens import LengthBatches, TokenDataset, pad
+from nni_knas.encoders.encoder import MINILM, encoder_path
+from nni_knas.text import load_text, text_data
+from nni_knas.data import corpus
+from nni_knas.data import tokens
+from nni_knas.data.corpus import read_corpus
+from nni_knas.data.tokens import LengthBatches, TokenDataset, pad
 
 pytest.importorskip('transformers')
 normalizers = pytest.importorskip('tokenizers').normalizers

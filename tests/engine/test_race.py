@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nni_knas.race import Race, expected_missed
+from nni_knas.engine.race import Race, expected_missed
 
 
 def population(noise, seed, n=400):

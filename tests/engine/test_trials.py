@@ -31,9 +31,9 @@ from sshd import ssh_server
 from test_engine import Digits
 
 import nni_knas.engine.trials as trials_module
-import nni_knas.experiment as experiment_module
+import nni_knas.bridge.experiment as experiment_module
 from nni_knas import KNAS, open_run
-from nni_knas.candidates import encode_sample
+from nni_knas.networks.candidates import encode_sample
 from nni_knas.engine import ScoringEngine
 from nni_knas.engine.placement import Task
 from nni_knas.engine.scorer import Scorer, Verdict

@@ -39,7 +39,7 @@ from nni_knas.footprint.power import CodeCarbon, StatedModel, country_of, power_
 from nni_knas.footprint.summary import estimate_of
 from nni_knas.footprint.usage import busy_seconds
 from nni_knas.record import Energy, Record, record_path
-from nni_knas.session import session
+from nni_knas.runs.sessions import session
 
 BURN = 'import time, os\nwhile sum(os.times()[:2]) < {seconds}: pass\nprint(sum(os.times()[:2]), flush=True)\n'
 
@@ -307,7 +307,7 @@ def test_sessions_end(tmp_path):
 
 
 def test_metering_takes_less_than_a_percent(monkeypatch):
-    """Of one core, once it has begun; benchmarks/footprint.py measures the beginning, too."""
+    """Of one core, once it has begun; measurements/footprint.py measures the beginning, too."""
     monkeypatch.setattr(meter, 'repeated', lambda *work, **often: contextlib.nullcontext())
     record, costs = Record(None), []
     with Meter(record, record.begin_session({})) as metered, metered.stage('coarse'):
@@ -487,7 +487,7 @@ def test_trial_processes_are_included(tmp_path, monkeypatch):
     assert (ranking.training_kwh > 0).all() and 0.3 * fine < ranking.training_kwh.sum() <= 1.05 * fine
     assert 2 in {each.trials for each in run.record.energies()}
     # The learning curves are the same, whether by the engine's events or by the manager's database.
-    from nni_knas.experiment import reported_steps
+    from nni_knas.bridge.experiment import reported_steps
 
     steps = run.record.steps()
     assert reported_steps(run.folder).sort_values('candidate').to_dict('list') == steps.to_dict('list')

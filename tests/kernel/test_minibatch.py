@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 from nni_knas.gradients import Minibatch
-from nni_knas.minibatch import check_data, draw_minibatch
+from nni_knas.kernel.minibatch import check_data, draw_minibatch
 
 N = 20
 X = torch.arange(N * 3, dtype=torch.float32).reshape(N, 3)

@@ -18,8 +18,8 @@ from nni.nas.space import RawFormatModelSpace, SimplifiedModelSpace
 from spaces import TinySpace
 from torch import nn
 
-from nni_knas.builder import NetworkBuilder
-from nni_knas.candidates import build_network
+from nni_knas.networks.builder import NetworkBuilder
+from nni_knas.networks.candidates import build_network
 
 
 def options():

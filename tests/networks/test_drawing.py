@@ -17,9 +17,9 @@ from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import SimplifiedModelSpace, model_context
 from torch import nn
 
-from nni_knas.drawing import draw_network
-from nni_knas.drawing.graph import graph_of, innermost
-from nni_knas.drawing.trace import trace
+from nni_knas.networks.drawing import draw_network
+from nni_knas.networks.drawing.graph import graph_of, innermost
+from nni_knas.networks.drawing.trace import trace
 from nni_knas.spaces import FunctionSpace, TextClassifierSpace
 
 SVG = '{http://www.w3.org/2000/svg}'

@@ -26,9 +26,9 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from nni_knas import KNAS, open_run
-from nni_knas import export as module
-from nni_knas.candidates import build_network, random_models
-from nni_knas.export import describe_inputs, example_inputs, export
+from nni_knas.networks import exporting as module
+from nni_knas.networks.candidates import build_network, random_models
+from nni_knas.networks.exporting import describe_inputs, example_inputs, export
 from nni_knas.gradients.gradients import arguments_of
 from nni_knas.record import record_path
 from nni_knas.spaces import FunctionSpace

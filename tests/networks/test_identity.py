@@ -15,7 +15,7 @@ from spaces import FaultySpace, TinySpace
 from torch import nn
 
 from nni_knas.gradients import Minibatch
-from nni_knas.identity import Identity
+from nni_knas.networks.identity import Identity
 
 NONE, SKIP, CONV1, CONV3, POOL = OPS = ['none', 'skip_connect', 'conv_1x1', 'conv_3x3', 'avg_pool_3x3']
 

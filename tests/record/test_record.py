@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nni_knas.candidates import encode_sample
-from nni_knas.coarse import CoarseStage
-from nni_knas.costs import COSTS
+from nni_knas.networks.candidates import encode_sample
+from nni_knas.search.coarse import CoarseStage
+from nni_knas.networks.costs import COSTS
 from nni_knas.record import Record
 
 

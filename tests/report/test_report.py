@@ -266,7 +266,7 @@ def test_status(tmp_path, options, status, text):
 def test_manager_outlives_the_search(tmp_path, monkeypatch, complete, text):
     """NNI's manager and its trials can go on when the process that searched is gone."""
     run = make(tmp_path / 'run', complete=complete)
-    monkeypatch.setattr('nni_knas.runs.manager_lives', lambda identity: True)
+    monkeypatch.setattr('nni_knas.runs.run.manager_lives', lambda identity: True)
     page = report(run, tmp_path)
     assert 'running' in page.texts and text in page.text and "NNI's manager is still at work" in page.text
     assert ('nni-knas resume' in page.text) == (complete == 0)
@@ -490,7 +490,7 @@ class Blocked:
             raise ModuleNotFoundError(f'No module named {name!r}', name=name)
 
 sys.meta_path.insert(0, Blocked())
-import nni_knas.notebook, nni_knas.plots, nni_knas.ranked, nni_knas.scalars
+import nni_knas.plots.notebook, nni_knas.plots, nni_knas.runs.ranked, nni_knas.runs.scalars
 from nni_knas import KNAS
 from nni_knas.cli import main
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nni_knas.pareto import choose, crowding, fronts
+from nni_knas.runs.pareto import choose, crowding, fronts
 
 number = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e3, 1e3), st.sampled_from([math.nan, math.inf, -math.inf]))
 candidates = st.lists(st.tuples(number, number), max_size=40).map(lambda pairs: np.array(pairs).reshape(-1, 2).T)

@@ -25,9 +25,10 @@ from test_effort import MadeUp, explore
 from test_resume import kill, let, start
 from test_strategy import search
 
-from nni_knas import KNAS, open_run, scalars
+from nni_knas import KNAS, open_run
+from nni_knas.runs import scalars
 from nni_knas.record import Record, record_path
-from nni_knas.scalars import scalars_folder, search_scalars, trial_scalars
+from nni_knas.runs.scalars import scalars_folder, search_scalars, trial_scalars
 
 TESTS = Path(__file__).parent
 WRITER = 'tensorboard.summary.writer.record_writer'

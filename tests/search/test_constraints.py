@@ -19,11 +19,11 @@ from test_engine import Shuffled
 from torch import nn
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.candidates import hyper_parameters_of
-from nni_knas.coarse import CoarseStage
-from nni_knas.costs import COSTS, measure
+from nni_knas.networks.candidates import hyper_parameters_of
+from nni_knas.search.coarse import CoarseStage
+from nni_knas.networks.costs import COSTS, measure
 from nni_knas.engine import InProcess, Scorer, ScoringEngine, Verdict, Workers, trials
-from nni_knas.explorers import Checkpoints, explorer_state, learns, no_pauses, restore_explorer
+from nni_knas.search.explorers import Checkpoints, explorer_state, learns, no_pauses, restore_explorer
 from nni_knas.gradients import seeded
 from nni_knas.record import Record
 

@@ -21,9 +21,11 @@ from nni.nas.strategy.base import Strategy
 from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, train, vector_dataset, vectors
 from torch import nn
 
-from nni_knas import KNAS, GradientKernelEvaluator, coarse, fine, open_run
-from nni_knas import strategy as strategy_module
-from nni_knas.candidates import build_network
+from nni_knas import KNAS, GradientKernelEvaluator, open_run
+from nni_knas.search import coarse
+from nni_knas.search import fine
+from nni_knas.search import strategy as strategy_module
+from nni_knas.networks.candidates import build_network
 from nni_knas.engine import engine as engine_module
 from nni_knas.record import record_path
 

@@ -19,8 +19,10 @@ from nni.runtime.tuner_command_channel import CommandType
 from servers import wait_until
 from spaces import TinySpace
 
-from nni_knas import background, open_run, ranked, tuner
-from nni_knas.candidates import encode_sample, random_models
+from nni_knas import open_run, tuner
+from nni_knas.tuner import background
+from nni_knas.runs import ranked
+from nni_knas.networks.candidates import encode_sample, random_models
 from nni_knas.footprint import meter
 from nni_knas.record import Record
 from nni_knas.spaces import search_space_of

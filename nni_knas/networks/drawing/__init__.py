@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from nni_knas.drawing.graph import Box, find_blocks, graph_of, hierarchy, innermost, structure
-from nni_knas.drawing.svg import check_packages, svg_of
-from nni_knas.drawing.trace import Call, Trace, trace
+from nni_knas.networks.drawing.graph import Box, find_blocks, graph_of, hierarchy, innermost, structure
+from nni_knas.networks.drawing.svg import check_packages, svg_of
+from nni_knas.networks.drawing.trace import Call, Trace, trace
 
 __all__ = ['Block', 'Drawing', 'draw_network']
 

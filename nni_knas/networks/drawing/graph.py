@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from nni_knas.drawing.names import MINOR, Name, is_frozen, is_layer, is_single, name_call, name_module, name_step
-from nni_knas.drawing.trace import Call, Step, Trace, Value
+from nni_knas.networks.drawing.names import MINOR, Name, is_frozen, is_layer, is_single, name_call, name_module, name_step
+from nni_knas.networks.drawing.trace import Call, Step, Trace, Value
 
 __all__ = ['MOST', 'Arrow', 'Box', 'find_blocks', 'graph_of', 'hierarchy', 'innermost']
 

@@ -18,7 +18,7 @@ from torch.nn.modules.pooling import (
     _MaxPoolNd,
 )
 
-from nni_knas.drawing.trace import ADD, PASS, ZERO, Call, Step
+from nni_knas.networks.drawing.trace import ADD, PASS, ZERO, Call, Step
 
 __all__ = ['MINOR', 'Name', 'is_frozen', 'is_layer', 'is_single', 'name_call', 'name_module', 'name_step']
 

@@ -6,7 +6,7 @@ import math
 from html import escape
 from typing import Any, NamedTuple
 
-from nni_knas.drawing.graph import Box
+from nni_knas.networks.drawing.graph import Box
 
 __all__ = ['check_packages', 'svg_of']
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from nni_knas.gradients.gradients import arguments_of
+from nni_knas.gradients import arguments_of
 
 __all__ = ['ADD', 'PASS', 'ZERO', 'Call', 'Step', 'Trace', 'Value', 'trace']
 

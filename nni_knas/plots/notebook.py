@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from nni_knas.basics.texts import number
 from nni_knas.plots import BLUE, GREY, VERMILLION, architecture_text, histogram, is_wide, number_text
-from nni_knas.runs import Run
-from nni_knas.selection import rated_among
-from nni_knas.texts import number
+from nni_knas.runs import Run, rated_among
 
 if TYPE_CHECKING:
-    from nni_knas.strategy import KNAS
+    from nni_knas.search import KNAS
 
 __all__ = ['strategy_html']
 

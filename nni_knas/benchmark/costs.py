@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from nni_knas import GradientKernelEvaluator
 from nni_knas.benchmark.base import Benchmark
-from nni_knas.gradients import Minibatch
-from nni_knas.gradients.losses import main_output
-from nni_knas.minibatch import draw_minibatch
+from nni_knas.gradients import Minibatch, main_output
+from nni_knas.kernel import draw_minibatch
 from nni_knas.scores import Score
 
 __all__ = ['PLAIN_IMAGES', 'cost']

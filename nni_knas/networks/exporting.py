@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils._pytree import tree_leaves, tree_map
 
-from nni_knas.files import whole
-from nni_knas.gradients.gradients import arguments_of
+from nni_knas.basics.files import whole
+from nni_knas.gradients import arguments_of
 
 __all__ = ['FORMATS', 'describe_inputs', 'example_inputs', 'export']
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import psutil
 
-from nni_knas.footprint import Meter, footprint_of
-from nni_knas.footprint.usage import processor_name
+from nni_knas.footprint import Meter, footprint_of, processor_name
 from nni_knas.record import Record, Session
 
 __all__ = ['COMPLETE', 'STATEMENT', 'is_alive', 'session']
