@@ -24,6 +24,7 @@ import nni_knas  # noqa: E402, F401, I001  first, since it silences what NNI's i
 import hypothesis  # noqa: E402
 import portal  # noqa: E402
 import torch  # noqa: E402
+from places import REPOSITORY  # noqa: E402
 from processes import fork_server, forked_workers  # noqa: E402, F401
 
 torch.set_num_threads(1)
@@ -40,7 +41,7 @@ def home() -> Path:
 @pytest.fixture(scope='session')
 def data_dir() -> Path:
     """Folder with the real data sets: NNI_KNAS_DATA, or shared/data next to the repository."""
-    folder = Path(os.environ.get('NNI_KNAS_DATA') or Path(__file__).parents[2] / 'shared' / 'data')
+    folder = Path(os.environ.get('NNI_KNAS_DATA') or REPOSITORY.parent / 'shared' / 'data')
     if not folder.is_dir():
         pytest.skip(f'no data: {folder} is not a folder; name another with NNI_KNAS_DATA')
     return folder

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import EXAMPLES
 from servers import free_port
 
-EXAMPLES = Path(__file__).parents[1] / 'examples'
 SMALL = {
     'own_space.py': ['--candidates', '8', '--top-k', '2', '--epochs', '1', '--images', '100'],
     'evolution.py': ['--candidates', '8', '--population', '4', '--cells', '1'],

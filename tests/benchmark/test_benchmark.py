@@ -21,7 +21,6 @@ from torch import nn
 
 from nni_knas import GradientKernelEvaluator
 from nni_knas.benchmark import Benchmark, base, benchmark_names, load_benchmark, register_benchmark, space_benchmark
-from nni_knas.cli import benchmark as command
 from nni_knas.benchmark.baselines import BASELINES, Flops, Layers, Parameters
 from nni_knas.benchmark.cache import Measured, ScoreCache
 from nni_knas.benchmark.correlation import correlation_table, score_table
@@ -39,8 +38,9 @@ from nni_knas.benchmark.ranking import (
     spearman_resampled,
     top_accuracy,
 )
-from nni_knas.networks.candidates import build_network, decode_sample
+from nni_knas.cli import benchmark as command
 from nni_knas.cli import main
+from nni_knas.networks.candidates import build_network, decode_sample
 from nni_knas.scores import MGM, MGMSampled, Score
 
 NAN = float('nan')

@@ -14,6 +14,7 @@ import torch
 import yaml
 from interrupted import make
 from nni.tools.nnictl.config_utils import Experiments
+from places import HELPERS
 from processes import Forked
 from servers import free_port, wait_until
 from spaces import lines
@@ -245,7 +246,7 @@ class TestRunOfAScript:
 def config_file(folder: Path, **more) -> Path:
     path = folder / 'search.yml'
     path.write_text(yaml.safe_dump({
-        'experimentName': 'from a file', 'trialConcurrency': 1, 'trialCodeDirectory': str(Path(__file__).parent),
+        'experimentName': 'from a file', 'trialConcurrency': 1, 'trialCodeDirectory': str(HELPERS),
         'experimentWorkingDirectory': 'runs', 'knas': {
             'space': 'spaces:TinySpace', 'data': 'config_models:data', 'score': 'mgm', 'candidates': 6, 'top_k': 3,
             'optimize_mode': 'minimize', 'evaluator': 'config_models:evaluator',
@@ -264,7 +265,7 @@ def test_search_from_a_file(tmp_path, capsys):
     stored = Settings.read(folder)
     loaded = load_config(path, {'top_k': 2})
     assert stored.options == loaded.options
-    assert stored.config['trialCodeDirectory'] == str(Path(__file__).parent)
+    assert stored.config['trialCodeDirectory'] == str(HELPERS)
     assert stored.config['experimentName'] == 'from a file'
 
     successful('show', str(folder))

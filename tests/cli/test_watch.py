@@ -12,10 +12,9 @@ from test_cli import config_file
 from test_plots import make
 
 from nni_knas import Run, open_run
-from nni_knas.cli import watch
-from nni_knas.cli import main
-from nni_knas.record import Record, record_path
 from nni_knas.basics.texts import one_line
+from nni_knas.cli import main, watch
+from nni_knas.record import Record, record_path
 
 
 def rows(text):

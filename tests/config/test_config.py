@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nni.experiment.config import ExperimentConfig, LocalConfig, RemoteConfig
 from nni.nas.experiment import NasExperimentConfig
+from places import DOCS, EXAMPLES
 
 from nni_knas.cli import main
 from nni_knas.config.file import default_config, enter, load_config, markdown, schema
 from nni_knas.config.options import SearchOptions, options
 
-ROOT = Path(__file__).parents[1]
 SCHEMA = schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 MACHINE = {'host': '10.0.0.1', 'user': 'me', 'password': 'secret'}
@@ -225,16 +225,16 @@ class TestSchema:
         jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
     def test_file_in_the_docs(self):
-        assert json.loads((ROOT / 'docs' / 'nni-knas.schema.json').read_text()) == SCHEMA
+        assert json.loads((DOCS / 'nni-knas.schema.json').read_text()) == SCHEMA
 
     def test_command_prints_it(self, capsys):
         assert main(['schema']) == 0
-        assert capsys.readouterr().out == (ROOT / 'docs' / 'nni-knas.schema.json').read_text()
+        assert capsys.readouterr().out == (DOCS / 'nni-knas.schema.json').read_text()
         assert main(['schema', '--markdown']) == 0
         assert capsys.readouterr().out == markdown()
 
     def test_example(self, here):
-        path = ROOT / 'examples' / 'search.yml'
+        path = EXAMPLES / 'search.yml'
         first, *_ = path.read_text().splitlines()
         assert first == '# yaml-language-server: $schema=../docs/nni-knas.schema.json'
         VALIDATOR.validate(yaml.safe_load(path.read_text()))
@@ -281,6 +281,6 @@ class TestSchema:
 
 
 def test_docs_have_the_tables():
-    text = (ROOT / 'docs' / 'config.md').read_text()
+    text = (DOCS / 'config.md').read_text()
     assert text.endswith(f'\n\n{markdown()}')
     assert all(f'| `{option.name}` |' in text for option in options())

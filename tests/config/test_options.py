@@ -73,7 +73,7 @@ class TestFromMapping:
         ({'space_args': [1]}, 'space_args is [1]: it has to be a mapping of names to values'),
         ({'data': 3}, 'data is 3: it has to be text'),
         ({'top_k': 5, 'candidates': 2}, 'top_k=5 is more than candidates=2'),
-        ({'workers': 2, 'placement': 'gpus'}, 'workers=2 goes with placement "workers", not with "gpus"'),
+        ({'workers': 2, 'placement': 'gpus'}, 'workers=2 goes with placement="workers", not with \'gpus\''),
         ({'network': 'a:b', 'space': 'DARTS'}, 'there are both a network (a:b) and a space (DARTS)'),
         ({'network': 'a:b', 'space_args': {'a': 1}}, 'space_args goes with a space'),
         ({'evaluator_args': {'a': 1}}, 'evaluator_args goes with an evaluator of your own'),

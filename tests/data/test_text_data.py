@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from text_encoders import save_tokenizer
 
-from nni_knas import GradientKernelEvaluator, data
-from nni_knas.data import load_data
-from nni_knas.encoders.encoder import MINILM, encoder_path
-from nni_knas.text import load_text, text_data
-from nni_knas.data import corpus
-from nni_knas.data import tokens
+from nni_knas import GradientKernelEvaluator
+from nni_knas.data import corpus, load_data, loading, tokens
 from nni_knas.data.corpus import read_corpus
 from nni_knas.data.tokens import LengthBatches, TokenDataset, pad
+from nni_knas.encoders.encoder import MINILM, encoder_path
+from nni_knas.text import load_text, text_data
 
 pytest.importorskip('transformers')
 normalizers = pytest.importorskip('tokenizers').normalizers
@@ -26,7 +24,8 @@ normalizers = pytest.importorskip('tokenizers').normalizers
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """A cache of each test's own."""
-    monkeypatch.setattr(data, 'CACHE', tmp_path / 'cache')
+    for module in (loading, tokens):
+        monkeypatch.setattr(module, 'CACHE', tmp_path / 'cache')
     return tmp_path / 'cache' / 'text'
 
 
@@ -293,7 +292,8 @@ def test_texts_are_tokenised_once(task, encoder, cache, monkeypatch, warnings):
 
 def test_a_cache_that_cannot_be_written_is_done_without(task, encoder, tmp_path, monkeypatch, warnings):
     (tmp_path / 'file').write_text('')
-    monkeypatch.setattr(data, 'CACHE', tmp_path / 'file')
+    for module in (loading, tokens):
+        monkeypatch.setattr(module, 'CACHE', tmp_path / 'file')
     assert len(text_data(task, 'train', encoder)) == 32
     assert len(warnings) == 1 and 'cannot be kept' in warnings[0]
 

@@ -18,10 +18,10 @@ from spaces import TinySpace, tiny_kernel, train
 from torch import nn
 
 from nni_knas import KNAS
-from nni_knas.networks.candidates import hyper_parameters_of
 from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Verdict
-from nni_knas.search.explorers import Checkpoints, space_size
+from nni_knas.networks.candidates import hyper_parameters_of
 from nni_knas.record import Record
+from nni_knas.search.explorers import Checkpoints, space_size
 
 
 class Shuffled(Placement):

@@ -24,20 +24,21 @@ from nni.nas.execution.event import IntermediateMetricEvent, TrainingEndEvent
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from nni.nas.strategy import RegularizedEvolution
+from places import HELPERS
 from processes import Forked
 from servers import free_port, wait_until
 from spaces import LoggedMGM, TinySpace, lines, tiny_kernel, train
 from sshd import ssh_server
 from test_engine import Digits
 
-import nni_knas.engine.trials as trials_module
 import nni_knas.bridge.experiment as experiment_module
+import nni_knas.engine.trials as trials_module
 from nni_knas import KNAS, open_run
-from nni_knas.networks.candidates import encode_sample
 from nni_knas.engine import ScoringEngine
 from nni_knas.engine.placement import Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.engine.trials import Chunk, Pace, Trials
+from nni_knas.networks.candidates import encode_sample
 from nni_knas.record import Record
 
 
@@ -664,7 +665,7 @@ def searched(request, tmp_path_factory):
         (folder / 'may score').unlink()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(Path(__file__).parent)  # trials import from here
+        patch.chdir(HELPERS)  # trials import from here
         try:
             join = meanwhile(disturb)
             search.run(port)
@@ -730,7 +731,7 @@ class TestSearch:
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
     """Make an experiment; it is stopped when the test ends, and has left no process then."""
-    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.chdir(HELPERS)
     made = []
 
     def experiment(**options):

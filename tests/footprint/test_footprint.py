@@ -27,6 +27,7 @@ from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import SimplifiedModelSpace
+from places import HELPERS
 from processes import Forked
 from scipy import stats
 from servers import free_port, wait_until
@@ -467,7 +468,7 @@ def test_a_record_of_before_there_were_footprints(tmp_path):
 @pytest.mark.slow
 def test_trial_processes_are_included(tmp_path, monkeypatch):
     """On NNI's training service each trial tells its own CPU time, and the run's is no less than all of theirs."""
-    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.chdir(HELPERS)
     log = tmp_path / 'log'
     experiment = NasExperiment(TinySpace(), FunctionalEvaluator(train, log=str(log), seconds=0.2), KNAS(tiny_kernel(), 8, 2))
     experiment.config.trial_concurrency = 2

@@ -21,10 +21,10 @@ from servers import free_port
 from spaces import LoggedMGM, TinySpace, tiny_kernel, train, write_line
 
 from nni_knas import KNAS
-from nni_knas.search.fine import FineStage
 from nni_knas.footprint import Meter
 from nni_knas.record import Record
 from nni_knas.runs.sessions import session
+from nni_knas.search.fine import FineStage
 
 EXPLORERS = {
     'unseeded': lambda: Random(),  # what it draws is not known beforehand, and has to be the same after a restart

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from places import HELPERS
 
 from nni_knas.engine import workers
 
@@ -28,7 +29,7 @@ class Forked:
     Parameters
     ----------
     function
-        Of a module that can be imported from the tests' folder, which is where the process runs.
+        Of a module that can be imported from the folder of the tests' helpers, which is where the process runs.
     arguments, keywords
         For it.
     output, errors
@@ -57,7 +58,7 @@ class Forked:
 def _run(function: Callable[..., object], arguments: tuple, keywords: dict, *streams: Path | None) -> None:
     import torch
 
-    os.chdir(Path(__file__).parent)
+    os.chdir(HELPERS)
     torch.set_num_threads(1)
     for number, path in enumerate(streams, start=1):
         if path is not None:

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.networks.candidates import architecture_of, build_network, decode_sample, encode_sample
 from nni_knas.gradients import MisfitError, ScoringError, seeded
+from nni_knas.networks.candidates import architecture_of, build_network, decode_sample, encode_sample
 from nni_knas.scores import MGM, Score
 
 SCORES = ['mgm', 'mgm-sampled', 'half-covariance']

@@ -21,15 +21,16 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.hub.pytorch import DARTS, MobileNetV3Space, NasBench201
 from nni.nas.space import SimplifiedModelSpace
+from places import DOCS
 from spaces import TinySpace, tiny_kernel, train, vectors
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from nni_knas import KNAS, open_run
+from nni_knas.gradients.gradients import arguments_of
 from nni_knas.networks import exporting as module
 from nni_knas.networks.candidates import build_network, random_models
 from nni_knas.networks.exporting import describe_inputs, example_inputs, export
-from nni_knas.gradients.gradients import arguments_of
 from nni_knas.record import record_path
 from nni_knas.spaces import FunctionSpace
 
@@ -298,7 +299,7 @@ def test_description_says_how_to_load(network, inputs, tmp_path, run_without_nni
 
 @pytest.mark.slow
 def test_page_on_export(tmp_path, run, exported, run_without_nni):
-    page = (Path(__file__).parents[1] / 'docs' / 'export.md').read_text()
+    page = (DOCS / 'export.md').read_text()
     [first, *others] = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
     names = {}
     exec(first.replace('k3vn8qyz', str(run.folder)).replace("'winner'", repr(str(tmp_path / 'run'))), names)

@@ -21,8 +21,8 @@ from servers import wait_until
 from spaces import TinySpace, tiny_kernel, train
 
 from nni_knas import KNAS, plots
-from nni_knas.plots.notebook import strategy_html
 from nni_knas.plots import common
+from nni_knas.plots.notebook import strategy_html
 from nni_knas.record import Record, record_path
 from nni_knas.runs import Run
 

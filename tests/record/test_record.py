@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nni_knas.networks.candidates import encode_sample
-from nni_knas.search.coarse import CoarseStage
 from nni_knas.networks.costs import COSTS
 from nni_knas.record import Record
+from nni_knas.search.coarse import CoarseStage
 
 
 def add(record, sample, score=1.0):

@@ -18,6 +18,7 @@ from counting import counted
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment
 from nni.runtime import env_vars
+from places import HELPERS
 from servers import free_port, wait_until
 from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -26,11 +27,10 @@ from test_resume import kill, let, start
 from test_strategy import search
 
 from nni_knas import KNAS, open_run
-from nni_knas.runs import scalars
 from nni_knas.record import Record, record_path
+from nni_knas.runs import scalars
 from nni_knas.runs.scalars import scalars_folder, search_scalars, trial_scalars
 
-TESTS = Path(__file__).parent
 WRITER = 'tensorboard.summary.writer.record_writer'
 
 
@@ -389,7 +389,7 @@ def answers(address):
 @pytest.mark.slow
 def test_portals_button(browser, tmp_path, monkeypatch):
     """A person selects two trials that are being trained, presses the button, and sees these and the search."""
-    monkeypatch.chdir(TESTS)  # trials import from here
+    monkeypatch.chdir(HELPERS)  # trials import from here
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=2)
     experiment = NasExperiment(TinySpace(), FunctionalEvaluator(patient_curve, go=str(tmp_path / 'go')), strategy)
     experiment.config.experiment_working_directory = str(tmp_path)

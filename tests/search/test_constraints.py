@@ -19,13 +19,13 @@ from test_engine import Shuffled
 from torch import nn
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.networks.candidates import hyper_parameters_of
-from nni_knas.search.coarse import CoarseStage
-from nni_knas.networks.costs import COSTS, measure
 from nni_knas.engine import InProcess, Scorer, ScoringEngine, Verdict, Workers, trials
-from nni_knas.search.explorers import Checkpoints, explorer_state, learns, no_pauses, restore_explorer
 from nni_knas.gradients import seeded
+from nni_knas.networks.candidates import hyper_parameters_of
+from nni_knas.networks.costs import COSTS, measure
 from nni_knas.record import Record
+from nni_knas.search.coarse import CoarseStage
+from nni_knas.search.explorers import Checkpoints, explorer_state, learns, no_pauses, restore_explorer
 
 SIZES = {4: 43, 8: 83, 16: 163}
 """Parameters of TinySpace's networks, by width."""

@@ -24,15 +24,14 @@ from test_engine import Digits
 from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator
-from nni_knas.search import coarse
-from nni_knas.search import fine
-from nni_knas.search import strategy as strategy_module
-from nni_knas.networks.candidates import hyper_parameters_of
 from nni_knas.engine import Placement, Scorer, Verdict, Workers, engine
 from nni_knas.engine.placement import Task
 from nni_knas.engine.workers import _Event
+from nni_knas.networks.candidates import hyper_parameters_of
 from nni_knas.networks.identity import Identity
 from nni_knas.record import Record
+from nni_knas.search import coarse, fine
+from nni_knas.search import strategy as strategy_module
 
 IMAGES = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

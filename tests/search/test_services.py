@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import nni
 import pytest
@@ -12,6 +11,7 @@ from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import SimplifiedModelSpace
 from nni.nas.strategy import Random
+from places import HELPERS
 from portal import table
 from servers import free_port, wait_until
 from spaces import TinySpace, lines, tiny_kernel, train, vector_dataset
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run an experiment on the local training service; it lives until the test ends."""
-    monkeypatch.chdir(Path(__file__).parent)  # trials import from here
+    monkeypatch.chdir(HELPERS)  # trials import from here
     experiments = []
 
     def run(evaluator, strategy, meanwhile=None, **config):

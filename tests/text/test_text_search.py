@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import EXAMPLES
 from servers import free_port
 from text_encoders import save_encoder
 
@@ -15,7 +15,7 @@ from nni_knas import open_run
 
 pytest.importorskip('transformers')
 
-EXAMPLE = Path(__file__).parents[1] / 'examples' / 'text' / 'search.py'
+EXAMPLE = EXAMPLES / 'text' / 'search.py'
 
 pytestmark = pytest.mark.slow
 

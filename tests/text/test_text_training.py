@@ -25,8 +25,8 @@ from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
-from nni_knas.runs.ranked import RankedEvaluator, Result, kept_result
 from nni_knas.record import result_path
+from nni_knas.runs.ranked import RankedEvaluator, Result, kept_result
 from nni_knas.text import TextClassification, TokenDataset, training
 from nni_knas.text.training import linear_schedule
 

@@ -21,6 +21,7 @@ import torch
 import yaml
 from nni.tools.nnictl.config_utils import Experiments
 from patient import ENVIRONMENT
+from places import HELPERS
 from portal import table
 from servers import free_port, wait_until
 from spaces import vectors
@@ -32,7 +33,6 @@ from nni_knas.tuner import meta_file
 
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
 
@@ -48,7 +48,7 @@ class Nnictl:
         self.port = 0
 
     def __call__(self, *arguments: str) -> str:
-        result = subprocess.run([sys.executable, TESTS / 'patient.py', *arguments], capture_output=True, text=True,
+        result = subprocess.run([sys.executable, HELPERS / 'patient.py', *arguments], capture_output=True, text=True,
                                 env=self.environment, cwd=self.folder)
         assert result.returncode == 0, result.stdout + result.stderr
         return re.sub(r'\x1b\[\d*m', '', result.stdout + result.stderr)
@@ -62,7 +62,7 @@ class Nnictl:
 
     def create(self, class_args: dict, **config) -> str:
         """Start an experiment; gives its id."""
-        content = {'searchSpace': {}, 'trialCommand': 'python -m nni_knas.trial', 'trialCodeDirectory': str(TESTS),
+        content = {'searchSpace': {}, 'trialCommand': 'python -m nni_knas.trial', 'trialCodeDirectory': str(HELPERS),
                    'trialConcurrency': 2, 'experimentWorkingDirectory': str(self.folder), 'trainingService':
                    {'platform': 'local'}, 'tuner': {'name': 'KNAS', 'classArgs': class_args}, **config}
         path = self.folder / 'config.yml'

@@ -16,18 +16,18 @@ from nni.nas.space import SimplifiedModelSpace
 from nni.runtime import msg_dispatcher
 from nni.runtime.msg_dispatcher import MsgDispatcher
 from nni.runtime.tuner_command_channel import CommandType
+from places import HELPERS
 from servers import wait_until
 from spaces import TinySpace
 
-from nni_knas import open_run, tuner
-from nni_knas.tuner import background
-from nni_knas.runs import ranked
-from nni_knas.networks.candidates import encode_sample, random_models
+from nni_knas import open_run
 from nni_knas.footprint import meter
+from nni_knas.networks.candidates import encode_sample, random_models
 from nni_knas.record import Record
+from nni_knas.runs import ranked
 from nni_knas.spaces import search_space_of
 from nni_knas.trial import sample_of, trial_parameters
-from nni_knas.tuner import KNAS
+from nni_knas.tuner import KNAS, background, tuner
 
 ARGUMENTS = {'space': 'spaces:TinySpace', 'data': 'nnictl_models:data', 'candidates': 10, 'top_k': 3, 'batch_size': 8}
 
@@ -77,7 +77,7 @@ class Experiment:
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     """Start an experiment; with the same folder again, it is resumed."""
-    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.chdir(HELPERS)
     monkeypatch.setattr(tuner, 'experiment_directory', lambda: tmp_path)
     monkeypatch.setattr(tuner, 'experiment_config', dict)
     monkeypatch.setattr(background, 'show_search_space', lambda shown: None)
