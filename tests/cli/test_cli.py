@@ -6,12 +6,11 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
 import torch
-import yaml
+from config_models import config_file
 from interrupted import make
 from nni.tools.nnictl.config_utils import Experiments
 from places import HELPERS
@@ -241,17 +240,6 @@ class TestRunOfAScript:
         main(['list', '--directory', str(tmp_path)])
         [row] = [row for row in capsys.readouterr().out.splitlines() if row.startswith('half ')]
         assert ' interrupted ' in row and ' 2 ' in row
-
-
-def config_file(folder: Path, **more) -> Path:
-    path = folder / 'search.yml'
-    path.write_text(yaml.safe_dump({
-        'experimentName': 'from a file', 'trialConcurrency': 1, 'trialCodeDirectory': str(HELPERS),
-        'experimentWorkingDirectory': 'runs', 'knas': {
-            'space': 'spaces:TinySpace', 'data': 'config_models:data', 'score': 'mgm', 'candidates': 6, 'top_k': 3,
-            'optimize_mode': 'minimize', 'evaluator': 'config_models:evaluator',
-            'evaluator_args': {'log': str(folder / 'log')}, **more}}))
-    return path
 
 
 @pytest.mark.slow

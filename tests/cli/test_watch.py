@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from config_models import config_file
+from made_up_runs import make
 from processes import Forked
 from servers import free_port, wait_until
-from test_cli import config_file
-from test_plots import make
 
 from nni_knas import Run, open_run
 from nni_knas.basics.texts import one_line

@@ -3,69 +3,23 @@
 from __future__ import annotations
 
 import math
-import random
 
 import nni
 import pytest
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.execution.event import ModelEventType
-from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from nni.nas.strategy import GridSearch, Random, RegularizedEvolution
 from nni.nas.strategy.utils import _to_hashable
-from spaces import TinySpace, tiny_kernel, train
-from torch import nn
+from placements import Shuffled, judge
+from spaces import Digits, TinySpace, tiny_kernel, train
 
 from nni_knas import KNAS
-from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Verdict
+from nni_knas.engine import InProcess, Scorer, ScoringEngine
 from nni_knas.networks.candidates import hyper_parameters_of
 from nni_knas.record import Record
 from nni_knas.search.explorers import Checkpoints, space_size
-
-
-class Shuffled(Placement):
-    """Gives verdicts in an order of its own, several at a time, as workers and trials do; scores are made up."""
-
-    def __init__(self, seed=0, dies_at=None):
-        self.tasks, self.scored, self.stopped = [], [], False
-        self.random, self.dies_at = random.Random(seed), dies_at
-
-    def put(self, task):
-        assert not self.stopped
-        self.tasks.append(task)
-
-    def get(self):
-        assert self.tasks
-        self.random.shuffle(self.tasks)
-        taken = [self.tasks.pop() for _ in range(min(len(self.tasks), self.random.randint(1, 3)))]
-        verdicts = []
-        for task in taken:
-            if task.number == self.dies_at:
-                raise KeyboardInterrupt
-            self.scored.append(task.number)
-            verdicts.append((task, judge(task.sample)))
-        return verdicts
-
-    def stop(self):
-        self.stopped = True
-
-
-def judge(sample):
-    if sample.get('inner') == 'sigmoid' and sample.get('outer') != 'relu':
-        return Verdict(None, 'it is broken', 0.25)
-    return Verdict(random.Random(repr(sorted(sample.items()))).random(), None, 0.25)
-
-
-class Digits(ModelSpace):
-    """So many candidates that an explorer hardly meets one twice."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.ModuleList(LayerChoice([nn.Identity() for _ in range(10)], label=f'digit{9 - i}') for i in range(6))
-
-    def forward(self, x):
-        return x
 
 
 def simplified(space=None, evaluator=None):

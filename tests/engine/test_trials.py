@@ -27,9 +27,8 @@ from nni.nas.strategy import RegularizedEvolution
 from places import HELPERS
 from processes import Forked
 from servers import free_port, wait_until
-from spaces import LoggedMGM, TinySpace, lines, tiny_kernel, train
+from spaces import Digits, LoggedMGM, TinySpace, lines, tiny_kernel, train
 from sshd import ssh_server
-from test_engine import Digits
 
 import nni_knas.bridge.experiment as experiment_module
 import nni_knas.engine.trials as trials_module

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import nni
 import torch
+import yaml
 from nni.nas.evaluator import Evaluator, FunctionalEvaluator
+from places import HELPERS
 from spaces import lines, vector_dataset, write_line
 from torch import nn
 
@@ -42,3 +45,15 @@ def evaluator(data: Data, log: str = os.devnull, gate: str | None = None) -> Eva
 
 def no_evaluator(data: Data) -> int:
     return 3
+
+
+def config_file(folder: Path, **more) -> Path:
+    """A small search as a YAML file; more options can be given."""
+    path = folder / 'search.yml'
+    path.write_text(yaml.safe_dump({
+        'experimentName': 'from a file', 'trialConcurrency': 1, 'trialCodeDirectory': str(HELPERS),
+        'experimentWorkingDirectory': 'runs', 'knas': {
+            'space': 'spaces:TinySpace', 'data': 'config_models:data', 'score': 'mgm', 'candidates': 6, 'top_k': 3,
+            'optimize_mode': 'minimize', 'evaluator': 'config_models:evaluator',
+            'evaluator_args': {'log': str(folder / 'log')}, **more}}))
+    return path

@@ -17,6 +17,7 @@ import torch
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.strategy import TPE, Random, RegularizedEvolution
+from processes import Forked
 from servers import free_port
 from spaces import LoggedMGM, TinySpace, tiny_kernel, train, write_line
 
@@ -65,6 +66,24 @@ def idle(path: Path, log: Path, interval: float) -> None:
     Meter.tick, Meter.interval, Meter.share = logged, interval, 1.0
     with session(Record(path), {}) as meter, meter.stage('coarse'):
         threading.Event().wait()
+
+
+def start(action: str, folder: Path, engine: str = 'sequential', **options: Any) -> Forked:
+    """Run or resume the search ``killed`` of a folder."""
+    return Forked(work, action, engine, 'killed', folder, **options)
+
+
+def let(folder: Path, *, score: int | None = None, train: int | None = None) -> None:
+    """Let so many candidates be scored, and trained; ``None`` is all."""
+    for name, number in (('may score', score), ('may train', train)):
+        if number is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            (folder / name).write_text(str(number))
+
+
+def kill(process: Forked) -> None:
+    process.kill()
 
 
 if __name__ == '__main__':

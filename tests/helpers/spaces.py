@@ -63,6 +63,17 @@ class FaultySpace(ModelSpace):
         return self.last(self.middle(self.first(x)))
 
 
+class Digits(ModelSpace):
+    """So many candidates that an explorer hardly meets one twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(LayerChoice([nn.Identity() for _ in range(10)], label=f'digit{9 - i}') for i in range(6))
+
+    def forward(self, x):
+        return x
+
+
 class LoggedMGM(MGM):
     """Writes a line for each network that it scores, to count them over processes; the others wait at the gate."""
 

@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from xml.etree import ElementTree
 
+import hub
 import numpy as np
 import pytest
 import spaces
-import test_hub as hub
 import torch
 from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import SimplifiedModelSpace, model_context

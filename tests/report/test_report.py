@@ -19,13 +19,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from unittest import mock
 
+import made_up_runs
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import test_plots
 from counting import counted
 from interrupted import work as search
+from made_up_runs import usable
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import SimplifiedModelSpace
@@ -46,7 +47,7 @@ METHODS = {'cpu': 'measured (RAPL)', 'memory': 'modelled (3 W)', 'co2': 'modelle
 
 def make(folder, *, name='a run', seed=0, complete=1, process=None, scale=1., **options):
     """A synthetic run with failures, and with all that a run records of itself."""
-    test_plots.make(folder, **{'quick': True, **options})
+    made_up_runs.make(folder, **{'quick': True, **options})
     record, rng = Record(record_path(folder)), np.random.default_rng(seed)
     about = {'pid': process or 2**22 + 1, 'created': psutil.Process(process).create_time() if process else 1.,
              'host': os.uname().nodename, 'name': name, 'command': f'nni-knas search --seed {seed}',
@@ -186,7 +187,7 @@ def same(shown, expected):
 def test_summary(pages, name):
     page, run = pages.read(name), pages.run(name)
     frame, footprint = run.scores(), run.footprint()
-    scored = test_plots.usable(run)
+    scored = usable(run)
     expected = {'metric': run.metric, 'scored': len(scored), 'trained': 7, 'failed': 7, 'seconds': footprint.seconds,
                 'kwh': footprint.kwh, 'co2_kg': footprint.co2_kg}
     assert {key: float(value) for key, value in page.values().items()} == expected
@@ -631,7 +632,7 @@ def test_browser_shows_the_records_numbers(browser, pages, name):
     metered = bool(footprint.statement)
     assert same(tiles.pop('metric'), run.metric)
     assert {key: float(value) for key, value in tiles.items() if value} == {
-        'scored': len(test_plots.usable(run)), 'trained': len(run.ranking()),
+        'scored': len(usable(run)), 'trained': len(run.ranking()),
         'failed': int(run.scores().status.isin(['failed', 'training-failed']).sum()),
         **({'seconds': footprint.seconds, 'kwh': footprint.kwh, 'co2_kg': footprint.co2_kg} if metered else {})}
     if metered:
@@ -691,7 +692,7 @@ POINTS = """return JSON.stringify(document.getElementById('plot-' + arguments[0]
 def test_points_of_the_plots(browser, pages, name):
     run = pages.run(name)
     show(browser, pages.path(name))
-    frame = test_plots.usable(run)
+    frame = usable(run)
     full, quick = frame[frame.score.notna()], frame[frame.quick.notna()]
 
     def points(plot, axis=''):
@@ -755,7 +756,7 @@ def test_comparison_in_a_browser(browser, pages, name):
         trace => Object.fromEntries([...trace.customdata].map((rank, i) => [rank, trace.x[i]]))))""")
     for each, metrics, scores in zip(('mixed', 'full'), *boxes):
         run = pages.run(each)
-        frame = test_plots.usable(run)
+        frame = usable(run)
         assert {int(rank): value for rank, value in metrics.items()} == run.ranking().metric.to_dict()
         assert {int(rank): value for rank, value in scores.items()} == frame.score.dropna().to_dict()
 

@@ -15,16 +15,16 @@ import psutil
 import pytest
 import requests
 from counting import counted
+from interrupted import kill, let, start
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment
 from nni.runtime import env_vars
+from placements import MadeUp
 from places import HELPERS
+from searches import explore, search
 from servers import free_port, wait_until
 from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_effort import MadeUp, explore
-from test_resume import kill, let, start
-from test_strategy import search
 
 from nni_knas import KNAS, open_run
 from nni_knas.record import Record, record_path

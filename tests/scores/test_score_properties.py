@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from hub import images, random_network
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_hub import images, random_network
 from torch import nn
 from torch.nn import functional as F
 

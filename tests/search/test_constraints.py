@@ -14,8 +14,8 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from nni.nas.space import SimplifiedModelSpace
 from nni.nas.strategy import TPE, GridSearch, Random, RegularizedEvolution
+from placements import Shuffled
 from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, train
-from test_engine import Shuffled
 from torch import nn
 
 from nni_knas import GradientKernelEvaluator

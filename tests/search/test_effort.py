@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-import random
 
 import nni
 import numpy as np
@@ -13,14 +11,14 @@ import pytest
 import torch
 from clocks import Clock
 from nni.nas.evaluator import FunctionalEvaluator
-from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.hub.pytorch import NasBench201
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from nni.nas.space import SimplifiedModelSpace
 from nni.nas.strategy import Random, RegularizedEvolution
+from placements import MadeUp
+from searches import explore, report, run
 from spaces import BadLayer, LoggedMGM, TinySpace, lines, tiny_kernel, write_line
-from test_engine import Digits
 from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator
@@ -34,16 +32,6 @@ from nni_knas.search import coarse, fine
 from nni_knas.search import strategy as strategy_module
 
 IMAGES = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-def report(network, learning_rate=0.1):
-    nni.report_final_result(learning_rate)
-
-
-def run(space, kernel, candidates=120, top_k=5, *, evaluator=None, **options):
-    strategy = KNAS(kernel, candidates, top_k, **options)
-    strategy(SimplifiedModelSpace.from_model(space, evaluator or FunctionalEvaluator(report)), SequentialExecutionEngine())
-    return strategy
 
 
 def image_kernel(classes=10, images=IMAGES, **options):
@@ -120,43 +108,6 @@ class TestSearch:
 
         strategy = run(cells(), image_kernel(), explorer=Listening(population_size=16, sample_size=4), ahead=8)
         assert told == list(by_candidate(strategy).quick[:len(told)]) and len(told) > 100
-
-
-class MadeUp(Placement):
-    """Made-up scores in an order of its own, several at a time; it is interrupted, or tires, after a number of them."""
-
-    def __init__(self, seed=0, dies_after=math.inf, tires_after=math.inf, noise=0.5):
-        self.tasks, self.scored, self.too_late = [], [], []
-        self.random, self.noise = random.Random(seed), noise
-        self.dies_after, self.tires_after = dies_after, tires_after
-
-    def put(self, task):
-        (self.too_late if len(self.scored) >= self.tires_after else self.tasks).append(task)
-
-    def get(self):
-        if len(self.scored) >= self.tires_after:
-            return []
-        self.random.shuffle(self.tasks)
-        verdicts = []
-        for _ in range(min(len(self.tasks), self.random.randint(1, 3))):
-            if len(self.scored) >= self.dies_after:
-                if verdicts:
-                    break
-                raise KeyboardInterrupt
-            task = self.tasks.pop()
-            self.scored.append((task.number, task.quick))
-            verdicts.append((task, self.judge(task)))
-        return verdicts
-
-    def judge(self, task):
-        quick, noise = (random.Random(f'{part} {sorted(task.sample.items())}').gauss(0, 1) for part in 'ab')
-        return Verdict(quick if task.quick else quick + self.noise * noise, None, 0.25)
-
-
-def explore(placement, record=None, candidates=150, top_k=10, explorer=None, **options):
-    kernel = tiny_kernel()
-    kernel.check = lambda network: None
-    return run(Digits(), kernel, candidates, top_k, record=record, placement=placement, explorer=explorer, **options)
 
 
 def table(strategy):

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from interrupted import make, work
-from processes import Forked
+from interrupted import kill, let, make, start
 from servers import wait_until
 from spaces import lines
 
 from nni_knas import open_run
 from nni_knas.record import record_path
-
-
-def start(action: str, folder: Path, engine: str = 'sequential', **options: Any) -> Forked:
-    return Forked(work, action, engine, 'killed', folder, **options)
-
-
-def let(folder: Path, *, score: int | None = None, train: int | None = None) -> None:
-    """Let so many candidates be scored, and trained; ``None`` is all."""
-    for name, number in (('may score', score), ('may train', train)):
-        if number is None:
-            (folder / name).unlink(missing_ok=True)
-        else:
-            (folder / name).write_text(str(number))
-
-
-def kill(process: Forked) -> None:
-    process.kill()
 
 
 def scores(folder: Path):

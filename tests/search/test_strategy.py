@@ -18,6 +18,7 @@ from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableLinear, MutableRe
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from nni.nas.strategy import DARTS, TPE, GridSearch, PolicyBasedRL, Random, RegularizedEvolution
 from nni.nas.strategy.base import Strategy
+from searches import search
 from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, train, vector_dataset, vectors
 from torch import nn
 
@@ -27,20 +28,6 @@ from nni_knas.networks.candidates import build_network
 from nni_knas.record import record_path
 from nni_knas.search import coarse, fine
 from nni_knas.search import strategy as strategy_module
-
-
-def search(strategy, tmp_path, space=None, evaluator=None, **config):
-    experiment = NasExperiment(space or TinySpace(), evaluator or FunctionalEvaluator(train), strategy,
-                               NasExperimentConfig('sequential', config.pop('format', 'simplified')))
-    experiment.config.experiment_working_directory = str(tmp_path)
-    for name, value in config.items():
-        setattr(experiment.config, name, value)
-    try:
-        experiment.run()
-    finally:
-        experiment.stop()
-    return experiment
-
 
 EXPLORERS = {
     'default': lambda: None,
