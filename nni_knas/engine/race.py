@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtr  # type: ignore[import-untyped]
 
 __all__ = ['Race', 'expected_missed']
 
 LEAST = 12
 """Fewer candidates with both scores than this say nothing about how far the two differ."""
-
-_normal_tail = np.vectorize(lambda z: 0.5 * math.erfc(z / math.sqrt(2)), otypes=[np.float64])
 
 
 class Race:
@@ -114,4 +113,4 @@ def expected_missed(quick: ArrayLike, full: ArrayLike, rest: ArrayLike, k: int) 
     # How far a prediction is off: by the residual, and by the line itself, which is known less well far from the points.
     variance = variance * (1 + 1 / m + np.square(r - q.mean()) / spread) if spread > 0 else np.full_like(r, variance)
     deviation = np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
-    return float(_normal_tail((threshold - predicted) / deviation).sum())
+    return float(ndtr((predicted - threshold) / deviation).sum())
