@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nni_knas import GradientKernelEvaluator, __version__
+from nni_knas import __version__
 from nni_knas.benchmark import (
     BASELINES,
     PLAIN_IMAGES,
@@ -35,7 +35,9 @@ from nni_knas.benchmark import (
     search_table,
 )
 from nni_knas.data import DATA_HELP, load_data
+from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.scores import Score, get_score, score_names
+from nni_knas.search import check_counts
 
 __all__ = ['add_command']
 
@@ -212,8 +214,7 @@ def _print_correlations(results: pd.DataFrame, metric: str, best: float) -> None
 def _search(options: argparse.Namespace, setup: Setup) -> None:
     metrics = setup.metrics if options.metric else [name for name in setup.metrics if 'test' in name] or setup.metrics
     top_k = _numbers(options.top_k, '--top-k')
-    if max(top_k) > options.candidates:
-        raise ValueError(f'--top-k {max(top_k)} is more than --candidates {options.candidates}')
+    check_counts(options.candidates, max(top_k))
     every = setup.benchmark.sample(len(setup.benchmark.table), options.sample_seed, metrics)
     if not every:
         raise ValueError(f'no architecture has a result in {", ".join(metrics)}')

@@ -24,7 +24,7 @@ from nni_knas.gradients import Normalization
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import COSTS
 from nni_knas.scores import RECOMMENDED, score_names
-from nni_knas.search import KNAS, PLACEMENTS, Effort
+from nni_knas.search import FEW, KNAS, PLACEMENTS, Effort, OptimizeMode, SearchRequest
 
 __all__ = ['EXPLORERS', 'HUB', 'Option', 'SearchOptions', 'checked_values', 'nearest', 'options']
 
@@ -83,15 +83,16 @@ class SearchOptions:
     seed: int = _option(0, 'scoring', 'of the images, the initial weights and the exploration', least=0, most=2**32 - 1)
     device: str | None = _option(None, 'scoring', 'cpu, cuda or cuda:N; by default cuda where there is one')
 
-    candidates: int = _option(300, 'coarse stage', 'how many to score', least=1)
+    candidates: int = _option(SearchRequest.candidates, 'coarse stage', 'how many to score', least=1)
     explorer: str = _option('random', 'coarse stage', 'how the space is explored', choices=tuple(EXPLORERS))
-    placement: str = _option('process', 'coarse stage', 'where candidates are scored: in this process, in worker processes, '
-                             'in one for each GPU, or in NNI\'s trials', choices=tuple(PLACEMENTS))
+    placement: str = _option(SearchRequest.placement, 'coarse stage', 'where candidates are scored: in this process, in '
+                             'worker processes, in one for each GPU, or in NNI\'s trials', choices=tuple(PLACEMENTS))
     workers: int | None = _option(None, 'coarse stage', 'score in N worker processes; for placement workers the default is '
                                   'one a core', least=1)
-    effort: Effort = _option('adaptive', 'coarse stage', 'score all quickly and the best in full, or all in full',
+    effort: Effort = _option(SearchRequest.effort, 'coarse stage', 'score all quickly and the best in full, or all in full',
                              choices=get_args(Effort))
-    merge_identical: bool = _option(False, 'coarse stage', 'score candidates that compute the same once')
+    merge_identical: bool = _option(SearchRequest.merge_identical, 'coarse stage',
+                                    'score candidates that compute the same once')
 
     max_parameters: int | None = _option(None, 'limits', 'only networks of at most so many parameters', least=1)
     max_flops: float | None = _option(None, 'limits', 'only networks of at most so many floating-point operations an image',
@@ -103,10 +104,9 @@ class SearchOptions:
     front: str | None = _option(None, 'limits', 'take the best from the Pareto front of the score against this cost',
                                 choices=COSTS)
 
-    top_k: int = _option(3, 'fine stage', 'how many of the best to train; 0 stops after scoring', least=0, metavar='K')
-    optimize_mode: Literal['maximize', 'minimize'] = _option(
-        'maximize', 'fine stage', 'whether a higher or a lower metric of training is better',
-        choices=('maximize', 'minimize'))
+    top_k: int = _option(FEW, 'fine stage', 'how many of the best to train; 0 stops after scoring', least=0, metavar='K')
+    optimize_mode: OptimizeMode = _option(SearchRequest.optimize_mode, 'fine stage', 'whether a higher or a lower metric of '
+                                          'training is better', choices=get_args(OptimizeMode))
     epochs: int = _option(4, 'fine stage', 'training epochs for each', least=1)
     learning_rate: float = _option(0.001, 'fine stage', 'of Adam', above=0, metavar='RATE')
     train_batch: int = _option(16, 'fine stage', 'batch size of training', least=1)
@@ -145,11 +145,7 @@ class SearchOptions:
         ValueError
             If they do not.
         """
-        if self.top_k > self.candidates:
-            raise ValueError(f'top_k={self.top_k} is more than candidates={self.candidates}: no more can be trained than '
-                             'are scored')
-        if self.workers is not None and self.placement not in ('process', 'workers'):
-            raise ValueError(f'workers={self.workers} goes with placement "workers", not with "{self.placement}"')
+        self.request()
         if self.network is not None and self.space != SearchOptions.space:
             raise ValueError(f'there are both a network ({self.network}) and a space ({self.space}): give one of the two')
         if self.network is not None and self.space_args:
@@ -231,13 +227,21 @@ class SearchOptions:
             raise ValueError(f'the explorer {self.explorer} needs packages that are not here: '
                              'pip install "nni-knas[rl]"') from None
 
+    def request(self) -> SearchRequest:
+        """What the strategy is asked for by these options.
+
+        Raises
+        ------
+        ValueError
+            If they do not go together.
+        """
+        shared = {each.name for each in dataclasses.fields(SearchRequest)} & {each.name for each in dataclasses.fields(self)}
+        return SearchRequest(constraints=self.constraints(), **{name: getattr(self, name) for name in shared})
+
     def make_strategy(self, kernel: GradientKernelEvaluator, **more: Any) -> KNAS:
         """The strategy; ``more`` are further arguments of :class:`~nni_knas.KNAS`."""
         self.check()
-        arguments = {'placement': self.placement, 'workers': self.workers, 'effort': self.effort,
-                     'merge_identical': self.merge_identical, 'constraints': self.constraints(), 'front': self.front,
-                     'optimize_mode': self.optimize_mode, 'country': self.country}
-        return KNAS(kernel, self.candidates, self.top_k, self.make_explorer(), **{**arguments, **more})
+        return KNAS(kernel, explorer=self.make_explorer(), **{**self.request().fields(), **more})
 
     def make_evaluator(self, data: Data) -> Evaluator:
         """NNI's evaluator that trains the best.

@@ -52,9 +52,9 @@ def _settings(strategy: KNAS) -> str:
     settings = {
         'score': f'{kernel.score_function.name}, on {kernel.batch_size} samples, seed {kernel.seed}, {kernel.device}',
         'explorer': repr(strategy.explorer),
-        'candidates': f'{strategy.candidates:,}, of which the best {strategy.top_k:,} are trained',
-        'constraints': ', '.join(f'{name} at most {number_text(most)}' for name, most in strategy.constraints.items()),
-        'chosen from': f'the Pareto front of score and {strategy.front}' if strategy.front else '',
+        'candidates': f'{strategy.request.candidates:,}, of which the best {strategy.request.top_k:,} are trained',
+        'constraints': ', '.join(f'{name} at most {number_text(most)}' for name, most in strategy.request.constraints.items()),
+        'chosen from': f'the Pareto front of score and {strategy.request.front}' if strategy.request.front else '',
         'placement': str(strategy.placement)}
     rows = [f'<tr style="background: transparent"><th style="{_CELL}">{name}</th>'
             f'<td style="{_CELL}">{_escaped(_short(value, 200))}</td></tr>' for name, value in settings.items() if value]

@@ -7,8 +7,6 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Literal
 
 import numpy as np
 from nni.nas.execution import ExecutionEngine
@@ -18,7 +16,7 @@ from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
-from nni_knas.engine import BATCH, InProcess, Placement, Scorer, ScoringEngine, Workers, gpus
+from nni_knas.engine import BATCH, Placement, Scorer, ScoringEngine
 from nni_knas.gradients import MisfitError, seeded
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import hyper_parameters_of
@@ -36,12 +34,11 @@ from nni_knas.search.explorers import (
     restore_explorer,
     space_size,
 )
+from nni_knas.search.request import PLACEMENTS, SearchRequest
 
-__all__ = ['PLACEMENTS', 'CoarseStage', 'Effort', 'check_placement']
+__all__ = ['CoarseStage']
 
 _logger = logging.getLogger(__name__)
-
-Effort = Literal['adaptive', 'full']
 
 BEGINNING = 'explorer '
 """Where the record keeps the state that an explorer began in; its name follows."""
@@ -57,12 +54,16 @@ class CoarseStage:
 
     Parameters
     ----------
-    kernel, explorer, candidates, top_k, placement, ahead, effort, merge_identical, constraints, front
-        See :class:`~nni_knas.KNAS`.
+    kernel
+        Scores the candidates.
     space
         The model space.
     record
         The run's record.
+    explorer
+        The NNI strategy that explores, not used before.
+    request
+        What the search is asked for.
     deadline
         ``time.monotonic()`` after which no candidate is scored.
 
@@ -72,32 +73,28 @@ class CoarseStage:
         If the record is of a run with other settings, whose scores would not compare, or space and minibatch do not fit.
     """
 
-    def __init__(self, kernel: GradientKernelEvaluator, space: ExecutableModelSpace, record: Record, explorer: Strategy, *,
-                 candidates: int, top_k: int, placement: str | Placement = 'process', ahead: int | None = None,
-                 effort: Effort = 'adaptive', merge_identical: bool = False, constraints: Mapping[str, float] | None = None,
-                 front: str | None = None, deadline: float = math.inf) -> None:
+    def __init__(self, kernel: GradientKernelEvaluator, space: ExecutableModelSpace, record: Record, explorer: Strategy,
+                 request: SearchRequest, *, deadline: float = math.inf) -> None:
         self.kernel = kernel
         self.space = space
         self.record = record
         self.explorer = explorer
-        self.candidates = candidates
-        self.top_k = top_k
-        self.effort = effort
-        self.front = front
+        self.request = request
         self._stopped = False
-        self._check_settings(constraints or {})
-        scorer = Scorer(kernel, space, hyper_parameters_of(space), merge_identical=merge_identical,
-                        constraints=constraints, costs=(front,) if front else ())
-        size = space_size(space, candidates)
-        quick = self._begins_quickly(scorer, min(size, candidates))
-        self.scoring = self._scoring_engine(scorer, quick, placement, ahead, deadline)
+        self._check_settings()
+        scorer = Scorer(kernel, space, hyper_parameters_of(space), merge_identical=request.merge_identical,
+                        constraints=request.constraints, costs=(request.front,) if request.front else ())
+        size = space_size(space, request.candidates)
+        quick = self._begins_quickly(scorer, min(size, request.candidates))
+        self.scoring = self._scoring_engine(scorer, quick, deadline)
         self._prepare_explorer(size)
 
     # Before the run.
 
-    def _check_settings(self, constraints: Mapping[str, float]) -> None:
+    def _check_settings(self) -> None:
         """Scores compare only with scores of the same kernel on the same minibatch, of candidates under the same bounds."""
-        settings = {**self.kernel.settings(), 'constraints': dict(constraints), 'front': self.front}
+        settings = {**self.kernel.settings(), 'constraints': dict(self.request.constraints),
+                    'front': self.request.front}
         before = self.record.get_meta('kernel')
         if before is not None and len(self.record):
             changed = [name for name, value in json.loads(before).items() if settings.get(name) != value]
@@ -110,13 +107,14 @@ class CoarseStage:
         """Whether candidates are scored quickly at first. A resumed run goes on as it began."""
         before = self.record.get_meta('effort')
         if len(self.record) and before is not None:
-            if before == 'adaptive' and self.effort == 'full':
+            if before == 'adaptive' and self.request.effort == 'full':
                 raise ValueError('this run cannot be taken up with effort="full", since it began with "adaptive"')
             return before == 'adaptive'
         fits = self._check_fit(scorer)
         # On a front there are candidates of low scores, which adaptive effort would not score in full.
-        quick = (self.effort == 'adaptive' and self.front is None and self.top_k > 0 and count >= max(100, 4 * self.top_k)
-                 and fits and self.kernel.quick() is not None)
+        asked = self.request
+        quick = (asked.effort == 'adaptive' and asked.front is None and asked.top_k > 0
+                 and count >= max(100, 4 * asked.top_k) and fits and self.kernel.quick() is not None)
         self.record.set_meta('effort', 'adaptive' if quick else 'full')
         return quick
 
@@ -153,21 +151,25 @@ class CoarseStage:
         assert refusal is not None
         raise refusal
 
-    def _scoring_engine(self, scorer: Scorer, quick: bool, placement: str | Placement, ahead: int | None,
-                        deadline: float) -> ScoringEngine:
+    def _scoring_engine(self, scorer: Scorer, quick: bool, deadline: float) -> ScoringEngine:
         """A resumed run is as far ahead as it was, wherever it goes on, since the exploration depends on that."""
-        place = PLACEMENTS[placement]() if isinstance(placement, str) else placement
-        ahead = ahead or self.record.get_meta('ahead') or max(ScoringEngine.least_ahead, place.ahead)
+        place = self._placement()
+        ahead = self.request.ahead or self.record.get_meta('ahead') or max(ScoringEngine.least_ahead, place.ahead)
         ahead = int(min(ahead, farthest_ahead(self.explorer)))
-        engine = ScoringEngine(scorer, self.record, self.candidates, place, ahead=ahead, deadline=deadline, quick=quick)
+        engine = ScoringEngine(scorer, self.record, self.request.candidates, place, ahead=ahead, deadline=deadline,
+                               quick=quick)
         self.record.set_meta('ahead', engine.ahead)
         engine.elastic = not learns(self.explorer)
         return engine
 
+    def _placement(self) -> Placement:
+        place = self.request.place()
+        return PLACEMENTS[place]() if isinstance(place, str) else place
+
     def _prepare_explorer(self, size: float) -> None:
-        if size < self.candidates:
-            warnings.warn(f'the space has only {size} candidates, fewer than the {self.candidates} asked for: all of them '
-                          'are scored', stacklevel=1)
+        if size < self.request.candidates:
+            warnings.warn(f'the space has only {size} candidates, fewer than the {self.request.candidates} asked for: '
+                          'all of them are scored', stacklevel=1)
             self.explorer = GridSearch(shuffle=False)
         check_unused(self.explorer)
         check_space(self.explorer, self.space)
@@ -204,24 +206,26 @@ class CoarseStage:
             If no candidate could be scored; it says why.
         """
         record, scoring = self.record, self.scoring
-        unfinished = scoring.quick and (record.get_meta(FINISHED) or 0) < self.top_k
+        unfinished = scoring.quick and (record.get_meta(FINISHED) or 0) < self.request.top_k
         with search_scalars(record):  # a run that was killed may lack its last ones, even if all is scored
             if scoring.budget_available() or unfinished:
                 with scoring.opened(engine), seeded(self.kernel.seed), no_pauses():
                     self._run_explorer()
-                    if scoring.quick and self.top_k:
-                        scoring.finish(self.top_k)
+                    if scoring.quick and self.request.top_k:
+                        scoring.finish(self.request.top_k)
         if self._stopped:
             return
         total, failed, filtered = record.counted(), record.count('failed'), record.count('filtered')
+        asked = self.request
         if time.monotonic() >= scoring.deadline:
-            if total < self.candidates:
-                _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total, self.candidates)
+            if total < asked.candidates:
+                _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total,
+                                asked.candidates)
             elif unfinished:
                 _logger.warning('The experiment\'s time was over before all that may be among the best %d had a full score.',
-                                self.top_k)
+                                asked.top_k)
         elif scoring.quick:
-            record.set_meta(FINISHED, self.top_k)
+            record.set_meta(FINISHED, asked.top_k)
         if not record.best(1):
             raise RuntimeError(f'none of the {total + filtered} candidates could be scored; {self._why_none()}')
         _logger.info('Scored %d candidates, %d failed, %d did not meet the constraints.', total - failed, failed, filtered)
@@ -247,7 +251,7 @@ class CoarseStage:
 
     def _run_explorer(self) -> None:
         scoring = self.scoring
-        with tqdm(total=self.candidates, initial=min(self.record.counted(), self.candidates), desc='Scoring',
+        with tqdm(total=self.request.candidates, initial=min(self.record.counted(), self.request.candidates), desc='Scoring',
                   unit='candidate', disable=None) as scoring.bar:
             if scoring.budget_available():
                 checkpoints = Checkpoints(self.explorer, scoring, self.record)
@@ -256,27 +260,3 @@ class CoarseStage:
                 self.explorer.run()
                 scoring.wait_models()
         scoring.bar = None
-
-
-def check_placement(placement: str | Placement, workers: int | None, ahead: int | None) -> None:
-    """Say in one sentence what is wrong with a placement; see :class:`~nni_knas.KNAS`."""
-    for name, value in (('workers', workers), ('ahead', ahead)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f'{name} is {value!r}: it has to be a whole number, 1 or more')
-    if isinstance(placement, str) and placement not in PLACEMENTS:
-        raise ValueError(f'unknown placement {placement!r}: it is one of {", ".join(PLACEMENTS)}, or a Placement')
-    if not isinstance(placement, (str, Placement)):
-        raise TypeError(f'placement is {placement!r}: it has to be one of {", ".join(PLACEMENTS)}, or a Placement')
-    if workers is not None and placement not in ('process', 'workers'):
-        raise ValueError(f'workers={workers} goes with placement="workers", not with {placement!r}')
-    if placement == 'gpus':
-        gpus()  # says if there are none
-
-
-def _trials() -> Placement:
-    from nni_knas.engine import Trials
-
-    return Trials()
-
-
-PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': _trials}

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pandas as pd
 from nni.nas.execution import ExecutionEngine
@@ -18,21 +18,19 @@ from nni.nas.strategy.base import Strategy
 
 from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
 from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
-from nni_knas.engine import Placement, Workers
-from nni_knas.footprint import check_country
+from nni_knas.engine import Placement
 from nni_knas.kernel import GradientKernelEvaluator
-from nni_knas.networks import COSTS, check_constraints, describe_inputs
+from nni_knas.networks import describe_inputs
 from nni_knas.record import Record, record_path, weights_path
 from nni_knas.runs import COMPLETE, STATEMENT, Run, chosen, dump_space, pareto_front, restore_model, session
-from nni_knas.search.coarse import CoarseStage, Effort, check_placement
+from nni_knas.search.coarse import CoarseStage
 from nni_knas.search.explorers import checked_explorer, farthest_ahead
 from nni_knas.search.fine import FineStage
+from nni_knas.search.request import Effort, OptimizeMode, SearchRequest
 
-__all__ = ['KNAS', 'OptimizeMode']
+__all__ = ['KNAS']
 
 _logger = logging.getLogger(__name__)
-
-OptimizeMode = Literal['maximize', 'minimize']
 
 
 class KNAS(Strategy):
@@ -114,42 +112,29 @@ class KNAS(Strategy):
     Source: Xu et al., "KNAS: Green Neural Architecture Search", ICML 2021.
     """
 
-    def __init__(self, kernel: GradientKernelEvaluator, candidates: int = 300, top_k: int = 20,
-                 explorer: Strategy | None = None, *, record: str | Path | None = None,
-                 keep_weights: bool = True, placement: str | Placement = 'process', workers: int | None = None,
-                 ahead: int | None = None, effort: Effort = 'adaptive', merge_identical: bool = False,
-                 constraints: Mapping[str, float] | None = None, front: str | None = None,
-                 optimize_mode: OptimizeMode = 'maximize', country: str | None = None) -> None:
+    def __init__(self, kernel: GradientKernelEvaluator, candidates: int = SearchRequest.candidates,
+                 top_k: int = SearchRequest.top_k, explorer: Strategy | None = None, *, record: str | Path | None = None,
+                 keep_weights: bool = SearchRequest.keep_weights, placement: str | Placement = SearchRequest.placement,
+                 workers: int | None = SearchRequest.workers, ahead: int | None = SearchRequest.ahead,
+                 effort: Effort = SearchRequest.effort, merge_identical: bool = SearchRequest.merge_identical,
+                 constraints: Mapping[str, float] | None = None, front: str | None = SearchRequest.front,
+                 optimize_mode: OptimizeMode = SearchRequest.optimize_mode,
+                 country: str | None = SearchRequest.country) -> None:
         super().__init__()
         if not isinstance(kernel, GradientKernelEvaluator):
             raise TypeError(f'kernel has to be a GradientKernelEvaluator, not {type(kernel).__name__}')
-        _check_counts(candidates, top_k)
-        check_placement(placement, workers, ahead)
-        if effort not in get_args(Effort):
-            raise ValueError(f'unknown effort {effort!r}: it is "adaptive" or "full"')
-        if optimize_mode not in get_args(OptimizeMode):
-            raise ValueError(f'unknown optimize_mode {optimize_mode!r}: it is "maximize" or "minimize"')
-        if front is not None and front not in COSTS:
-            raise ValueError(f'unknown front {front!r}: it is one of {", ".join(COSTS)}')
-        check_constraints(constraints or {})
+        self.request = SearchRequest(
+            candidates=candidates, top_k=top_k, placement=placement, workers=workers, ahead=ahead, effort=effort,
+            merge_identical=merge_identical, constraints=constraints or {}, front=front, optimize_mode=optimize_mode,
+            country=country, keep_weights=keep_weights)
+        self.placement = self.request.place()
         self.kernel = kernel
-        self.candidates = candidates
-        self.top_k = top_k
         if isinstance(explorer, KNAS):
             raise ValueError('KNAS cannot explore for KNAS: give a multi-trial strategy such as RegularizedEvolution()')
         self.explorer = checked_explorer(explorer) if explorer is not None else Random(dedup=False, seed=kernel.seed)
-        self.keep_weights = keep_weights
         if ahead is not None and ahead > farthest_ahead(self.explorer):
             raise ValueError(f'ahead={ahead} is more than the explorer\'s population_size={self.explorer.population_size}: '
                              'it could not choose a parent')
-        self.placement = placement if workers is None else Workers(workers)
-        self.ahead = ahead
-        self.effort: Effort = effort
-        self.merge_identical = merge_identical
-        self.constraints = dict(constraints or {})
-        self.front = front
-        self.optimize_mode: OptimizeMode = optimize_mode
-        self.country = check_country(country)
         self._record_path = Path(record) if record is not None else None
         self._record: Record | None = None
         self._folder: Path | None = None
@@ -159,8 +144,8 @@ class KNAS(Strategy):
         self._fine: FineStage | None = None
 
     def extra_repr(self) -> str:
-        return (f'kernel={self.kernel!r}, candidates={self.candidates}, top_k={self.top_k}, explorer={self.explorer!r}, '
-                f'placement={self.placement!r}')
+        return (f'kernel={self.kernel!r}, candidates={self.request.candidates}, top_k={self.request.top_k}, '
+                f'explorer={self.explorer!r}, placement={self.placement!r}')
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: its settings, how far it is, the best so far."""
@@ -191,7 +176,7 @@ class KNAS(Strategy):
         cost
             Name of the cost. Default: that of ``front``, and else the number of parameters.
         """
-        return pareto_front(self.scores(), cost or self.front or 'parameters')
+        return pareto_front(self.scores(), cost or self.request.front or 'parameters')
 
     def list_models(self, sort: bool = True, limit: int | None = None) -> Iterator[ExecutableModelSpace]:
         """The trained models, best metric first (the lowest, where it is minimised); after the experiment, too.
@@ -234,8 +219,9 @@ class KNAS(Strategy):
         before = self._record.scoring_seconds() + self._record.seconds()[1]
         deadline = time.monotonic() + max_duration(experiment) - before
         self._coarse = self.coarse_stage(model_space, self._record, deadline)
-        self._fine = FineStage(model_space, engine, self._record, folder=self._folder, keep_weights=self.keep_weights,
-                               max_trials=max_trials(experiment), deadline=deadline, local=is_local(experiment))
+        self._fine = FineStage(model_space, engine, self._record, folder=self._folder,
+                               keep_weights=self.request.keep_weights, max_trials=max_trials(experiment), deadline=deadline,
+                               local=is_local(experiment))
         return model_space
 
     def coarse_stage(self, space: ExecutableModelSpace, record: Record, deadline: float = math.inf) -> CoarseStage:
@@ -250,15 +236,12 @@ class KNAS(Strategy):
         deadline
             ``time.monotonic()`` after which no candidate is scored.
         """
-        stage = CoarseStage(self.kernel, space, record, self.explorer, candidates=self.candidates, top_k=self.top_k,
-                            placement=self.placement, ahead=self.ahead, effort=self.effort,
-                            merge_identical=self.merge_identical, constraints=self.constraints, front=self.front,
-                            deadline=deadline)
+        stage = CoarseStage(self.kernel, space, record, self.explorer, self.request, deadline=deadline)
         self.explorer = stage.explorer
         record.set_meta('space', dump_space(space))
-        record.set_meta('optimize_mode', self.optimize_mode)
-        record.set_meta('front', self.front or '')
-        record.set_meta('top_k', self.top_k)
+        record.set_meta('optimize_mode', self.request.optimize_mode)
+        record.set_meta('front', self.request.front or '')
+        record.set_meta('top_k', self.request.top_k)
         record.set_meta('example', describe_inputs(self.kernel.example()))
         return stage
 
@@ -272,12 +255,12 @@ class KNAS(Strategy):
         assert self._coarse is not None and self._fine is not None
         record = self._coarse.record
         record.set_meta('metric', metric_of(self._fine.space.evaluator))
-        with session(record, self.asked(), name=self._experiment_name, country=self.country) as meter:
+        with session(record, self.asked(), name=self._experiment_name, country=self.request.country) as meter:
             with meter.stage('coarse'):
                 self._coarse.run(self._fine.engine)
-            if self.top_k:
+            if self.request.top_k:
                 with meter.stage('fine'):
-                    self._fine.run(functools.partial(chosen, record, self.top_k, self.front), meter)
+                    self._fine.run(functools.partial(chosen, record, self.request.top_k, self.request.front), meter)
             record.set_meta(COMPLETE, 1)
         logging.getLogger('nni.knas').info('Energy: %s.', record.get_meta(STATEMENT))  # NNI shows it, unless silenced
 
@@ -287,11 +270,9 @@ class KNAS(Strategy):
         space = self._fine.space if self._fine is not None else None
         return {'space': _name_of(getattr(space, 'model_space', None) or getattr(space, 'model', None)),
                 'data': _name_of(kernel.dataset), **kernel.settings(),
-                'batch_size': kernel.batch_size, 'device': str(kernel.device), 'candidates': self.candidates,
-                'top_k': self.top_k, 'explorer': repr(self.explorer), 'placement': str(self.placement), 'ahead': self.ahead,
-                'effort': self.effort, 'merge_identical': self.merge_identical, 'constraints': self.constraints,
-                'front': self.front, 'evaluator': _name_of(getattr(space, 'evaluator', None)),
-                'optimize_mode': self.optimize_mode, 'country': self.country}
+                'batch_size': kernel.batch_size, 'device': str(kernel.device), **self.request.fields(),
+                'placement': str(self.placement), 'explorer': repr(self.explorer),
+                'evaluator': _name_of(getattr(space, 'evaluator', None))}
 
     # Small helpers.
 
@@ -335,11 +316,3 @@ def _name_of(thing: Any) -> str | None:
     arguments = ', '.join(f'{name}={value!r}' for name, value in getattr(thing, 'trace_kwargs', {}).items()
                           if isinstance(value, (int, float, str, bool, type(None), tuple, list)))
     return f'{symbol.__name__}({arguments})' if len(arguments) < 500 else symbol.__name__
-
-
-def _check_counts(candidates: int, top_k: int) -> None:
-    for name, value, least in (('candidates', candidates, 1), ('top_k', top_k, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
-    if top_k > candidates:
-        raise ValueError(f'top_k={top_k} is more than candidates={candidates}: no more can be trained than are scored')

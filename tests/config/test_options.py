@@ -140,9 +140,10 @@ class TestMaking:
         kernel = given.make_kernel(given.load_data())
         assert (kernel.batch_size, kernel.seed, kernel.score_function.name) == (3, 5, 'mgm')
         strategy = given.make_strategy(kernel, keep_weights=False)
-        assert (strategy.candidates, strategy.top_k, strategy.effort, strategy.placement) == (90, 2, 'full', 'workers')
-        assert isinstance(strategy.explorer, RegularizedEvolution) and not strategy.keep_weights
-        assert (strategy.optimize_mode, strategy.front, strategy.constraints) == ('minimize', 'flops', {'parameters': 100})
+        asked = strategy.request
+        assert (asked.candidates, asked.top_k, asked.effort, asked.placement) == (90, 2, 'full', 'workers')
+        assert isinstance(strategy.explorer, RegularizedEvolution) and not asked.keep_weights
+        assert (asked.optimize_mode, asked.front, asked.constraints) == ('minimize', 'flops', {'parameters': 100})
 
     def test_evaluators(self):
         data = SearchOptions(data='config_models:data').load_data()
