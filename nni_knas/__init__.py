@@ -33,7 +33,7 @@ __version__ = '0.1.0'
 __all__ = ['KNAS', 'GradientKernelEvaluator', 'Run', 'open_run', 'plot_comparison', 'plot_costs', 'plot_curves',
            'plot_footprint', 'plot_progress', 'plot_ranks', 'plot_scores', 'write_comparison', 'write_report']
 
-_MODULES = {'KNAS': 'search.strategy', 'GradientKernelEvaluator': 'kernel.evaluator', 'Run': 'runs', 'open_run': 'runs'}
+_MODULES = {'KNAS': 'search', 'GradientKernelEvaluator': 'kernel', 'Run': 'runs', 'open_run': 'runs'}
 _LATER = {**dict.fromkeys((name for name in __all__ if name.startswith('plot_')), 'plots'),
           'write_report': 'report', 'write_comparison': 'report'}  # imported when they are asked for
 

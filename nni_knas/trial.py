@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import nni
-from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.runtime.env_vars import trial_env_vars
 from torch import nn
@@ -25,66 +24,10 @@ from nni_knas.bridge.experiment import find_folder
 from nni_knas.config import SearchOptions, Settings
 from nni_knas.config import options as all_options
 from nni_knas.data import Data
-from nni_knas.record import Candidate
 from nni_knas.runs import RankedEvaluator
-from nni_knas.spaces import search_space_of
+from nni_knas.spaces import EXTRAS, sample_of
 
-__all__ = ['main', 'network', 'sample_of', 'trial_parameters']
-
-EXTRAS = ('kernel_score', 'kernel_rank', 'knas_candidate')
-"""What a trial's parameters hold beside the architecture."""
-
-
-def trial_parameters(candidate: Candidate, rank: int) -> dict[str, Any]:
-    """The parameters of a candidate's trial: its architecture, its score and rank, and its number in the record."""
-    return {**candidate.sample, 'kernel_score': candidate.rated, 'kernel_rank': rank, 'knas_candidate': candidate.id}
-
-
-def sample_of(parameters: Mapping[str, Any], space: ExecutableModelSpace) -> Sample:
-    """NNI's sample of an architecture that was JSON on its way.
-
-    Parameters
-    ----------
-    parameters
-        A choice for each label of the space; what :func:`trial_parameters` adds may be among them.
-    space
-        The space.
-
-    Raises
-    ------
-    ValueError
-        If it is no architecture of the space; the message says which label is at fault.
-    """
-    mutables = space.simplify()
-    labels = search_space_of(space)
-    unknown = [label for label in parameters if label not in labels and label not in EXTRAS]
-    if unknown:
-        raise ValueError(f'{unknown[0]!r} is no parameter of the space: it has {", ".join(sorted(labels))}')
-    sample = {}
-    for label, mutable in mutables.items():
-        if label in parameters:
-            sample[label] = _choice_of(parameters[label], getattr(mutable, 'values', None), label)
-    if not space.contains(sample):
-        missing = sorted(set(labels) - set(sample))
-        raise ValueError(f'{json.dumps(dict(parameters))} is no architecture of the space'
-                         + (f': it has no {missing[0]!r}' if missing else ''))
-    return sample
-
-
-def _choice_of(value: Any, choices: Sequence[Any] | None, label: str) -> Any:
-    """The choice that is this value in JSON."""
-    if choices is None:
-        return value
-    for choice in choices:
-        if choice == value or _in_json(choice) == value:
-            return choice
-    if isinstance(value, list):
-        return [_choice_of(each, choices, label) for each in value]
-    raise ValueError(f'{value!r} is no choice of {label!r}: it has {list(choices)}')
-
-
-def _in_json(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
+__all__ = ['main', 'network']
 
 
 def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.Module:

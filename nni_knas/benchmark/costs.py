@@ -13,10 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from nni_knas import GradientKernelEvaluator
 from nni_knas.benchmark.base import Benchmark
 from nni_knas.gradients import Minibatch, main_output
-from nni_knas.kernel import draw_minibatch
+from nni_knas.kernel import GradientKernelEvaluator, draw_minibatch
 from nni_knas.scores import Score
 
 __all__ = ['PLAIN_IMAGES', 'cost']

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 from tqdm import tqdm
 
-import nni_knas
-from nni_knas import GradientKernelEvaluator
+from nni_knas import gradients as gradients_room
+from nni_knas import scores as scores_room
 from nni_knas.benchmark.base import Benchmark
 from nni_knas.benchmark.baselines import Baseline
 from nni_knas.benchmark.cache import Measured, ScoreCache
 from nni_knas.gradients import Gradients
+from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.record import reason_of
 from nni_knas.scores import Score
 
@@ -132,10 +134,14 @@ def settings_of(kernel: GradientKernelEvaluator, score: Score) -> str:
 def _code(module: str) -> str:
     """Digest of the code that a score runs: its own file, and those of the scores and gradients that it may build on."""
     own = getattr(sys.modules.get(module), '__file__', None)
-    package = Path(nni_knas.__file__).parent
-    files = {*package.glob('scores/*.py'), *package.glob('gradients/*.py'), *([Path(own)] if own else [])}
+    files = {*_modules(scores_room), *_modules(gradients_room), *([Path(own)] if own else [])}
     digest = hashlib.sha256()
     for file in sorted(files):
         if file.is_file():
             digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _modules(room: ModuleType) -> Iterator[Path]:
+    assert room.__file__ is not None
+    return Path(room.__file__).parent.glob('*.py')

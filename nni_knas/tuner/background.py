@@ -19,7 +19,7 @@ import requests
 import yaml
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 
-from nni_knas.basics.files import whole
+from nni_knas.basics.files import atomic_write
 from nni_knas.basics.periodic import repeated
 from nni_knas.bridge.dispatcher import manager_process, show_search_space, unfinished_trials
 from nni_knas.bridge.experiment import UNSUCCESSFUL
@@ -31,8 +31,7 @@ from nni_knas.networks import encode_sample
 from nni_knas.record import Candidate, Record, record_path
 from nni_knas.runs import COMPLETE, STATEMENT, Ranked, chosen, energy_of, kept_result, session
 from nni_knas.search import CoarseStage
-from nni_knas.spaces import contains, narrowed, search_space_of
-from nni_knas.trial import sample_of, trial_parameters
+from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
 
 __all__ = ['BackgroundSearch']
 
@@ -109,7 +108,7 @@ class BackgroundSearch:
     def _keep_experiment(self, search_space: dict[str, Any]) -> None:
         """Write the experiment's configuration, from which nnictl starts it again."""
         if self._config:
-            with whole(self._experiment_file) as unfinished:
+            with atomic_write(self._experiment_file) as unfinished:
                 unfinished.write_text(yaml.safe_dump({**self._config, 'searchSpace': search_space}))
 
     # Scoring.

@@ -25,8 +25,7 @@ from nni_knas.footprint import meter
 from nni_knas.networks.candidates import encode_sample, random_models
 from nni_knas.record import Record
 from nni_knas.runs import ranked
-from nni_knas.spaces import search_space_of
-from nni_knas.trial import sample_of, trial_parameters
+from nni_knas.spaces import sample_of, search_space_of, trial_parameters
 from nni_knas.tuner import KNAS, background, tuner
 
 ARGUMENTS = {'space': 'spaces:TinySpace', 'data': 'nnictl_models:data', 'candidates': 10, 'top_k': 3, 'batch_size': 8}
