@@ -19,8 +19,7 @@ from nni.nas.experiment import NasExperimentConfig
 from places import DOCS, EXAMPLES
 
 from nni_knas.cli import main
-from nni_knas.config.file import default_config, enter, load_config, markdown, schema
-from nni_knas.config.options import SearchOptions, options
+from nni_knas.config import SearchOptions, default_config, enter, load_config, markdown, options, schema
 
 SCHEMA = schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -11,91 +11,22 @@ import sys
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from nni.nas.evaluator import FunctionalEvaluator
-from nni.nas.execution import SequentialExecutionEngine
-from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.hub.pytorch import DARTS, MobileNetV3Space, NasBench201
 from nni.nas.space import SimplifiedModelSpace
 from places import DOCS
-from spaces import TinySpace, tiny_kernel, train, vectors
+from strangers import STRANGER, USE, outputs_of
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from nni_knas import KNAS, open_run
 from nni_knas.gradients.gradients import arguments_of
 from nni_knas.networks import exporting as module
 from nni_knas.networks.candidates import build_network, random_models
-from nni_knas.networks.exporting import describe_inputs, example_inputs, export
-from nni_knas.record import record_path
+from nni_knas.networks.exporting import export
 from nni_knas.spaces import FunctionSpace
 
 FORMATS = ('program', 'state-dict', 'onnx')
-STRANGER = '''
-import importlib, json, os, sys, traceback
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in ('nni', 'nni_knas'):
-            raise ImportError(f'{name} is blocked')
-
-sys.meta_path.insert(0, Blocker())
-for name in ('nni', 'nni_knas'):
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        continue
-    raise AssertionError(f'{name} can be imported')
-
-import onnxruntime
-import torch
-torch.export.load('first.pt2').module()  # imports what it takes
-for line in sys.stdin:
-    folder, code = json.loads(line)
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.dup2(2, 1)
-        os.chdir(folder)
-        try:
-            exec(code, {'__name__': '__main__'})
-        except BaseException:
-            os.fdopen(writer, 'w').write(traceback.format_exc())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as said:
-        error = said.read()
-    status = os.wait()[1]
-    print(json.dumps(error or status), flush=True)
-'''
-USE = '''
-import sys
-import torch
-inputs, others = torch.load('inputs.pt')
-spread = isinstance(inputs, tuple)
-names = isinstance(inputs, dict)
-call = lambda network, x: network(*x) if spread else network(**x) if names else network(x)
-network = torch.export.load('winner.pt2').module()
-outputs = {'program': [call(network, inputs), call(network, others)]}
-with torch.no_grad():
-    for value in network.state_dict().values():
-        value.zero_()
-emptied = call(network, inputs)
-network.load_state_dict(torch.load('winner.pt', weights_only=True))
-outputs['state-dict'] = [call(network, inputs), call(network, others)]
-assert not torch.equal(emptied, outputs['state-dict'][0])
-import onnxruntime
-session = onnxruntime.InferenceSession('winner.onnx')
-def run(x):
-    values = x if names else dict(zip((i.name for i in session.get_inputs()), x if spread else [x]))
-    return torch.from_numpy(session.run(None, {name: v.numpy() for name, v in values.items()})[0])
-outputs['onnx'] = [run(inputs), run(others)]
-assert not any(name.partition('.')[0] in ('nni', 'nni_knas') for name in sys.modules)
-torch.save(outputs, 'outputs.pt')
-'''
 
 
 def build(parameters):
@@ -194,13 +125,6 @@ def assert_same(run_without_nni):
                 assert torch.allclose(found, wanted, rtol=0, atol=1e-5 * wanted.abs().max().item()), name
 
     return assert_same
-
-
-def outputs_of(network, inputs):
-    with torch.no_grad():
-        network = network.eval()
-        return network(*inputs) if isinstance(inputs, tuple) else network(**inputs) if isinstance(inputs, dict) \
-            else network(inputs)
 
 
 def assert_no_reference_to_nni(folder):
@@ -415,93 +339,3 @@ def test_missing_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(module.importlib.util, 'find_spec', lambda name: None if name == 'onnxscript' else find(name))
     with pytest.raises(ValueError, match=r'needs the package onnxscript: pip install "nni-knas\[onnx\]"'):
         export(nn.Linear(6, 3), torch.randn(2, 6), tmp_path, ['onnx'])
-
-
-shapes = st.lists(st.integers(0, 5), max_size=3)
-tensors = st.tuples(shapes, st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool]))
-
-
-@given(st.one_of(tensors, st.lists(tensors, min_size=1, max_size=3),
-                 st.dictionaries(st.text(max_size=3), tensors, min_size=1)),
-       st.integers(1, 4), st.integers(1, 4))
-def test_described_inputs_come_back(kinds, batch, other):
-    def make(each, n):
-        return torch.zeros(n, *each[0], dtype=each[1])
-
-    def inputs(n):
-        if isinstance(kinds, dict):
-            return {name: make(each, n) for name, each in kinds.items()}
-        return tuple(make(each, n) for each in kinds) if isinstance(kinds, list) else make(kinds, n)
-
-    def signature(tree):
-        leaves = tree.items() if isinstance(tree, dict) else enumerate(tree if isinstance(tree, tuple) else [tree])
-        return type(tree), [(name, each.shape, each.dtype) for name, each in leaves]
-
-    text = describe_inputs(inputs(batch))
-    found = example_inputs(text, batch=other)
-    assert signature(found) == signature(inputs(other))
-    for one, again in zip(tree_leaves(found),
-                          tree_leaves(example_inputs(text, batch=other)), strict=True):
-        assert torch.equal(one, again)
-        assert one.is_floating_point() or not one.any()
-
-
-def test_inputs_that_cannot_be_described():
-    for inputs in (None, 3, 'text', torch.tensor(1), [], {}, (torch.zeros(2), 3), (torch.zeros(2), torch.zeros(3)),
-                   {'x': [torch.zeros(2)]}, np.zeros(3)):
-        assert describe_inputs(inputs) == ''
-
-
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-    config = NasExperimentConfig('sequential', 'simplified')
-    config.experiment_working_directory = str(tmp_path_factory.mktemp('runs'))
-    experiment = NasExperiment(TinySpace(), FunctionalEvaluator(train), KNAS(tiny_kernel(), 8, 2), config)
-    experiment.run()
-    experiment.stop()
-    folder = Path(config.experiment_working_directory) / experiment.id
-    return open_run(folder)
-
-
-def test_winner_of_a_run(run, tmp_path):
-    files = run.export(tmp_path)
-    inputs = vectors()[0]
-    assert torch.allclose(torch.export.load(files['program']).module()(inputs), outputs_of(run.network(), inputs))
-    description = json.loads(files['description'].read_text())
-    assert description['architecture'] == run.architecture and description['metric'] == run.metric
-    assert description['score'] == run.winner.score and description['rank'] == run.winner.name and description['trained']
-
-
-def test_rank_of_a_run(run, tmp_path):
-    [rank] = {1, 2} - {run.winner.name}
-    files = run.export(tmp_path, ['state-dict'], rank=rank)
-    assert json.loads(files['description'].read_text())['architecture'] == run.scores().architecture[rank]
-    weights = torch.load(files['state-dict'], weights_only=True)
-    assert all(torch.equal(weights[name], value) for name, value in run.network(rank).state_dict().items())
-
-
-def test_untrained_is_refused_unless_asked_for(run, tmp_path):
-    with pytest.raises(ValueError, match=r'rank 5 .* has no trained weights, since it was not trained; untrained=True'):
-        run.export(tmp_path, rank=5)
-    description = json.loads(run.export(tmp_path, rank=5, untrained=True)['description'].read_text())
-    assert description['trained'] is False and description['metric'] is None
-    with pytest.raises(LookupError, match='no candidate of rank 99: ranks go from 1 to 8'):
-        run.export(tmp_path, rank=99)
-
-
-def test_run_without_kept_weights(tmp_path):
-    strategy = KNAS(tiny_kernel(), 5, 1, record=record_path(tmp_path))
-    strategy(SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train)), SequentialExecutionEngine())
-    run = open_run(tmp_path)
-    for path in tmp_path.rglob('*.pt'):
-        path.unlink()
-    with pytest.raises(ValueError, match='has no trained weights, since its weights were not kept'):
-        run.export(tmp_path / 'to')
-
-
-def test_run_that_does_not_know_its_inputs(run, tmp_path, monkeypatch):
-    get = run.record.get_meta
-    monkeypatch.setattr(run.record, 'get_meta', lambda key: None if key == 'example' else get(key))
-    with pytest.raises(LookupError, match='does not know the shape of its networks\' inputs: give example='):
-        run.export(tmp_path)
-    assert run.export(tmp_path, example=vectors()[0])['program'].exists()
