@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from nni_knas.basics.texts import number
-from nni_knas.plots import BLUE, GREY, VERMILLION, architecture_text, histogram, is_wide, number_text
+from nni_knas.plots.common import BLUE, GREY, VERMILLION, architecture_text, is_wide, number_text
+from nni_knas.plots.statistics import histogram
 from nni_knas.runs import Run, rated_among
-
-if TYPE_CHECKING:
-    from nni_knas.search import KNAS
 
 __all__ = ['strategy_html']
 
@@ -29,34 +28,24 @@ _WIDE = f'min-width: 20em; {_CELL}'
 _NUMBER = f'padding: 2px 10px 2px 0; text-align: right; vertical-align: top; white-space: nowrap; {_LINE}'
 
 
-def strategy_html(strategy: KNAS) -> str:
-    """A strategy as an HTML fragment that needs nothing else; before its run, what it is set to alone.
+def strategy_html(settings: Mapping[str, str], run: Run | None) -> str:
+    """A strategy as an HTML fragment that needs nothing else.
 
     Parameters
     ----------
-    strategy
-        Running, finished, or not begun.
+    settings
+        What the strategy is set to, by name; what is empty is left out.
+    run
+        Its run, finished or not; ``None`` before it.
     """
-    try:
-        run = Run.of(strategy)
-    except RuntimeError:  # it has not run yet
-        run = None
-    parts = [_settings(strategy), *(_results(run) if run is not None else [])]
+    parts = [_settings(settings), *(_results(run) if run is not None else [])]
     state = f'run {run.name}, {run.status}' if run is not None else 'not run yet'
     return (f'<div style="max-width: 62em; overflow-x: auto; line-height: 1.4"><p style="margin: 4px 0"><b>KNAS</b>, '
             f'{_escaped(state)}</p>{"".join(parts)}</div>')
 
 
-def _settings(strategy: KNAS) -> str:
-    kernel = strategy.kernel
-    settings = {
-        'score': f'{kernel.score_function.name}, on {kernel.batch_size} samples, seed {kernel.seed}, {kernel.device}',
-        'explorer': repr(strategy.explorer),
-        'candidates': f'{strategy.request.candidates:,}, of which the best {strategy.request.top_k:,} are trained',
-        'constraints': ', '.join(f'{name} at most {number_text(most)}' for name, most in strategy.request.constraints.items()),
-        'chosen from': f'the Pareto front of score and {strategy.request.front}' if strategy.request.front else '',
-        'placement': str(strategy.placement)}
-    rows = [f'<tr style="background: transparent"><th style="{_CELL}">{name}</th>'
+def _settings(settings: Mapping[str, str]) -> str:
+    rows = [f'<tr style="background: transparent"><th style="{_CELL}">{_escaped(name)}</th>'
             f'<td style="{_CELL}">{_escaped(_short(value, 200))}</td></tr>' for name, value in settings.items() if value]
     return f'<table style="border-collapse: collapse; margin: 4px 0; font-size: 100%">{"".join(rows)}</table>'
 

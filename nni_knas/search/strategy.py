@@ -21,6 +21,7 @@ from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
 from nni_knas.engine import Placement
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import describe_inputs
+from nni_knas.plots import number_text, strategy_html
 from nni_knas.record import Record, record_path, weights_path
 from nni_knas.runs import COMPLETE, STATEMENT, Run, chosen, dump_space, pareto_front, restore_model, session
 from nni_knas.search.coarse import CoarseStage
@@ -149,9 +150,21 @@ class KNAS(Strategy):
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: its settings, how far it is, the best so far."""
-        from nni_knas.plots.notebook import strategy_html
+        try:
+            run = self.open_run()
+        except RuntimeError:  # it has not run yet
+            run = None
+        return strategy_html(self._shown(), run)
 
-        return strategy_html(self)
+    def _shown(self) -> dict[str, str]:
+        kernel, request = self.kernel, self.request
+        return {
+            'score': f'{kernel.score_function.name}, on {kernel.batch_size} samples, seed {kernel.seed}, {kernel.device}',
+            'explorer': repr(self.explorer),
+            'candidates': f'{request.candidates:,}, of which the best {request.top_k:,} are trained',
+            'constraints': ', '.join(f'{name} at most {number_text(most)}' for name, most in request.constraints.items()),
+            'chosen from': f'the Pareto front of score and {request.front}' if request.front else '',
+            'placement': str(self.placement)}
 
     def open_run(self) -> Run:
         """The run of this strategy, finished or not.
