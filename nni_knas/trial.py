@@ -24,6 +24,7 @@ from nni_knas.bridge.experiment import find_folder
 from nni_knas.config import SearchOptions, Settings
 from nni_knas.config import options as all_options
 from nni_knas.data import Data
+from nni_knas.record import settings_path
 from nni_knas.runs import RankedEvaluator
 from nni_knas.spaces import EXTRAS, sample_of
 
@@ -50,7 +51,7 @@ def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.M
 def _options(changes: Mapping[str, Any]) -> SearchOptions:
     """The experiment's options, where this machine has them, with changes."""
     folder = _folder()
-    if folder is not None and Settings.path(folder).exists():
+    if folder is not None and settings_path(folder).exists():
         return SearchOptions.from_mapping({**Settings.read(folder).options.to_mapping(), **changes})
     if 'space' not in changes and 'network' not in changes:
         raise ValueError('the experiment\'s settings are not on this machine: name the space and the data, for example '

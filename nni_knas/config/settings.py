@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nni_knas.basics.files import whole
+from nni_knas.basics.files import atomic_write
 from nni_knas.config.options import SearchOptions
 from nni_knas.record import settings_path
 
@@ -32,14 +32,9 @@ class Settings:
     search_space: dict[str, Any] | None = None
     config: dict[str, Any] | None = field(default=None)
 
-    @staticmethod
-    def path(folder: Path) -> Path:
-        """Where the settings of the experiment in a folder are."""
-        return settings_path(folder)
-
     def write(self, folder: Path) -> None:
         """Write them for the experiment in a folder."""
-        with whole(self.path(folder)) as unfinished:
+        with atomic_write(settings_path(folder)) as unfinished:
             unfinished.write_text(json.dumps({'options': self.options.to_mapping(), 'search_space': self.search_space,
                                               'config': self.config}, indent=2))
 
@@ -52,5 +47,5 @@ class Settings:
         FileNotFoundError
             If there are none.
         """
-        content = json.loads(cls.path(folder).read_text())
+        content = json.loads(settings_path(folder).read_text())
         return cls(SearchOptions.from_mapping(content['options']), content.get('search_space'), content.get('config'))

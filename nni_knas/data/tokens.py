@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from nni_knas.basics.files import whole
+from nni_knas.basics.files import atomic_write
 from nni_knas.data.cache import CACHE
 from nni_knas.data.corpus import Corpus, has_split, read_corpus
 from nni_knas.encoders import load_tokenizer
@@ -323,7 +323,7 @@ def _cached(path: Path, texts: int) -> dict[str, np.ndarray] | None:
 def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as unfinished, unfinished.open('wb') as file:
+        with atomic_write(path) as unfinished, unfinished.open('wb') as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         _logger.warning('The tokens cannot be kept in %s: %s', path.parent, error)

@@ -149,12 +149,12 @@ def _quick_cpuinfo() -> Iterator[None]:
         return
     import cpuinfo  # type: ignore[import-untyped]
 
-    whole = cpuinfo.get_cpu_info
+    original = cpuinfo.get_cpu_info
     cpuinfo.get_cpu_info = lambda: {'brand_raw': name}
     try:
         yield
     finally:
-        cpuinfo.get_cpu_info = whole
+        cpuinfo.get_cpu_info = original
 
 
 class StatedModel(PowerSource):

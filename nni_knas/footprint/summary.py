@@ -179,8 +179,8 @@ def energy_within(energies: Iterable[Energy], start: float, end: float, cpu: flo
         equal += part * (each.cpu_kwh + each.memory_kwh) * _share(each) / trials
     if metered < 0.5 * (end - start) or not metered:
         return None
-    whole = (end - start) / metered  # what was not metered is taken to be in proportion
-    return whole * (gpu + (equal if cpu is None else shared * min(1.0, cpu / (whole * busy) if busy else 1.0)))
+    scale = (end - start) / metered  # what was not metered is taken to be in proportion
+    return scale * (gpu + (equal if cpu is None else shared * min(1.0, cpu / (scale * busy) if busy else 1.0)))
 
 
 def _share(interval: Energy) -> float:

@@ -96,7 +96,7 @@ class Gradients:
             total: list[Tensor | None] = [None] * len(parameters)
             weight = 1 / self.minibatch.size
             for part in self._in_parts(lambda samples: self._differentiate(samples, list(parameters.values()), weight),
-                                       whole=True):
+                                       refuse_coupled=True):
                 _add(total, part)
             self._mean = {name: g for name, g in zip(parameters, total) if g is not None}
         return self._mean
@@ -158,7 +158,7 @@ class Gradients:
         ScoringError
             If no parameter receives a gradient, or if inputs or targets do not fit.
         """
-        parts = list(self._in_parts(self._differentiate_outputs, whole=True))
+        parts = list(self._in_parts(self._differentiate_outputs, refuse_coupled=True))
         names = [name for name, _ in self.network.named_modules() if any(name in part for part in parts)]
         return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
 
@@ -234,10 +234,10 @@ class Gradients:
                 check_classes(main_output(outputs), self.minibatch.targets)
             self._losses(outputs, samples)
 
-    def _in_parts(self, function: Callable[[Minibatch], T], whole: bool = False) -> Iterator[T]:
+    def _in_parts(self, function: Callable[[Minibatch], T], refuse_coupled: bool = False) -> Iterator[T]:
         """``function`` of each micro-batch. When memory runs out, the part is repeated as two of half the size.
 
-        ``whole`` says that there is no other way than one pass where samples are coupled.
+        ``refuse_coupled`` is for where there is no other way to treat samples that are coupled: the error says what to do.
         """
         start, n = 0, self.minibatch.size
         while start < n:
@@ -245,7 +245,7 @@ class Gradients:
             try:
                 result = function(self.minibatch.part(start, stop))
             except CoupledSamples:
-                if not whole:
+                if not refuse_coupled:
                     raise
                 raise ScoringError(
                     'a BatchNorm with normalization="batch" needs the whole minibatch at once: take a smaller '

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from nni_knas.gradients import Minibatch, arguments_of, modules_of, set_training, undisturbed
+from nni_knas.gradients import Minibatch, arguments_of, evaluating, undisturbed
 
 __all__ = ['COSTS', 'check_constraints', 'check_costs', 'measure']
 
@@ -77,7 +77,7 @@ def measure(network: nn.Module, sample: Any, names: Collection[str], device: tor
     if set(names) <= {'parameters'}:
         return costs
     held = _bytes([*network.parameters(), *network.buffers()])  # now: undisturbed takes BatchNorm's counters away
-    with undisturbed(network, device=device), torch.no_grad(), _evaluating(network):
+    with undisturbed(network, device=device), torch.no_grad(), evaluating(network):
         first = next(network.parameters(), None)
         place = first.device if first is not None else device or torch.device('cpu')
         dtype = first.dtype if first is not None and first.is_floating_point() else None
@@ -235,18 +235,6 @@ class _LiveMemory(TorchDispatchMode):
     def _forget(self, address: int, size: int) -> None:
         self._known.discard(address)
         self._now -= size
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode; :func:`undisturbed` gives the modes back."""
-    modules = modules_of(network)
-    if all(type(module).train is nn.Module.train for module in modules):
-        for module in modules:
-            set_training(module, False)
-    else:
-        network.eval()
-    yield
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils._pytree import tree_leaves, tree_map
 
-from nni_knas.basics.files import whole
+from nni_knas.basics.files import atomic_write
 from nni_knas.gradients import arguments_of
 
 __all__ = ['FORMATS', 'describe_inputs', 'example_inputs', 'export']
@@ -80,7 +80,7 @@ def export(network: nn.Module, example: Any, folder: str | Path, formats: Sequen
     contents[DESCRIPTION] = json.dumps(description, indent=2, default=str).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
-        with whole(folder / file) as unfinished:
+        with atomic_write(folder / file) as unfinished:
             unfinished.write_bytes(content)
     return {**{name: folder / FORMATS[name] for name in formats}, 'description': folder / DESCRIPTION}
 

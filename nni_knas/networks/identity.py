@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator
 
 import torch
 from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace
 from torch import Tensor, nn
 
-from nni_knas.gradients import Minibatch, arguments_of, main_output, modules_of, set_training
+from nni_knas.gradients import Minibatch, arguments_of, evaluating, main_output, modules_of
 from nni_knas.networks.builder import NetworkBuilder
 
 __all__ = ['Identity']
@@ -54,7 +52,7 @@ class Identity:
     def _of(self, network: nn.Module) -> str | None:
         arguments, keywords = arguments_of(network, self._inputs)
         weights = [p for p in network.parameters() if p.requires_grad and p.dim() > 1]
-        with _evaluating(network), torch.enable_grad():
+        with evaluating(network), torch.enable_grad():  # so that scales are told apart
             outputs = main_output(network(*arguments, **keywords)).flatten()
             weighted = outputs @ torch.linspace(1, 2, len(outputs), dtype=outputs.dtype)  # outputs are told apart
             gradients = torch.autograd.grad(weighted, weights, allow_unused=True) if weighted.requires_grad else []
@@ -68,19 +66,6 @@ class Identity:
 
     def _rounded(self, value: float) -> str:
         return f'{value:.{self.digits - 1}e}'
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """In evaluation mode no layer normalises by the data or adds noise, so that scales are told apart."""
-    modes = [(module, module.training) for module in modules_of(network)]
-    for module, _ in modes:
-        set_training(module, False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            set_training(module, training)
 
 
 def _weigh(network: nn.Module) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ['BLUE', 'DASHES', 'ENERGIES', 'GREEN', 'GREY', 'MOST_POINTS', 'NO_SCORE', 'ORANGE', 'PALETTE',
            'QUICK', 'SCORED', 'SKY', 'TRAINED', 'VERMILLION', 'architecture_text', 'axis', 'counted', 'empty', 'figure_of',
            'front_of', 'graph_objects', 'hover_texts', 'is_wide', 'number_text', 'points_of', 'rated_of', 'run_names',
-           'thinned', 'ticks', 'unit_of', 'whole']
+           'thinned', 'ticks', 'unit_of', 'whole_ticks']
 
 MOST_POINTS = 2000
 """Candidates that a figure draws at most, but for more of the top k."""
@@ -98,7 +98,7 @@ def ticks(values: pd.Series) -> dict[str, Any]:
     return {'type': 'linear', 'exponentformat': 'power' if values.abs().max() < 1e-3 else 'SI', 'nticks': 0}
 
 
-def whole(highest: float) -> dict[str, Any]:
+def whole_ticks(highest: float) -> dict[str, Any]:
     """For the axis of a number of things: ticks at whole numbers alone, where there are few."""
     return {'dtick': 1} if highest <= 10 else {}
 

@@ -39,7 +39,7 @@ from nni_knas.plots.common import (
     thinned,
     ticks,
     unit_of,
-    whole,
+    whole_ticks,
 )
 from nni_knas.plots.statistics import histogram, spearman
 from nni_knas.runs import Run, pareto_front
@@ -101,7 +101,7 @@ def plot_scores(source: Any) -> Figure:
         scale['range'] = _around(bar, scale['type'])
         figure.update_layout({
             f'xaxis{panel.number}': axis(panel.title) | scale | {'anchor': f'y1{panel.number}'},
-            f'yaxis{panel.number}': axis('candidates (number)') | whole(max(bar.y)) | {
+            f'yaxis{panel.number}': axis('candidates (number)') | whole_ticks(max(bar.y)) | {
                 'anchor': f'x{panel.number}', 'domain': [low + 0.2 * (high - low), high]},
             f'yaxis1{panel.number}': {'domain': [low, low + 0.16 * (high - low)], 'range': [-0.7, 1.7], 'visible': False,
                                       'fixedrange': True, 'anchor': f'x{panel.number}'}})
@@ -231,7 +231,7 @@ def plot_curves(source: Any) -> Figure:
     silent = len(run.ranking()) - len(set(run.ranking().candidate) & set(order))
     quiet = f'{silent} trained without intermediate metrics' if silent else ''
     figure = figure_of(traces, title, 'step (intermediate report)', run.metric_name, [note, quiet])
-    figure.update_xaxes(whole(curves.step.max()))
+    figure.update_xaxes(whole_ticks(curves.step.max()))
     return figure
 
 
@@ -262,8 +262,8 @@ def plot_ranks(source: Any) -> Figure:
                       hoverinfo='skip', line={'color': GREY, 'dash': 'dot', 'width': 1})
     figure = figure_of([line, *points_of(run, trained, trained.index, by_metric)], title, 'rank by score (1 is the best)',
                      f'rank by {run.metric_name} (1 is the best)', [spearman(values, better * trained.metric)[2]])
-    figure.update_xaxes(whole(trained.index.max()))
-    figure.update_yaxes(whole(len(trained)))
+    figure.update_xaxes(whole_ticks(trained.index.max()))
+    figure.update_yaxes(whole_ticks(len(trained)))
     return figure
 
 

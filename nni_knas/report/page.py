@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from nni_knas import __version__
 from nni_knas.basics import texts
-from nni_knas.basics.files import whole
+from nni_knas.basics.files import atomic_write
 from nni_knas.plots import ENERGIES, unit_of
 
 if TYPE_CHECKING:
@@ -107,5 +107,5 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     text = environment.get_template(template).render(
         {'version': __version__, 'style': Markup((folder / 'style.css').read_text('utf-8')),
          'script': Markup((folder / 'script.js').read_text('utf-8')), 'plotly': Markup(get_plotlyjs()), **values})
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding='utf-8')

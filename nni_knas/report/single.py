@@ -181,8 +181,8 @@ def _drawing(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
         return [], f'There is no drawing: {error}'
     blocks = [(f'{block.name}, as {block.modules} modules of the network are', Markup(block.svg))
               for block in drawing.blocks]
-    whole = 'The network' if drawing.traced else 'The modules of the network, in the order of their definition'
-    return [*blocks, (whole, Markup(drawing.svg))], ''
+    caption = 'The network' if drawing.traced else 'The modules of the network, in the order of their definition'
+    return [*blocks, (caption, Markup(drawing.svg))], ''
 
 
 def _failures(frame: pd.DataFrame) -> list[tuple[str, str, int, list[int]]]:

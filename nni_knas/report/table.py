@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from nni_knas.basics.files import whole
+from nni_knas.basics.files import atomic_write
 from nni_knas.runs import Run
 
 __all__ = ['STATUSES', 'Column', 'candidate_data', 'columns', 'csv_table', 'write_csv']
@@ -122,7 +122,7 @@ def csv_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def write_csv(run: Run, path: Path) -> None:
     """Write the candidates of a run as CSV: all of the file, or nothing."""
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         csv_table(run.scores()).to_csv(unfinished, index=False)
 
 

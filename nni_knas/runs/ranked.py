@@ -29,7 +29,7 @@ from nni.runtime.trial_command_channel import (
 )
 from torch import nn
 
-from nni_knas.basics.files import whole
+from nni_knas.basics.files import atomic_write
 from nni_knas.footprint import cpu_seconds, energy_within
 from nni_knas.record import Candidate, Record, result_path, weights_path
 from nni_knas.runs.scalars import trial_scalars
@@ -226,7 +226,7 @@ def load_weights(network: nn.Module, path: Path) -> bool:
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file at once, so that a kill leaves the whole file or none."""
     try:
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             write(unfinished)
     except OSError as error:  # on a remote machine the experiment's folder may be out of reach
         _logger.warning('%s could not be kept: %s', path, error)

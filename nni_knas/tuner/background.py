@@ -77,7 +77,7 @@ class BackgroundSearch:
         self.record = Record(record_path(folder))
         self.data: Data = self.options.load_data()
         self.space: ExecutableModelSpace | None = None
-        self._whole: ExecutableModelSpace | None = None
+        self._full_space: ExecutableModelSpace | None = None
         self._is_named = False  # whether the experiment names its search space, rather than leaving it to the options
         self._stage: CoarseStage | None = None
         self._waiting: Ranked = []
@@ -138,9 +138,9 @@ class BackgroundSearch:
     def _space(self, search_space: dict[str, Any]) -> ExecutableModelSpace:
         if self.options.network is not None:
             return SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes, search_space))
-        if self._whole is None:
-            self._whole = SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes))
-        return narrowed(self._whole, search_space) if search_space else self._whole
+        if self._full_space is None:
+            self._full_space = SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes))
+        return narrowed(self._full_space, search_space) if search_space else self._full_space
 
     def _exclude(self, space: ExecutableModelSpace) -> None:
         """The space was changed: candidates that are not in it count no longer, and the exploration begins anew."""
