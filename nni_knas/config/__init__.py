@@ -6,12 +6,12 @@ from nni_knas.config.file import (
     default_config,
     enter,
     load_config,
-    markdown,
     read_search_space,
-    schema,
 )
 from nni_knas.config.options import Option, SearchOptions, options
+from nni_knas.config.schema import schema
 from nni_knas.config.settings import Settings
+from nni_knas.config.tables import markdown
 
 __all__ = ['Option', 'SearchConfig', 'SearchOptions', 'Settings', 'absolute_data', 'default_config', 'enter',
            'load_config', 'markdown', 'options', 'read_search_space', 'schema']

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -68,6 +69,17 @@ class TestLoad:
                 config.max_trial_duration, config.log_level, config.trial_gpu_number) == ('mine', 3, '2h', 9, 60, 'debug', 0)
         assert isinstance(config.training_service, RemoteConfig)
         assert config.training_service.machine_list[0].host == '10.0.0.1'
+
+    def test_keys_in_any_spelling(self, file):
+        service = {'Platform': 'remote', 'machine_list': [{'HOST': '10.0.0.1', 'user': 'me', 'pass_word': 'secret'}]}
+        config = load_config(file({'training_service': service, 'TRIALCONCURRENCY': 3})).config
+        assert config.trial_concurrency == 3 and config.training_service.machine_list[0].password == 'secret'
+
+    @pytest.mark.parametrize('content', [{'knas': None, 'tuner': {'name': 'KNAS'}}, {'tuner': None, 'knas': {}},
+                                         {'searchSpace': None, 'searchSpaceFile': None}])
+    def test_what_is_left_empty_is_not_there(self, content, file):
+        loaded = load_config(file(content))
+        assert loaded.options == SearchOptions() and loaded.search_space is None
 
     def test_paths_are_relative_to_the_file(self, file, here):
         path = file({'knas': {'data': 'folder:photos'}, 'experimentWorkingDirectory': 'runs'})
@@ -139,6 +151,11 @@ MISTAKES = [
      ', trainingService, machineList, machineList[0]: unknown field "hots": did you mean "host"?'),
     ({'trainingService': {'platform': 'remote', 'machineList': [{'host': 'a'}]}},
      ', trainingService, machineList, machineList[0]: user is missing'),
+    ({'trainingService': {'platform': 'remote', 'machineList': [{'host': 'a', 'usr': 'me'}]}},
+     ', trainingService, machineList, machineList[0]: unknown field "usr": did you mean "user"?'),
+    ({'trainingService': {'platform': 'remote', 'machineList': [{**MACHINE, 'port': 70000}]}},
+     ', trainingService, machineList, machineList[0]: port is 70000: it has to be a whole number, 1 or more and at most '
+     '65535'),
     ({'trainingService': {'platform': 'lokal'}}, ", trainingService: platform is 'lokal': it has to be one of local,"),
     ({'trainingService': {}}, ', trainingService: platform is missing: it has to be one of local,'),
     ({'trainingService': 'local'}, ": trainingService is 'local': it has to be a mapping"),
@@ -170,6 +187,10 @@ class TestMistakes:
     @pytest.mark.parametrize('content, sentence', MISTAKES)
     def test_the_schema_refuses_them_too(self, content, sentence):
         assert not VALIDATOR.is_valid(content)
+
+    def test_a_whole_number_is_written_as_one(self, file):
+        with pytest.raises(ValueError, match=r'trialConcurrency is 2\.0: it has to be a whole number, 1 or more$'):
+            load_config(file({'trialConcurrency': 2.0}))
 
     @pytest.mark.parametrize('text, sentence', [
         ('knas:\n  candidates: [1', 'is no YAML: .* in line 2'),
@@ -231,6 +252,8 @@ class TestSchema:
         assert capsys.readouterr().out == (DOCS / 'nni-knas.schema.json').read_text()
         assert main(['schema', '--markdown']) == 0
         assert capsys.readouterr().out == markdown()
+        runpy.run_module('nni_knas.config', run_name='__main__')
+        assert capsys.readouterr().out == markdown()
 
     def test_example(self, here):
         path = EXAMPLES / 'search.yml'
@@ -242,8 +265,9 @@ class TestSchema:
     def test_defaults_are_those_of_the_options(self):
         assert {name: rules['default'] for name, rules in SECTION['properties'].items()} == SearchOptions().to_mapping()
 
-    @given(st.fixed_dictionaries({}, optional={name: values_of(rules) for name, rules in SECTION['properties'].items()
-                                               if name not in TOGETHER}))
+    @given(st.fixed_dictionaries({}, optional={
+        **{name: values_of(rules) for name, rules in SECTION['properties'].items() if name not in TOGETHER},
+        'country': st.sampled_from(['DEU', 'usa', None])}))  # the schema does not say which countries there are
     def test_what_it_accepts_is_accepted(self, section):
         VALIDATOR.validate({'knas': section})
         accepted = SearchOptions.from_mapping({'top_k': 0, **section})
