@@ -20,13 +20,14 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.runtime.env_vars import trial_env_vars
 from torch import nn
 
+from nni_knas.bridge import fields
 from nni_knas.bridge.experiment import find_folder
 from nni_knas.config import SearchOptions, Settings
 from nni_knas.config import options as all_options
 from nni_knas.data import Data
 from nni_knas.record import settings_path
 from nni_knas.runs import RankedEvaluator
-from nni_knas.spaces import EXTRAS, sample_of
+from nni_knas.spaces import sample_of
 
 __all__ = ['main', 'network']
 
@@ -69,7 +70,7 @@ def _folder() -> Path | None:
 def _space(options: SearchOptions, data: Data, parameters: Mapping[str, Any]) -> ExecutableModelSpace:
     """The model space; where a function builds the networks, that of these parameters alone."""
     search_space = {label: {'_type': 'choice', '_value': [value]} for label, value in parameters.items()
-                    if label not in EXTRAS} if options.network is not None else None
+                    if label not in fields.EXTRAS} if options.network is not None else None
     return SimplifiedModelSpace.from_model(options.make_space(data.classes, search_space))
 
 
@@ -107,12 +108,12 @@ def _train(options: SearchOptions) -> None:
     space = _space(options, data, parameters)
     space.evaluator = options.make_evaluator(data)
     model = space.freeze(sample_of(parameters, space))
-    number = parameters.get('knas_candidate')
+    number = parameters.get(fields.KNAS_CANDIDATE)
     assert model.evaluator is not None
     if number is not None:  # a person may have added a trial in the portal, which has no rank
         folder = _folder()
-        model.evaluator = RankedEvaluator(model.evaluator, number, parameters['kernel_score'], parameters['kernel_rank'],
-                                          str(folder) if folder is not None else None)
+        model.evaluator = RankedEvaluator(model.evaluator, number, parameters[fields.KERNEL_SCORE],
+                                          parameters[fields.KERNEL_RANK], str(folder) if folder is not None else None)
     model.execute()
 
 

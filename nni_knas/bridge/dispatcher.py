@@ -16,6 +16,7 @@ import requests
 from nni.runtime.env_vars import dispatcher_env_vars
 from nni.runtime.msg_dispatcher import MsgDispatcher
 
+from nni_knas.bridge import fields
 from nni_knas.bridge.callers import caller
 
 __all__ = ['calling_dispatcher', 'experiment_config', 'experiment_directory', 'is_resumed', 'manager_process',
@@ -69,8 +70,8 @@ def unfinished_trials() -> dict[int, str]:
     for job in requests.get(_url('/trial-jobs'), timeout=20).json():
         for text in job.get('hyperParameters') or ():
             parameters = json.loads(text).get('parameters')
-            if isinstance(parameters, dict) and isinstance(parameters.get('knas_candidate'), int):
-                trials[parameters['knas_candidate']] = job['status']
+            if isinstance(parameters, dict) and isinstance(parameters.get(fields.KNAS_CANDIDATE), int):
+                trials[parameters[fields.KNAS_CANDIDATE]] = job['status']
     return {candidate: status for candidate, status in trials.items() if status != 'SUCCEEDED'}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import sqlite3
@@ -22,11 +21,12 @@ from nni.nas.experiment import NasExperiment
 from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
+from nni_knas.bridge import fields
 from nni_knas.bridge.callers import caller
 
 __all__ = ['UNNAMED', 'UNSUCCESSFUL', 'ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment',
            'cancel_trials', 'chunk_trials', 'experiment_folder', 'find_folder', 'is_local', 'last_words',
-           'manager_lives', 'max_duration', 'max_trials', 'number_of', 'reported_steps', 'trial_limits', 'trials']
+           'manager_lives', 'max_duration', 'max_trials', 'reported_steps', 'trial_limits', 'trials']
 
 _logger = logging.getLogger(__name__)
 
@@ -83,10 +83,10 @@ def trials(engine: ExecutionEngine) -> Iterator[Trial]:
     if isinstance(engine, TrainingServiceExecutionEngine):
         for job in engine.nodejs_binding.list_trial_jobs():
             for parameters in job.hyperParameters:
-                candidate = parameters.parameters.get('knas_candidate')
+                candidate = parameters.parameters.get(fields.KNAS_CANDIDATE)
                 if candidate is not None:
                     final = job.finalMetricData[-1].data if job.finalMetricData else None
-                    metric = final.get('default') if isinstance(final, dict) else final
+                    metric = final.get(fields.METRIC) if isinstance(final, dict) else final
                     yield Trial(candidate, job.status, metric)
 
 
@@ -105,8 +105,8 @@ def chunk_trials(experiment: NasExperiment) -> Iterator[ChunkTrial]:
     for job in experiment.list_trial_jobs():
         for parameters in job.hyperParameters:
             content = parameters.parameters
-            if isinstance(content, dict) and 'knas_chunk' in content:
-                yield ChunkTrial(content['knas_chunk'], job.trialJobId, job.status, content, job.logPath)
+            if isinstance(content, dict) and fields.CHUNK in content:
+                yield ChunkTrial(content[fields.CHUNK], job.trialJobId, job.status, content, job.logPath)
 
 
 class TrialLimits(NamedTuple):
@@ -195,7 +195,7 @@ def reported_steps(folder: Path) -> pd.DataFrame:
             "WHERE type = 'PERIODICAL' ORDER BY MetricData.timestamp, MetricData.rowid").fetchall()
     steps: dict[int, tuple[str, dict[int, float]]] = {}
     for job, sequence, data, parameters in rows:
-        candidate, metric = _candidate_of(parameters), number_of(_decoded(data))
+        candidate, metric = _candidate_of(parameters), fields.number_of(fields.decoded(data))
         if candidate is not None and metric is not None:
             if candidate not in steps or steps[candidate][0] != job or sequence == 0:  # a trial that began anew
                 steps[candidate] = job, {}
@@ -206,24 +206,11 @@ def reported_steps(folder: Path) -> pd.DataFrame:
 
 def _candidate_of(text: str) -> int | None:
     """The candidate's number in what NNI keeps of a trial's parameters."""
-    content = _decoded(text)
+    content = fields.decoded(text)
     parameters = content.get('parameters') if isinstance(content, dict) else None
-    parameters = _decoded(parameters) if isinstance(parameters, str) else parameters
-    number = parameters.get('knas_candidate') if isinstance(parameters, dict) else None
+    parameters = fields.decoded(parameters) if isinstance(parameters, str) else parameters
+    number = parameters.get(fields.KNAS_CANDIDATE) if isinstance(parameters, dict) else None
     return number if isinstance(number, int) else None
-
-
-def number_of(metric: Any) -> float | None:
-    """The number in what a trial reported, which may be in a dict or, as NNI keeps it, in JSON; ``None`` for no number."""
-    metric = _decoded(metric) if isinstance(metric, str) else metric
-    metric = metric.get('default') if isinstance(metric, dict) else metric
-    return float(metric) if isinstance(metric, (int, float)) else None
-
-
-def _decoded(text: str) -> Any:
-    with contextlib.suppress(json.JSONDecodeError):
-        return json.loads(text)
-    return None
 
 
 def find_folder(run: str | Path) -> Path:

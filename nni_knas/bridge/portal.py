@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from nni_knas.bridge import fields
+
 __all__ = ['PORTAL_PAGE', 'portal_page']
 
 PORTAL_PAGE = 'knas.html'
@@ -17,8 +19,8 @@ def portal_page(experiment_id: str) -> str:
     NNI's manager serves what is in an experiment's log folder under ``/logs``.
     """
     # What a trial has not, it shows empty; a column that no trial has is not shown.
-    columns = ['sequenceId', 'id', 'space/scoring', 'duration', 'status', 'latestAccuracy', 'metric/kernel_score',
-               'metric/kernel_rank']
+    columns = ['sequenceId', 'id', 'space/scoring', 'duration', 'status', 'latestAccuracy',
+               f'metric/{fields.KERNEL_SCORE}', f'metric/{fields.KERNEL_RANK}']
     return f"""<!DOCTYPE html>
 <title>KNAS trials</title>
 <script>

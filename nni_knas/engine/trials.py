@@ -25,6 +25,7 @@ from nni.nas.execution.event import IntermediateMetricEvent, ModelEventType, Tra
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
+from nni_knas.bridge import fields
 from nni_knas.bridge.experiment import allow_another_trial, cancel_trials, chunk_trials, last_words, trial_limits
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
@@ -73,22 +74,22 @@ class Chunk(ExecutableModelSpace):
         first, last = self.tasks[0].number, self.tasks[-1].number
         return {
             # The portal shows a "mutation_summary" as the trial's parameters, in place of what it is made of.
-            'mutation_summary': {'scoring': f'{len(self.tasks)} candidates, {first} to {last}', 'chunk': self.number,
+            fields.MUTATION_SUMMARY: {'scoring': f'{len(self.tasks)} candidates, {first} to {last}', 'chunk': self.number,
                                  'candidates': len(self.tasks), 'first_candidate': first, 'last_candidate': last},
-            'knas_chunk': self.number,
-            'tasks': [[task.number, _without_comments(encode_sample(task.sample))] for task in self.tasks],
-            'quick': self.quick,
-            'measured': self.measured,
-            'scorer': self.scorer,
-            'best': self.best,
-            'kernel': self.kernel,
+            fields.CHUNK: self.number,
+            fields.TASKS: [[task.number, _without_comments(encode_sample(task.sample))] for task in self.tasks],
+            fields.QUICK: self.quick,
+            fields.MEASURED: self.measured,
+            fields.SCORER: self.scorer,
+            fields.BEST_SO_FAR: self.best,
+            fields.KERNEL: self.kernel,
         }
 
     @classmethod
     def _load(cls, **content: Any) -> Chunk:
-        tasks = [Task(number, decode_sample(sample), content['quick'], content.get('measured', False))
-                 for number, sample in content['tasks']]
-        return cls(content['knas_chunk'], tasks, content['scorer'], content['best'], content['kernel'])
+        tasks = [Task(number, decode_sample(sample), content[fields.QUICK], content.get(fields.MEASURED, False))
+                 for number, sample in content[fields.TASKS]]
+        return cls(content[fields.CHUNK], tasks, content[fields.SCORER], content[fields.BEST_SO_FAR], content[fields.KERNEL])
 
     def execute(self) -> None:
         """Score the candidates one after the other; this runs in the trial."""
@@ -102,17 +103,32 @@ class Chunk(ExecutableModelSpace):
             verdict = scorer.score(task.sample, task.quick, task.measured)
             if verdict.score is not None:
                 best = verdict.score if best is None else max(best, verdict.score)
-            _report(scored, best, candidate=task.number, kernel_score=verdict.score, seconds=verdict.seconds,
-                    **verdict.costs, **({'reason': verdict.reason} if verdict.score is None else {}),
-                    **({'filtered': True} if verdict.filtered else {}))
+            _report(scored, best, _entries(task.number, verdict))
 
 
-def _report(scored: int, best: float | None, **entries: Any) -> None:
+def _report(scored: int, best: float | None, entries: dict[str, Any] | None = None) -> None:
     """The number scored is the default metric: the portal draws it as the trial's progress.
 
     Chunks report no final metric, since the portal would rank it among the accuracies of trained models.
     """
-    nni.report_intermediate_result({'default': scored, 'best_kernel_score': best, **entries})
+    nni.report_intermediate_result({fields.METRIC: scored, fields.BEST_KERNEL_SCORE: best, **(entries or {})})
+
+
+def _entries(number: int, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as a report has it, from which :func:`_verdict` makes it again."""
+    entries: dict[str, Any] = {fields.SCORED_CANDIDATE: number, fields.KERNEL_SCORE: verdict.score,
+                               fields.SECONDS: verdict.seconds, **verdict.costs}
+    if verdict.score is None:
+        entries[fields.REASON] = verdict.reason
+    if verdict.filtered:
+        entries[fields.FILTERED] = True
+    return entries
+
+
+def _verdict(report: dict[str, Any]) -> Verdict:
+    costs = {name: report[name] for name in COSTS if name in report}
+    return Verdict(report[fields.KERNEL_SCORE], report.get(fields.REASON), report[fields.SECONDS], costs,
+                   report.get(fields.FILTERED, False))
 
 
 def _started_again() -> bool:
@@ -142,7 +158,6 @@ class _Times:
         self.submitted = submitted
         self.started: float | None = None
         self.last: float = submitted
-        self.reports = 0
 
 
 class Pace:
@@ -190,7 +205,6 @@ class Pace:
         self._scoring += max(0.0, now - times.last)
         self._scored += 1
         times.last = now
-        times.reports += 1
 
     def end(self, times: _Times, now: float) -> None:
         """A trial ended."""
@@ -373,13 +387,13 @@ class Trials(Placement):
 
     def _take_report(self, chunk: Chunk, report: dict[str, Any], moment: float) -> None:
         self._stillborn = 0
-        if 'candidate' not in report:
+        if fields.SCORED_CANDIDATE not in report:
             self.pace.start(chunk.times, moment)
             return
         if chunk.quick == self._quick:
             self.pace.report(chunk.times, moment)
         chunk.times.last = moment
-        task = self._open.get(report['candidate'])
+        task = self._open.get(report[fields.SCORED_CANDIDATE])
         if task is not None and task.quick == chunk.quick:  # it may have a verdict: a report can come after a trial's end
             del self._open[task.number]
             self._judge(task, _verdict(report))
@@ -466,19 +480,14 @@ class Trials(Placement):
         metrics: dict[str, Any] | None = None
         for trial in chunk_trials(self._experiment):
             self._before = max(self._before, trial.number)
-            if trial.content['kernel'] != self._kernel:
+            if trial.content[fields.KERNEL] != self._kernel:
                 continue
             if metrics is None:
                 metrics = self._experiment.get_job_metrics()
-            samples = {number: encode_sample(decode_sample(text)) for number, text in trial.content['tasks']}
+            samples = {number: encode_sample(decode_sample(text)) for number, text in trial.content[fields.TASKS]}
             for metric in metrics.get(trial.id, []):
-                number = metric.data.get('candidate')
+                number = metric.data.get(fields.SCORED_CANDIDATE)
                 if number in samples:
-                    self._known[samples[number], trial.content.get('quick', False)] = _verdict(metric.data)
+                    self._known[samples[number], trial.content.get(fields.QUICK, False)] = _verdict(metric.data)
         if self._known:
             _logger.info('%d candidates were scored in trials of before.', len(self._known))
-
-
-def _verdict(report: dict[str, Any]) -> Verdict:
-    costs = {name: report[name] for name in COSTS if name in report}
-    return Verdict(report['kernel_score'], report.get('reason'), report['seconds'], costs, report.get('filtered', False))

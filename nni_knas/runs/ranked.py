@@ -30,6 +30,7 @@ from nni.runtime.trial_command_channel import (
 from torch import nn
 
 from nni_knas.basics.files import atomic_write
+from nni_knas.bridge import fields
 from nni_knas.footprint import cpu_seconds, energy_within
 from nni_knas.record import Candidate, Record, result_path, weights_path
 from nni_knas.runs.scalars import trial_scalars
@@ -103,17 +104,17 @@ class RankedEvaluator(Evaluator):
         return self.evaluator.evaluate(model)
 
     def _execute(self, model: ExecutableModelSpace) -> Any:
-        with _beside_metrics(kernel_score=self.kernel_score, kernel_rank=self.kernel_rank) as channel:
+        with _beside_metrics({fields.KERNEL_SCORE: self.kernel_score, fields.KERNEL_RANK: self.kernel_rank}) as channel:
             before = kept_result(self.folder, self.candidate)
             if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
                 metrics = before.metrics
-                return nni.report_final_result({'default': before.metric, **metrics} if metrics else before.metric)
+                return nni.report_final_result({fields.METRIC: before.metric, **metrics} if metrics else before.metric)
             start, used = time.monotonic(), _begin_usage()
             with trial_scalars(self.folder, self.candidate, **channel.entries) as channel.listener:
                 returned = self._train(model)
             if self.folder is not None and channel.reported:
                 metrics = dict(channel.reported[-1])
-                result = Result(metrics.pop('default'), time.monotonic() - start, metrics or None, **used())
+                result = Result(metrics.pop(fields.METRIC), time.monotonic() - start, metrics or None, **used())
                 _write(result_path(self.folder, self.candidate),
                        lambda path: path.write_text(json.dumps(result._asdict())))
             return returned
@@ -178,8 +179,8 @@ def ranked_model(model: ExecutableModelSpace, candidate: Candidate, rank: int, f
     if isinstance(model, SimplifiedModelSpace):
         dump = model._dump
         # The portal shows a "mutation_summary" as the trial's parameters, in place of the model's inner workings.
-        summary = {**candidate.sample, 'kernel_score': score, 'kernel_rank': rank}
-        model._dump = lambda: {**dump(), 'mutation_summary': summary, 'knas_candidate': candidate.id}
+        summary = {**candidate.sample, fields.KERNEL_SCORE: score, fields.KERNEL_RANK: rank}
+        model._dump = lambda: {**dump(), fields.MUTATION_SUMMARY: summary, fields.KNAS_CANDIDATE: candidate.id}
     return model
 
 
@@ -246,11 +247,11 @@ class _BesideMetrics(TrialCommandChannel):
 
     def send_metric(self, type: Any, parameter_id: Any, trial_job_id: Any, sequence: Any, value: Any) -> None:
         if isinstance(value, (int, float)):
-            value = {'default': value}
+            value = {fields.METRIC: value}
         if isinstance(value, dict):
             if self.listener is not None:
                 self.listener(type == 'FINAL', value)
-            if type == 'FINAL' and isinstance(value.get('default'), (int, float)):
+            if type == 'FINAL' and isinstance(value.get(fields.METRIC), (int, float)):
                 self.reported.append({name: each for name, each in value.items() if isinstance(each, (int, float))})
             value = {**value, **self.entries}
         self.channel.send_metric(type=type, parameter_id=parameter_id, trial_job_id=trial_job_id, sequence=sequence,
@@ -258,7 +259,7 @@ class _BesideMetrics(TrialCommandChannel):
 
 
 @contextlib.contextmanager
-def _beside_metrics(**entries: float) -> Iterator[_BesideMetrics]:
+def _beside_metrics(entries: dict[str, float]) -> Iterator[_BesideMetrics]:
     """Add entries to the metrics that are reported within."""
     channel = get_default_trial_command_channel()
     beside = _BesideMetrics(channel, entries)

@@ -28,6 +28,7 @@ from typing import Any
 from nni.runtime.env_vars import trial_env_vars
 
 from nni_knas.basics.periodic import repeated
+from nni_knas.bridge import fields
 from nni_knas.record import Record, record_path
 
 __all__ = ['scalars_folder', 'search_scalars', 'trial_scalars']
@@ -284,7 +285,7 @@ class _TrialScalars:
         if not final:
             self._step += 1
         prefix = 'final_' if final else ''
-        file.write(max(self._step, 1), {f'trial/{prefix}{"metric" if name == "default" else name}': float(value)
+        file.write(max(self._step, 1), {f'trial/{prefix}{"metric" if name == fields.METRIC else name}': float(value)
                                         for name, value in metric.items() if isinstance(value, (int, float))}, when)
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, M
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
-from nni_knas.bridge.experiment import UNSUCCESSFUL, number_of, trials
+from nni_knas.bridge.experiment import UNSUCCESSFUL, trials
+from nni_knas.bridge.fields import number_of
 from nni_knas.footprint import Meter
 from nni_knas.record import Candidate, Record, reason_of
 from nni_knas.runs import Ranked, energy_of, kept_result, ranked_model

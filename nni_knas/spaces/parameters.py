@@ -9,18 +9,17 @@ from typing import Any
 from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace
 
+from nni_knas.bridge import fields
 from nni_knas.record import Candidate
 from nni_knas.spaces.function import search_space_of
 
-__all__ = ['EXTRAS', 'sample_of', 'trial_parameters']
-
-EXTRAS = ('kernel_score', 'kernel_rank', 'knas_candidate')
-"""What a trial's parameters hold beside the architecture."""
+__all__ = ['sample_of', 'trial_parameters']
 
 
 def trial_parameters(candidate: Candidate, rank: int) -> dict[str, Any]:
     """The parameters of a candidate's trial: its architecture, its score and rank, and its number in the record."""
-    return {**candidate.sample, 'kernel_score': candidate.rated, 'kernel_rank': rank, 'knas_candidate': candidate.id}
+    return {**candidate.sample, fields.KERNEL_SCORE: candidate.rated, fields.KERNEL_RANK: rank,
+            fields.KNAS_CANDIDATE: candidate.id}
 
 
 def sample_of(parameters: Mapping[str, Any], space: ExecutableModelSpace) -> Sample:
@@ -40,7 +39,7 @@ def sample_of(parameters: Mapping[str, Any], space: ExecutableModelSpace) -> Sam
     """
     mutables = space.simplify()
     labels = search_space_of(space)
-    unknown = [label for label in parameters if label not in labels and label not in EXTRAS]
+    unknown = [label for label in parameters if label not in labels and label not in fields.EXTRAS]
     if unknown:
         raise ValueError(f'{unknown[0]!r} is no parameter of the space: it has {", ".join(sorted(labels))}')
     sample = {}

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from nni_knas.bridge import fields
 from nni_knas.data import LengthBatches, pad
 from nni_knas.gradients import cpu_threads, seeded
 
@@ -286,7 +287,7 @@ class TextClassification(Lightning):
                 figures[prefix + name] = statistics.fmean(values)
                 figures[f'{prefix}{name}_deviation'] = statistics.stdev(values) if len(values) > 1 else 0.0
         seconds = statistics.fmean(result.seconds for result in self.results)
-        return {'default': figures[self.metric], **figures, 'seconds_per_seed': seconds}
+        return {fields.METRIC: figures[self.metric], **figures, 'seconds_per_seed': seconds}
 
 
 class _TextModule(LightningModule):
@@ -348,7 +349,7 @@ class _TextModule(LightningModule):
         _logger.info('seed %d, epoch %.2f of %d: accuracy %.4f, F1 %.4f', self.seed, epoch, self.evaluator.max_epochs,
                      values['accuracy'], values['f1'])
         if nni.get_current_parameter() is not None:
-            nni.report_intermediate_result({'default': values[metric], **values, 'seed': self.seed, 'epoch': epoch})
+            nni.report_intermediate_result({fields.METRIC: values[metric], **values, 'seed': self.seed, 'epoch': epoch})
 
     def configure_optimizers(self) -> Any:
         options = self.evaluator

@@ -7,7 +7,6 @@ while candidates are being scored are sent when the best are known.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections import deque
@@ -19,6 +18,7 @@ from nni.runtime.tuner_command_channel import CommandType
 from nni.tuner import Tuner
 
 from nni_knas.bridge.dispatcher import calling_dispatcher, experiment_config, experiment_directory, is_resumed
+from nni_knas.bridge.fields import number_of
 
 if TYPE_CHECKING:
     from nni_knas.tuner.background import BackgroundSearch
@@ -82,19 +82,19 @@ class KNAS(Tuner):
                 self._thread.start()
             self._wake.notify_all()
 
-    def generate_multiple_parameters(self, parameter_id_list: list[int], **kwargs: Any) -> list[Any]:
+    def generate_multiple_parameters(self, parameter_id_list: list[int], **kwargs: Any) -> Any:
         """Trials are sent by the callback that NNI gives along, now or as soon as the best are known."""
         with self._lock:
             self._send = kwargs['st_callback']
             self._asked.extend(parameter_id_list)
             if not self._ready or self._serve():
-                return _Later(parameter_id_list)
+                return _SentByCallback(len(parameter_id_list))
             return []  # NNI then tells its manager that there are no more trials
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         with self._lock:
             if self._search is not None and parameter_id in self._trials:
-                self._search.set_metric(self._trials[parameter_id], _metric(value))
+                self._search.set_metric(self._trials[parameter_id], number_of(value))
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         with self._lock:
@@ -170,7 +170,7 @@ class KNAS(Tuner):
         assert self._search is not None
         while self._imports:
             for entry in self._imports.popleft():
-                self._search.import_result(entry.get('parameter'), _metric(entry.get('value')))
+                self._search.import_result(entry.get('parameter'), number_of(entry.get('value')))
 
     def _serve(self, say: bool = False) -> bool:
         """Send the trials that were asked for; whether all were. ``say`` tells the manager, too, that there are no more."""
@@ -197,26 +197,26 @@ class KNAS(Tuner):
             self._dispatcher.report_error(f'KNAS: {sentence}')
 
 
-class _Later(list):
-    """As many parameters as were asked for, none of which is here: they are sent by callback.
+class _SentByCallback:
+    """The answer to NNI's dispatcher for trials that are sent by its callback, when the tuner has them.
 
-    NNI's dispatcher counts what it is given, and takes fewer than asked for to mean that there will be no more.
+    The dispatcher sends each thing in the answer as a trial, so there must be nothing in it. But it takes a length less than
+    what it asked for to mean that there will never be more trials, so an empty list would end the experiment.
+
+    Parameters
+    ----------
+    asked
+        How many trials the dispatcher asked for.
     """
 
+    def __init__(self, asked: int) -> None:
+        self.asked = asked
+
+    def __len__(self) -> int:
+        return self.asked
+
     def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-
-def _metric(value: Any) -> float | None:
-    """The number in what a trial reported."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            return None
-    if isinstance(value, dict):
-        value = value.get('default')
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return iter([])
 
 
 def meta_file() -> Path:
