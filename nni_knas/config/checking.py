@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from jsonschema import Draft4Validator, Draft202012Validator
@@ -50,9 +50,9 @@ def checked(content: Mapping[str, Any], rules: Mapping[str, Any], where: str) ->
     """
     either = {name for pair in EITHER for name in pair}  # of these, what is left empty does not count as given
     result = {key: value for key, value in _spelled(content, rules).items() if value is not None or key not in either}
-    errors = list(_Checker({**rules, '$defs': {'knas': {}}}).iter_errors(result))
-    if errors:
-        raise ValueError(_sentence(_foremost(errors), where))
+    error = min(_Checker(_to_check(rules)).iter_errors(result), key=_weight, default=None)
+    if error is not None:
+        raise ValueError(_sentence(error, where))
     return result
 
 
@@ -69,37 +69,40 @@ def _spelled(value: Any, rules: Mapping[str, Any]) -> Any:
     return {names[key]: _spelled(item, rules['properties'].get(names[key], {})) for key, item in value.items()}
 
 
-def _foremost(errors: Iterable[_Error]) -> _Error:
-    """The error to tell: the nearest to the top, and rather of what is there, since it may be what is missing misspelled."""
-    error = min(errors, key=lambda error: (len(error.absolute_path), error.validator in ('required', 'oneOf', 'not')))
-    key = _key(error)
-    if key is None or not isinstance(error.instance, dict):
-        return error
-    # Of several kinds of objects, only the errors in the one that is named matter.
-    named = [choice['properties'][key]['const'] == error.instance.get(key) for choice in error.validator_value]
-    inside = [inner for inner in error.context if named[inner.schema_path[0]]]
-    return _foremost(inside) if inside else error
+def _to_check(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema, so that of several kinds of objects only the errors in the one that is named are found."""
+    kinds = {name: _by_kind(field['oneOf']) for name, field in rules['properties'].items()
+             if 'oneOf' in field and 'properties' not in field}
+    return {**rules, 'properties': {**rules['properties'], **kinds}, '$defs': {'knas': {}}}
 
 
-def _key(error: _Error) -> str | None:
-    """The field that tells kinds of objects apart, if the error is about them: ``platform`` or ``storageType``."""
-    choices = error.validator_value if error.validator == 'oneOf' else [{}]
-    return next((name for name, rules in choices[0].get('properties', {}).items() if 'const' in rules), None)
+def _by_kind(choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """Kinds of objects told apart by a constant field, ``platform`` or ``storageType``."""
+    key = next(name for name, field in choices[0]['properties'].items() if 'const' in field)
+    kinds = {choice['properties'][key]['const']: choice for choice in choices}
+    field = {'enum': list(kinds), 'description': f'it has to be one of {", ".join(kinds)}'}
+    branches = [{'if': {'properties': {key: {'const': kind}}}, 'then': choice} for kind, choice in kinds.items()]
+    return {'type': 'object', 'required': [key], 'properties': {key: field}, 'if': {'required': [key]},
+            'then': {'allOf': branches}}
+
+
+def _weight(error: _Error) -> tuple[int, bool]:
+    """The least is told: nearest to the top, and rather of what is there, since it may be what is missing misspelled."""
+    return len(error.absolute_path), error.validator in ('required', 'oneOf', 'not')
 
 
 # Words.
 
 
 def _sentence(error: _Error, where: str) -> str:
-    of_fields = {'additionalProperties': _unknown, 'required': _missing, 'oneOf': _one_of, 'not': _both}
+    of_fields = {'additionalProperties': _unknown, 'required': _missing, 'oneOf': _either, 'not': _both}
     steps = [where]
     for step in error.absolute_path:
         steps.append(f'{steps[-1]}[{step}]' if isinstance(step, int) else step)
     if error.validator in of_fields and isinstance(error.instance, dict):
         return f'{", ".join(steps)}: {of_fields[error.validator](error)}'
     *outer, name = steps
-    among = f', among them {_key(error)}' if _key(error) else ''
-    return f'{", ".join(outer)}: {name} is {error.instance!r}: it has to be {_expected(error.schema)}{among}'
+    return f'{", ".join(outer)}: {name} is {error.instance!r}: it has to be {_expected(error.schema)}'
 
 
 def _unknown(error: _Error) -> str:
@@ -120,15 +123,10 @@ def _both(error: _Error) -> str:
     return f'there are both {one} and {other}: give one of the two'
 
 
-def _one_of(error: _Error) -> str:
-    key = _key(error)
-    if key is None:
-        names = [name for choice in error.validator_value for name in choice['required']]
-        fields = [f'{name}: {error.schema["properties"][name]["const"]}' for name in names]
-        return f'give either {" or ".join(fields)}'
-    said = 'is missing' if error.instance.get(key) is None else f'is {error.instance[key]!r}'
-    kinds = [choice['properties'][key]['const'] for choice in error.validator_value]
-    return f'{key} {said}: it has to be one of {", ".join(kinds)}'
+def _either(error: _Error) -> str:
+    names = [name for choice in error.validator_value for name in choice['required']]
+    fields = [f'{name}: {error.schema["properties"][name]["const"]}' for name in names]
+    return f'give either {" or ".join(fields)}'
 
 
 def _expected(rules: Mapping[str, Any]) -> str:
@@ -138,7 +136,8 @@ def _expected(rules: Mapping[str, Any]) -> str:
         return f'one of {", ".join(str(choice) for choice in rules["enum"] if choice is not None)}'
     if rules.get('pattern') in _PATTERNS:
         return _PATTERNS[rules['pattern']]
-    kinds = rules.get('type', 'object')
-    text = ' or '.join(_WORDS[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind != 'null')
+    kinds = [rules['type']] if isinstance(rules['type'], str) else rules['type']
+    text = ' or '.join(_WORDS[kind] for kind in kinds if kind != 'null')
+    text += f', among them {", ".join(rules["required"])}' if rules.get('required') else ''
     text += f', {rules["minimum"]} or more' if 'minimum' in rules else ''
     return text + (f' and at most {rules["maximum"]}' if 'maximum' in rules else '')
