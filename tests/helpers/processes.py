@@ -29,7 +29,7 @@ class Forked:
     Parameters
     ----------
     function
-        Of a module that can be imported from the folder of the tests' helpers, which is where the process runs.
+        Of a module that can be imported; it runs in the folder of the helpers.
     arguments, keywords
         For it.
     output, errors
