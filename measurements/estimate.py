@@ -10,6 +10,7 @@ import nni_knas  # first: it imports NNI without NNI's noise
 
 import argparse
 import os
+import socket
 import tempfile
 
 import nni
@@ -19,7 +20,6 @@ from nni.nas.hub.pytorch import NasBench201
 from nni_knas import KNAS, open_run
 from nni_knas.footprint import estimate_of
 from nni_knas.config import SearchOptions
-from nni_knas.cli import free_port
 from nni_knas.basics.texts import energy
 
 
@@ -38,11 +38,18 @@ def main() -> None:
         experiment.config.trial_concurrency = 2
         experiment.config.experiment_working_directory = folder
         try:
-            experiment.run(free_port(None))
+            experiment.run(free_port())
         finally:
             experiment.stop()
         run = open_run(f'{folder}/{experiment.id}')
         report(run)
+
+
+def free_port() -> int:
+    """A port for NNI's manager."""
+    with socket.socket() as probe:
+        probe.bind(('', 0))
+        return probe.getsockname()[1]
 
 
 def report(run: nni_knas.Run) -> None:
