@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from nni_knas.benchmark.base import Benchmark
-from nni_knas.gradients import Minibatch, main_output
+from nni_knas.gradients import Minibatch, main_output, wait_for_device
 from nni_knas.kernel import GradientKernelEvaluator, draw_minibatch
 from nni_knas.scores import Score
 
@@ -72,16 +72,11 @@ def _pass(network: nn.Module, images: Minibatch) -> None:
 
 
 def _timed(function: Callable[[], object], device: torch.device) -> float:
-    _wait(device)
+    wait_for_device(device)
     start = time.perf_counter()
     function()
-    _wait(device)
+    wait_for_device(device)
     return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
 
 
 def _medians(pairs: list[tuple[float, float]]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from nni.common.blob_utils import nni_cache_home
 from tqdm import tqdm
 
 from nni_knas.benchmark.nats import index_of, string_of, to_sample, to_string
+from nni_knas.gradients import first_line
 
 __all__ = ['WHERE', 'load_nats_table']
 
@@ -87,7 +88,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
-        raise ValueError(f'{path} cannot be read as a table ({_first_line(error)}): {WHERE}') from error
+        raise ValueError(f'{path} cannot be read as a table ({first_line(error)}): {WHERE}') from error
     architectures = _architectures(table, path)
     metrics = table.drop(columns=['index', 'arch_str'], errors='ignore').select_dtypes('number')
     metrics = metrics[[name for name in metrics.columns if not str(name).startswith('Unnamed')]]
@@ -132,7 +133,7 @@ def _read_nats_bench(path: Path) -> pd.DataFrame:
     try:
         api = nats_bench.create(str(path), 'tss', fast_mode=folder, verbose=False)
     except Exception as error:
-        raise ValueError(f'{path} cannot be read by nats_bench ({_first_line(error)}): {WHERE}') from error
+        raise ValueError(f'{path} cannot be read by nats_bench ({first_line(error)}): {WHERE}') from error
     rows = {}
     for index in tqdm(_evaluated(api, path), desc='Reading the table', unit='architecture', disable=None):
         rows[to_string(to_sample(api.arch(index)))] = _nats_row(api, index)
@@ -247,7 +248,3 @@ def _kept(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
 
 def _state(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

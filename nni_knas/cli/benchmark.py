@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from nni_knas import __version__
+from nni_knas.basics.texts import table
 from nni_knas.benchmark import (
     BASELINES,
     PLAIN_IMAGES,
@@ -330,10 +331,7 @@ def _names(text: str) -> list[str]:
 
 
 def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        cells = [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]
-        print('  '.join(cells).rstrip())
+    print(table(header, rows, right=header[1:]))
 
 
 def _label(row: Mapping[Any, Any]) -> str:

@@ -25,6 +25,7 @@ from nni.nas.execution.event import IntermediateMetricEvent, ModelEventType, Tra
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
+from nni_knas.basics.checks import check_count
 from nni_knas.bridge import fields
 from nni_knas.bridge.experiment import allow_another_trial, cancel_trials, chunk_trials, last_words, trial_limits
 from nni_knas.engine.placement import Placement, Task
@@ -261,8 +262,8 @@ class Trials(Placement):
     """Seconds without news after which NNI is asked whether the experiment's budget has ended."""
 
     def __init__(self, chunk: int | None = None) -> None:
-        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-            raise ValueError(f'chunk is {chunk!r}: it has to be a number of candidates, 1 or more')
+        if chunk is not None:
+            check_count('chunk', chunk, what='a number of candidates')
         self.chunk = chunk
         self._engine: TrainingServiceExecutionEngine | None = None
         self._clear()

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from nni.nas.execution import ExecutionEngine
 
+from nni_knas.basics.checks import check_count
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.record import reason_of
@@ -73,9 +74,9 @@ class Workers(Placement):
             raise ValueError('devices is empty: name one device for each worker, such as ["cuda:0", "cuda:1"]')
         if workers is None:
             workers = len(devices) if devices is not None else usable_cpus()
-        for name, value in (('workers', workers), ('threads', threads if threads is not None else 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f'{name} is {value!r}: it has to be a whole number, 1 or more')
+        check_count('workers', workers)
+        if threads is not None:
+            check_count('threads', threads)
         if devices is not None and len(devices) != workers:
             raise ValueError(f'there are {workers} workers and {len(devices)} devices: name one device for each worker')
         self.workers = workers

@@ -18,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from nni_knas.gradients.errors import CoupledSamples, ScoringError
 
-__all__ = ['Normalization', 'ScoringMode', 'cpu_threads', 'evaluating', 'modules_of', 'seeded', 'undisturbed']
+__all__ = ['Normalization', 'ScoringMode', 'cpu_threads', 'evaluating', 'modules_of', 'seeded', 'undisturbed',
+           'wait_for_device']
 
 Normalization = Literal['sample', 'batch']
 
@@ -56,6 +57,12 @@ def cpu_threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def wait_for_device(device: torch.device) -> None:
+    """Return when the device has done what it was given, which a CUDA device does beside the program."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
 
 
 @contextlib.contextmanager

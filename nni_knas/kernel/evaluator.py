@@ -16,6 +16,7 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace
 from torch import nn
 
+from nni_knas.basics.checks import check_count
 from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, cpu_threads, seeded, undisturbed
 from nni_knas.kernel.minibatch import check_data, draw_minibatch
 from nni_knas.networks import build_network
@@ -80,8 +81,8 @@ class GradientKernelEvaluator(Evaluator):
         check_data(dataset)
         for name, value, unit in (('batch_size', batch_size, 'samples'), ('micro_batch', micro_batch, 'samples'),
                                   ('resolution', resolution, 'pixels'), ('threads', threads, 'CPU threads')):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f'{name} is {value!r}: it has to be a number of {unit}, 1 or more')
+            if value is not None:
+                check_count(name, value, what=f'a number of {unit}')
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f'seed is {seed!r}: it has to be a whole number, 0 or more')
         if normalization not in get_args(Normalization):

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from nni_knas.gradients import Minibatch, arguments_of, evaluating, undisturbed
+from nni_knas.gradients import Minibatch, arguments_of, evaluating, undisturbed, wait_for_device
 
 __all__ = ['COSTS', 'check_constraints', 'check_costs', 'measure']
 
@@ -147,10 +147,10 @@ def _latency(forward: Pass, device: torch.device) -> float:
         for _ in range(WARM_UP):
             forward()
         for _ in range(RUNS):
-            _synchronise(device)
+            wait_for_device(device)
             start = time.perf_counter()
             forward()
-            _synchronise(device)
+            wait_for_device(device)
             seconds.append(time.perf_counter() - start)
     return round(statistics.median(seconds), 7)
 
@@ -253,8 +253,3 @@ def _plain_operations() -> Iterator[None]:
 
 def _mv_flops(matrix: torch.Size, vector: torch.Size, *others: Any, **options: Any) -> int:
     return 2 * matrix[0] * matrix[1]
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)

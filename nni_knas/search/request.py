@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from nni_knas.basics.checks import check_count
 from nni_knas.engine import InProcess, Placement, Trials, Workers, gpus
 from nni_knas.footprint import check_country
 from nni_knas.networks import COSTS, check_constraints
@@ -70,7 +71,7 @@ keep_weights
     def _check_placement(self) -> None:
         for name, value in (('workers', self.workers), ('ahead', self.ahead)):
             if value is not None:
-                _check_whole(name, value, 1)
+                check_count(name, value)
         known = ', '.join(PLACEMENTS)
         if isinstance(self.placement, str) and self.placement not in PLACEMENTS:
             raise ValueError(f'unknown placement {self.placement!r}: it is one of {known}, or a Placement')
@@ -98,12 +99,7 @@ keep_weights
 
 def check_counts(candidates: int, top_k: int) -> None:
     """Raise ``ValueError``, in one sentence, if so many cannot be scored, or so many of them not be trained."""
-    _check_whole('candidates', candidates, 1)
-    _check_whole('top_k', top_k, 0)
+    check_count('candidates', candidates)
+    check_count('top_k', top_k, 0)
     if top_k > candidates:
         raise ValueError(f'top_k={top_k} is more than candidates={candidates}: no more can be trained than are scored')
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')

@@ -10,6 +10,7 @@ from nni.mutable import Sample, ensure_frozen
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from torch import Tensor, nn
 
+from nni_knas.basics.checks import check_count
 from nni_knas.encoders import PretrainedEncoder, layers_of, load_encoder
 from nni_knas.spaces.text_layers import (
     ACTIVATIONS,
@@ -90,8 +91,7 @@ class TextClassifierSpace(ModelSpace):
                  dropouts: Sequence[float] = (0., 0.1, 0.3)) -> None:
         super().__init__()
         for name, value, least in (('num_labels', num_labels, 2), ('sentences', sentences, 1), ('nodes', nodes, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
+            check_count(name, value, least)
         if sentences > 2:
             raise ValueError(f'sentences is {sentences}: a text has one sentence or two')
         config = load_encoder(encoder).config

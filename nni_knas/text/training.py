@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from nni_knas.basics.checks import check_count
 from nni_knas.bridge import fields
 from nni_knas.data import LengthBatches, pad
 from nni_knas.gradients import cpu_threads, seeded
@@ -158,8 +159,8 @@ class TextClassification(Lightning):
         for name, value, least in (('num_labels', num_labels, 2), ('batch_size', batch_size, 1),
                                    ('max_epochs', max_epochs, 1), ('checks_per_epoch', checks_per_epoch, 1),
                                    ('patience', patience, 1), ('threads', threads, 1)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
+            if value is not None:
+                check_count(name, value, least)
         for name, number in (('learning_rate', learning_rate), ('encoder_learning_rate', encoder_learning_rate),
                              ('clip', clip)):
             if not isinstance(number, (int, float)) or not number > 0:
