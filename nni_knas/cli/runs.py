@@ -22,7 +22,7 @@ from nni_knas.cli.search import free_port, print_energy, run_folder, search, sto
 from nni_knas.cli.watch import best_so_far, candidate_table, print_while_running
 from nni_knas.config import SearchOptions, Settings, options
 from nni_knas.networks import FORMATS
-from nni_knas.record import record_path
+from nni_knas.record import Status, record_path
 from nni_knas.runs import Run, pareto_front
 from nni_knas.tuner import meta_file
 
@@ -138,7 +138,7 @@ def _row(seen: _Seen) -> list[str]:
     trained = seen.run.ranking().metric
     config = (seen.settings.config if seen.settings is not None else None) or {}
     name = seen.entry.get('experimentName') or config.get('experimentName') or ''
-    scored = len(record) - record.count('failed', 'filtered', 'outside')
+    scored = len(record) - record.count(Status.FAILED, Status.FILTERED, Status.OUTSIDE)
     best = f'{trained.iloc[0]:.4f}' if len(trained) else ''
     return [seen.run.folder.name, str(name), seen.run.status, _started(seen), str(scored), str(len(trained)), best,
             str(seen.run.folder)]
@@ -168,7 +168,7 @@ def _show(arguments: argparse.Namespace) -> None:
     print(f'Searched: {_said(seen.options)}')
     counts = ', '.join(f'{count} {status}' for status, count in frame.status.value_counts().items())
     print(f'Candidates: {len(frame)}' + (f' ({counts})' if counts else ''))
-    for status in ('failed', 'training-failed'):
+    for status in (Status.FAILED, Status.TRAINING_FAILED):
         for reason, count in frame.reason[frame.status == status].value_counts().head(3).items():
             print(f'  {status}, {count} times: {reason}')
     print(f'Time: scoring {duration(run.record.scoring_seconds())}, training '

@@ -15,6 +15,7 @@ from nni_knas.bridge.experiment import experiment_folder, find_folder
 from nni_knas.bridge.portal import PORTAL_PAGE
 from nni_knas.cli.watch import watched
 from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
+from nni_knas.record import Status
 from nni_knas.runs import Run, open_run
 
 __all__ = ['free_port', 'print_energy', 'run_folder', 'search', 'stored_config']
@@ -96,10 +97,10 @@ def _report(run: Run, options: SearchOptions, seconds: float) -> None:
             for rank, row in shown.iterrows()]
     print(f'\n{table(["rank", "score", name, "architecture"], rows, {"rank", "score", name})}')
     counts = scores.status.value_counts()
-    outside = sum(int(counts.get(status, 0)) for status in ('filtered', 'outside'))
+    outside = sum(int(counts.get(status, 0)) for status in (Status.FILTERED, Status.OUTSIDE))
     count = len(scores) - outside
-    notes = f', {count - counts["screened"]} of them in full' if 'screened' in counts else ''
-    notes += f', {counts["failed"]} failed' if 'failed' in counts else ''
+    notes = f', {count - counts[Status.SCREENED]} of them in full' if Status.SCREENED in counts else ''
+    notes += f', {counts[Status.FAILED]} failed' if Status.FAILED in counts else ''
     notes += f', left {outside} out that are over the limits' if outside else ''
     print(f'\nScored {count} candidates in {duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
           f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.')

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from nni_knas.basics.periodic import repeated
 from nni_knas.basics.texts import duration, known, number, one_line, table
 from nni_knas.networks import COSTS
-from nni_knas.record import record_path
+from nni_knas.record import Status, record_path
 from nni_knas.runs import Run
 
 __all__ = ['best_so_far', 'candidate_table', 'print_while_running', 'progress_line', 'watched']
@@ -63,7 +63,7 @@ class _Printer:
 def best_so_far(run: Run, top: int) -> pd.DataFrame:
     """The best candidates: trained ones by metric, then those in training, then others by score."""
     frame, trained = run.scores(), run.ranking()
-    under_way = frame[frame.status == 'training']
+    under_way = frame[frame.status == Status.TRAINING]
     others = frame[~frame.index.isin([*trained.index, *under_way.index])]
     return pd.concat([part for part in (trained, under_way, others) if len(part)] or [frame]).head(top)
 
@@ -71,9 +71,9 @@ def best_so_far(run: Run, top: int) -> pd.DataFrame:
 def progress_line(run: Run) -> str:
     """How far a run is, in a line."""
     record = run.record
-    counts = {'trained': record.count('trained'), 'in training': record.count('training'),
-              'failed': record.count('failed', 'training-failed')}
-    scored = len(record) - record.count('failed', 'filtered', 'outside')
+    counts = {'trained': record.count(Status.TRAINED), 'in training': record.count(Status.TRAINING),
+              'failed': record.count(Status.FAILED, Status.TRAINING_FAILED)}
+    scored = len(record) - record.count(Status.FAILED, Status.FILTERED, Status.OUTSIDE)
     parts = [f'{scored:,} scored', *(f'{count:,} {name}' for name, count in counts.items() if count)]
     sessions = run.sessions()
     if sessions:

@@ -6,7 +6,7 @@ worker processes, or in trials of NNI's training service. A candidate's score is
 
 from __future__ import annotations
 
-from nni_knas.engine.engine import BATCH, ScoringEngine
+from nni_knas.engine.engine import ScoringEngine
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.process import InProcess
 from nni_knas.engine.race import Race
@@ -14,5 +14,5 @@ from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.engine.trials import Trials
 from nni_knas.engine.workers import Workers, gpus
 
-__all__ = ['BATCH', 'InProcess', 'Placement', 'Race', 'Scorer', 'ScoringEngine', 'Task', 'Trials', 'Verdict', 'Workers',
+__all__ = ['InProcess', 'Placement', 'Race', 'Scorer', 'ScoringEngine', 'Task', 'Trials', 'Verdict', 'Workers',
            'gpus']

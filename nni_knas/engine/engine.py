@@ -22,12 +22,10 @@ from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.race import Race
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.networks import decode_sample, encode_sample
-from nni_knas.record import Candidate, Record
+from nni_knas.record import Candidate, Record, Status, keys
 
 __all__ = ['ScoringEngine']
 
-BATCH = 'batch in full'
-"""Where the record keeps the numbers of the candidates that were last to be scored in full together."""
 
 _logger = logging.getLogger(__name__)
 
@@ -210,7 +208,7 @@ class ScoringEngine(ExecutionEngine):
         row = self.record.find(sample)
         if row is None:
             return None
-        return _Scored(row.id, sample, known=True, score=self._score_of(row), filtered=row.status == 'filtered')
+        return _Scored(row.id, sample, known=True, score=self._score_of(row), filtered=row.status == Status.FILTERED)
 
     def _score_of(self, row: Candidate) -> float | None:
         return row.quick if self.quick else row.score
@@ -229,7 +227,7 @@ class ScoringEngine(ExecutionEngine):
         if twin is not None:
             score = self._score_of(twin)
             self._judge(candidate, Verdict(score, twin.reason if score is None else None, 0.0, twin.costs,
-                                           twin.status == 'filtered'))
+                                           twin.status == Status.FILTERED))
         else:
             self._asked[number] = candidate
             self.placement.put(Task(number, sample, self.quick))
@@ -304,7 +302,7 @@ class ScoringEngine(ExecutionEngine):
                 race.add(number, score)
                 self._share(number, score)
         # A batch that was interrupted is finished first: where a race ends depends on where it was looked at.
-        begun = set(json.loads(self.record.get_meta(BATCH) or '[]'))
+        begun = set(json.loads(self.record.get_meta(keys.BATCH) or '[]'))
         batch = [number for number, _, _, finished in networks if number in begun and not finished] or race.next()
         with tqdm(desc='Scoring in full', unit='candidate', disable=None) as bar:
             while batch and self._score_in_full(batch, race, bar):
@@ -319,7 +317,7 @@ class ScoringEngine(ExecutionEngine):
         """Score a batch of the race; ``False`` where the time is over."""
         if time.monotonic() >= self.deadline:
             return False
-        self.record.set_meta(BATCH, json.dumps(batch))
+        self.record.set_meta(keys.BATCH, json.dumps(batch))
         for number in batch:
             row = self.record.get(number)
             self.placement.put(Task(number, row.sample, measured=row.costs.keys() >= set(self.scorer.costs)))

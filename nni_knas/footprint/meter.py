@@ -14,12 +14,10 @@ import psutil
 from nni_knas.basics.periodic import repeated
 from nni_knas.footprint.power import PowerSource, Reading, power_source
 from nni_knas.footprint.usage import busy_seconds, cpu_seconds
-from nni_knas.record import Energy, Record
+from nni_knas.record import Energy, Record, keys
 
-__all__ = ['METHODS', 'Meter']
+__all__ = ['Meter']
 
-METHODS = 'energy methods'
-"""Where the record keeps how the energy of each component is known, as JSON."""
 
 _logger = logging.getLogger(__name__)
 
@@ -147,7 +145,7 @@ class Meter:
         methods = self._source.methods() if self._source is not None else {}
         if methods != self._methods:
             self._methods = methods
-            self._record.set_meta(METHODS, json.dumps(methods))
+            self._record.set_meta(keys.METHODS, json.dumps(methods))
 
     def _usage(self) -> tuple[float, float, float]:
         return time.time(), busy_seconds(), cpu_seconds(self._root)

@@ -13,8 +13,7 @@ import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
 from nni_knas.basics.texts import energy, mass
-from nni_knas.footprint.meter import METHODS
-from nni_knas.record import Energy, Record
+from nni_knas.record import Energy, Record, Status, keys
 
 __all__ = ['Estimate', 'Footprint', 'energy_within', 'estimate_of', 'footprint_of']
 
@@ -91,13 +90,13 @@ def footprint_of(record: Record) -> Footprint:
     energies = record.energies()
     stages = pd.DataFrame([_sums(each for each in energies if each.stage == stage) for stage in STAGES],
                           index=list(STAGES), columns=list(COLUMNS))
-    candidates = record.count('screened', 'scored', 'training', 'trained', 'training-failed')
-    trained = record.count('trained')
+    candidates = record.count(Status.SCREENED, Status.SCORED, Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED)
+    trained = record.count(Status.TRAINED)
     kwh = stages.kwh.sum()
     estimate = None
     if trained and energies:
         frame = record.frame()
-        known = frame[(frame.status == 'trained') & frame.training_kwh.notna()]
+        known = frame[(frame.status == Status.TRAINED) & frame.training_kwh.notna()]
         intensity = float(stages.co2_kg.sum() / kwh) if kwh else 0.0
         estimate = estimate_of(known.training_kwh.tolist(), known.training_seconds.tolist(), candidates, intensity)
     statement = _statement(candidates, trained, stages, estimate) if energies else ''
@@ -200,7 +199,7 @@ def _sums(energies: Iterable[Energy]) -> list[float]:
 
 def _methods(record: Record, energies: Sequence[Energy]) -> dict[str, str]:
     """How the energy is known; and by how much CPU time the machine's is shared."""
-    methods: dict[str, str] = json.loads(record.get_meta(METHODS) or '{}')
+    methods: dict[str, str] = json.loads(record.get_meta(keys.METHODS) or '{}')
     busy = sum(each.busy for each in energies)
     if not methods or not busy:
         return methods

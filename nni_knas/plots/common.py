@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from nni_knas.networks import COSTS
+from nni_knas.record import Status, keys
 from nni_knas.runs import Run, chosen, rated_among
 
 if TYPE_CHECKING:
@@ -142,14 +143,14 @@ def rated_of(run: Run, costs: Sequence[str] = ()) -> pd.DataFrame:
     rated = rated.assign(top=rated.candidate.isin(top))
     kind = np.where(rated.score.isna(), QUICK.name, SCORED.name).astype(object)
     kind[rated.top] = TOP.name
-    kind[rated.status == 'training-failed'] = FAILED.name
-    kind[rated.status == 'trained'] = TRAINED.name
+    kind[rated.status == Status.TRAINING_FAILED] = FAILED.name
+    kind[rated.status == Status.TRAINED] = TRAINED.name
     return rated.assign(kind=kind)
 
 
 def front_of(run: Run) -> str | None:
     """The cost in whose Pareto front the top k are, ``None`` where they are the best by score."""
-    return run.record.get_meta('front') or None
+    return run.record.get_meta(keys.FRONT) or None
 
 
 def counted(rated: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from nni_knas.basics.texts import number
 from nni_knas.plots.common import BLUE, GREY, VERMILLION, architecture_text, is_wide, number_text
 from nni_knas.plots.statistics import histogram
+from nni_knas.record import Status
 from nni_knas.runs import Run, rated_among
 
 __all__ = ['strategy_html']
@@ -60,11 +61,11 @@ def _results(run: Run) -> list[str]:
 
 def _histogram(scores: pd.DataFrame) -> str:
     """The full scores as bars; empty where there are none."""
-    values = scores.score[scores.score.notna() & (scores.status != 'outside')]
+    values = scores.score[scores.score.notna() & (scores.status != Status.OUTSIDE)]
     if not len(values):
         return ''
     counts, edges = histogram(values, is_wide(values))
-    trained = scores.score[scores.status == 'trained']
+    trained = scores.score[scores.status == Status.TRAINED]
     least = trained.min() if len(trained) else float('inf')
     step, top = WIDTH / len(counts), counts.max()
     bars = []

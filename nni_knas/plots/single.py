@@ -42,6 +42,7 @@ from nni_knas.plots.common import (
     whole_ticks,
 )
 from nni_knas.plots.statistics import histogram, spearman
+from nni_knas.record import Status
 from nni_knas.runs import Run, pareto_front
 
 if TYPE_CHECKING:
@@ -220,7 +221,8 @@ def plot_curves(source: Any) -> Figure:
     for i, number in enumerate(drawn):
         row, line = frame.loc[number], lines[number]
         color, dash = PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)]
-        name = f'rank {rank_of[number]}' + {'trained': '', 'training-failed': ' (failed)'}.get(row.status, ' (in training)')
+        state = {Status.TRAINED: '', Status.TRAINING_FAILED: ' (failed)'}.get(row.status, ' (in training)')
+        name = f'rank {rank_of[number]}{state}'
         final = '' if pd.isna(row.metric) else f'<br>{run.metric_name} {row.metric:.5g} in the end'
         traces.append(go.Scatter(
             x=line.step, y=line.metric, name=name, mode='lines+markers' if len(line) < 30 else 'lines',

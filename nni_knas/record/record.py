@@ -20,6 +20,8 @@ import pandas as pd
 from nni.mutable import Sample
 
 from nni_knas.networks import COSTS, decode_sample, encode_sample
+from nni_knas.record import keys
+from nni_knas.record.status import UNUSABLE, Status
 
 __all__ = ['Candidate', 'Energy', 'Record', 'Session', 'reason_of', 'record_path', 'result_path', 'settings_path',
            'weights_path']
@@ -34,9 +36,7 @@ CREATE TABLE IF NOT EXISTS candidates (
     quick REAL,                     -- score at little effort; NULL where there is none
     score REAL,                     -- score at full effort, higher is better; NULL where there is none
     seconds REAL NOT NULL,          -- building and scoring
-    status TEXT NOT NULL,           -- screened (has a quick score alone), scored, failed, training, trained,
-                                    -- training-failed, filtered (breaks a constraint, and so has no score), outside (of
-                                    -- the space, which has become smaller since)
+    status TEXT NOT NULL,           -- see Status
     reason TEXT,                    -- of a failure, or of being filtered
     metric REAL,                    -- what the evaluator reported at the end of training
     training_seconds REAL,
@@ -75,7 +75,7 @@ CREATE TABLE IF NOT EXISTS energy ( -- what the machine used while the run was a
     trials INTEGER NOT NULL         -- that were under way
 );
 """
-_UNUSABLE = "('failed', 'filtered', 'outside')"
+_UNUSABLE = f'({", ".join(repr(str(status)) for status in UNUSABLE)})'
 _RANKING = f'ORDER BY status IN {_UNUSABLE}, score DESC, quick DESC, id'  # in SQLite NULL comes last so
 _COLUMNS = {'candidate': 'int64', 'score': 'float64', 'quick': 'float64', 'metric': 'float64', 'status': 'object',
             'reason': 'object', 'seconds': 'float64', 'training_seconds': 'float64', 'training_kwh': 'float64',
@@ -122,7 +122,7 @@ class Candidate(NamedTuple):
     quick: float | None
     score: float | None
     seconds: float
-    status: str
+    status: Status
     reason: str | None
     metric: float | None
     training_seconds: float | None
@@ -137,7 +137,7 @@ class Candidate(NamedTuple):
     @property
     def finished(self) -> bool:
         """Whether it has been trained, well or not."""
-        return self.status in ('trained', 'training-failed')
+        return self.status in (Status.TRAINED, Status.TRAINING_FAILED)
 
 
 class Session(NamedTuple):
@@ -246,11 +246,11 @@ class Record:
 
     def scoring_seconds(self) -> float:
         """How long scoring has taken, by the clock; with several workers that is less than the sum over candidates."""
-        return self.get_meta('scoring seconds') or 0.0
+        return self.get_meta(keys.SCORING_SECONDS) or 0.0
 
     def add_scoring_seconds(self, seconds: float) -> None:
         """Scoring has gone on for so long."""
-        self.set_meta('scoring seconds', self.scoring_seconds() + seconds)
+        self.set_meta(keys.SCORING_SECONDS, self.scoring_seconds() + seconds)
 
     # Coarse stage.
 
@@ -284,22 +284,22 @@ class Record:
         costs
             What was measured of its costs, by name; see :mod:`nni_knas.networks.costs`.
         """
-        return self._add(sample, architecture, 'scored', seconds, number, costs, score=score)
+        return self._add(sample, architecture, Status.SCORED, seconds, number, costs, score=score)
 
     def add_failed(self, sample: Sample, architecture: str, reason: str, seconds: float,
                    number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate could not be scored; for the parameters see :meth:`add_scored`."""
-        return self._add(sample, architecture, 'failed', seconds, number, costs, reason=reason)
+        return self._add(sample, architecture, Status.FAILED, seconds, number, costs, reason=reason)
 
     def add_filtered(self, sample: Sample, architecture: str, reason: str, seconds: float,
                      number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate breaks a constraint, as ``reason`` says, and was not scored; see :meth:`add_scored`."""
-        return self._add(sample, architecture, 'filtered', seconds, number, costs, reason=reason)
+        return self._add(sample, architecture, Status.FILTERED, seconds, number, costs, reason=reason)
 
     def add_screened(self, sample: Sample, architecture: str, quick: float | None, seconds: float,
                      number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate has a quick score, or could not be scored quickly, which says little; see :meth:`add_scored`."""
-        return self._add(sample, architecture, 'screened', seconds, number, costs, quick=quick)
+        return self._add(sample, architecture, Status.SCREENED, seconds, number, costs, quick=quick)
 
     def networks(self) -> Iterator[tuple[int, float | None, float | None, bool]]:
         """Of each network its first candidate: number, quick score, score, and whether there is no full score to come.
@@ -307,8 +307,8 @@ class Record:
         Filtered candidates and those outside of the space are not among them.
         """
         with self._lock:
-            rows = self._connection.execute("SELECT MIN(id), quick, score, score IS NOT NULL OR status = 'failed' "
-                                            "FROM candidates WHERE status NOT IN ('filtered', 'outside') "
+            rows = self._connection.execute(f"SELECT MIN(id), quick, score, score IS NOT NULL OR status = '{Status.FAILED}' "
+                                            f"FROM candidates WHERE status NOT IN ('{Status.FILTERED}', '{Status.OUTSIDE}') "
                                             'GROUP BY COALESCE(architecture, digest) ORDER BY 1').fetchall()
         yield from rows
 
@@ -323,11 +323,12 @@ class Record:
         """
         with self._lock:
             self._run('UPDATE candidates SET seconds = seconds + ? WHERE id = ?', seconds, number)
-            self._run("UPDATE candidates SET score = ?, reason = CASE status WHEN 'screened' THEN ? ELSE reason END, "
-                      "status = CASE status WHEN 'screened' THEN ? ELSE status END "
-                      "WHERE score IS NULL AND status NOT IN ('failed', 'filtered') AND (id = ? OR "
+            self._run('UPDATE candidates SET score = ?, '
+                      f"reason = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE reason END, "
+                      f"status = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE status END "
+                      f"WHERE score IS NULL AND status NOT IN ('{Status.FAILED}', '{Status.FILTERED}') AND (id = ? OR "
                       'architecture = (SELECT architecture FROM candidates WHERE id = ?))',
-                      score, reason, 'failed' if score is None else 'scored', number, number)
+                      score, reason, Status.FAILED if score is None else Status.SCORED, number, number)
 
     def find(self, sample: Sample) -> Candidate | None:
         """The row of a sample, if it has one."""
@@ -348,7 +349,7 @@ class Record:
 
     def counted(self) -> int:
         """Number of candidates that count against the budget: all but filtered ones and those outside of the space."""
-        return len(self) - self.count('filtered', 'outside')
+        return len(self) - self.count(Status.FILTERED, Status.OUTSIDE)
 
     def __contains__(self, number: int) -> bool:
         """Whether a candidate has this number."""
@@ -361,13 +362,14 @@ class Record:
         """
         with self.transaction():
             for number in numbers:
-                self._run("UPDATE candidates SET status = 'outside' WHERE id = ? AND status IN "
-                          "('screened', 'scored', 'failed')", number)
+                self._run(f"UPDATE candidates SET status = '{Status.OUTSIDE}' WHERE id = ? AND status IN "
+                          f"('{Status.SCREENED}', '{Status.SCORED}', '{Status.FAILED}')", number)
 
     def readmit(self) -> None:
         """No candidate is outside of the space any more: each is again what it was before."""
-        self._run("UPDATE candidates SET status = CASE WHEN score IS NOT NULL THEN 'scored' "
-                  "WHEN reason IS NOT NULL THEN 'failed' ELSE 'screened' END WHERE status = 'outside'")
+        self._run(f"UPDATE candidates SET status = CASE WHEN score IS NOT NULL THEN '{Status.SCORED}' "
+                  f"WHEN reason IS NOT NULL THEN '{Status.FAILED}' ELSE '{Status.SCREENED}' END "
+                  f"WHERE status = '{Status.OUTSIDE}'")
 
     def explored(self) -> list[Candidate]:
         """All candidates in the order of exploration."""
@@ -380,7 +382,7 @@ class Record:
                                                            min(first + 999, numbers_to)))
 
     def best_score(self) -> float | None:
-        return self._one("SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != 'outside'")[0]
+        return self._one('SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != ?', Status.OUTSIDE)[0]
 
     def frequent_reason(self, status: str) -> tuple[str, int] | None:
         """The most frequent reason of failures of this status, and how many candidates share it."""
@@ -404,13 +406,14 @@ class Record:
 
         The highest is the best, or the lowest where ``get_meta('optimize_mode')`` is ``'minimize'``.
         """
-        order = 'ASC' if self.get_meta('optimize_mode') == 'minimize' else 'DESC'
+        order = 'ASC' if self.get_meta(keys.OPTIMIZE_MODE) == 'minimize' else 'DESC'
         # SQLite has no NaN: a metric that is none is kept as NULL.
-        return list(self._candidates(f"WHERE status = 'trained' AND metric IS NOT NULL ORDER BY metric {order}, id"))
+        return list(self._candidates(f"WHERE status = '{Status.TRAINED}' AND metric IS NOT NULL "
+                                     f'ORDER BY metric {order}, id'))
 
     def start_training(self, candidate: int) -> None:
         """Training begins, perhaps anew."""
-        self._run("UPDATE candidates SET status = 'training', metric = NULL, reason = NULL WHERE id = ?", candidate)
+        self._run('UPDATE candidates SET status = ?, metric = NULL, reason = NULL WHERE id = ?', Status.TRAINING, candidate)
         self._run('DELETE FROM steps WHERE candidate = ?', candidate)
 
     def add_step(self, candidate: int, metric: float) -> None:
@@ -426,12 +429,12 @@ class Record:
                      kwh: float | None = None) -> None:
         """Training has ended; ``reason`` says why it failed, where it did, and ``kwh`` the energy that it took."""
         self._run('UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ? WHERE id = ?',
-                  'training-failed' if reason else 'trained', seconds, reason, kwh, candidate)
+                  Status.TRAINING_FAILED if reason else Status.TRAINED, seconds, reason, kwh, candidate)
 
     def stop_training(self, candidate: int) -> None:
         """Training was given up before its end, and can be taken up again."""
-        self._run("UPDATE candidates SET status = CASE WHEN score IS NULL THEN 'screened' ELSE 'scored' END WHERE id = ?",
-                  candidate)
+        self._run('UPDATE candidates SET status = CASE WHEN score IS NULL THEN ? ELSE ? END WHERE id = ?', Status.SCREENED,
+                  Status.SCORED, candidate)
 
     def seconds(self) -> tuple[float, float]:
         """Seconds spent on scoring and on training so far, summed over candidates."""
@@ -503,7 +506,7 @@ class Record:
         frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
         return frame
 
-    def _add(self, sample: Sample, architecture: str, status: str, seconds: float, number: int | None,
+    def _add(self, sample: Sample, architecture: str, status: Status, seconds: float, number: int | None,
              costs: Mapping[str, float] | None, *, quick: float | None = None, score: float | None = None,
              reason: str | None = None) -> Candidate:
         text, costs = encode_sample(sample), costs or {}
@@ -521,7 +524,8 @@ class Record:
                                             values).fetchall()
         for number, sample, *others in rows:
             costs = {name: cost for name, cost in zip(COSTS, others[-len(COSTS):]) if cost is not None}
-            yield Candidate._make([number, decode_sample(sample), *others[:-len(COSTS)], costs])
+            candidate = Candidate._make([number, decode_sample(sample), *others[:-len(COSTS)], costs])
+            yield candidate._replace(status=Status(candidate.status))
 
     def _candidate(self, condition: str, *values: Any) -> Candidate | None:
         return next(self._candidates(f'{condition} LIMIT 1', *values), None)

@@ -15,10 +15,11 @@ from nni_knas import plots
 from nni_knas.basics.texts import count, duration, energy, known, mass, number
 from nni_knas.networks import COSTS, example_inputs
 from nni_knas.plots import ENERGIES, number_text, unit_of
+from nni_knas.record import Status, keys
 from nni_knas.report.page import Plot, energy_text, json_script, plot, write_page
 from nni_knas.report.snapshot import Moment
-from nni_knas.report.table import STATUSES, candidate_data, columns
-from nni_knas.runs import COMPLETE, Run
+from nni_knas.report.table import STATUS_TEXTS, candidate_data, columns
+from nni_knas.runs import Run
 
 __all__ = ['write_report']
 
@@ -89,13 +90,13 @@ def _values(run: Moment) -> dict[str, Any]:
     return {
         'title': f'{run.name}: a KNAS run', 'run': run, 'quoted': shlex.quote(str(run.folder)),
         'python': f'import nni_knas\nrun = nni_knas.open_run({str(run.folder)!r})\nrun.scores(), run.metric, run.network()',
-        'status': run.status, 'searching': searching, 'stopped': not searching and not run.record.get_meta(COMPLETE),
+        'status': run.status, 'searching': searching, 'stopped': not searching and not run.record.get_meta(keys.COMPLETE),
         'now': time.time(), 'sessions': sessions, 'tiles': _tiles(run), 'footprint': footprint,
         'energy_unit': unit_of(footprint.kwh, ENERGIES), 'stages': {
             'coarse: scoring': footprint.stages.loc['coarse'], 'fine: training': footprint.stages.loc['fine'],
             'both': footprint.stages.sum()},
         'winner': _winner(run), 'plots': list(_plots(run)), 'counts': frame.status.value_counts().to_dict(),
-        'statuses': STATUSES, 'columns': shown, 'candidates': json_script(candidate_data(frame, shown)),
+        'statuses': STATUS_TEXTS, 'columns': shown, 'candidates': json_script(candidate_data(frame, shown)),
         'failures': _failures(frame), 'configuration': run.configuration()}
 
 
@@ -103,8 +104,8 @@ def _tiles(run: Moment) -> list[Tile]:
     frame, ranking, footprint = run.scores(), run.ranking(), run.footprint()
     scored, metered = run.rated(), bool(footprint.statement)
     quick = int(scored.score.isna().sum())
-    in_scoring, in_training = (int((frame.status == status).sum()) for status in ('failed', 'training-failed'))
-    left_out = int(frame.status.isin(['filtered', 'outside']).sum())
+    in_scoring, in_training = (int((frame.status == status).sum()) for status in (Status.FAILED, Status.TRAINING_FAILED))
+    left_out = int(frame.status.isin([Status.FILTERED, Status.OUTSIDE]).sum())
     seconds, kwh, co2_kg = (value if metered else None for value in (footprint.seconds, footprint.kwh, footprint.co2_kg))
     better = 'the lowest' if run.optimize_mode == 'minimize' else 'the highest'
     metric, note = None, 'nothing is trained yet'
@@ -165,14 +166,15 @@ def _winner(run: Moment) -> dict[str, Any] | None:
         ('training energy', row.training_kwh, energy_text(row.training_kwh))]
     drawing, why_not = _drawing(run, rank)
     return {'facts': [fact for fact in facts if known(fact[1])], 'architecture': row.architecture, 'drawing': drawing,
-            'why_not': why_not, 'trained': row.status == 'trained' and known(row.metric), 'candidate': int(row.candidate)}
+            'why_not': why_not, 'trained': row.status == Status.TRAINED and known(row.metric),
+            'candidate': int(row.candidate)}
 
 
 def _drawing(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
     """Drawings of a network with their captions, its blocks first; or why there are none."""
     from nni_knas.networks.drawing import draw_network
 
-    example = run.record.get_meta('example')
+    example = run.record.get_meta(keys.EXAMPLE)
     if not example:
         return [], "There is no drawing, since the run does not know the shape of its networks' inputs."
     try:
@@ -187,7 +189,7 @@ def _drawing(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
 
 def _failures(frame: pd.DataFrame) -> list[tuple[str, str, int, list[int]]]:
     """Status, reason, number and first candidates of what failed or was left out, the most frequent first."""
-    gone = frame[frame.status.isin(['failed', 'training-failed', 'filtered', 'outside'])]
+    gone = frame[frame.status.isin([Status.FAILED, Status.TRAINING_FAILED, Status.FILTERED, Status.OUTSIDE])]
     groups = gone.assign(reason=gone.reason.fillna('')).groupby(['status', 'reason']).candidate
-    found = [(STATUSES[status], reason, len(numbers), sorted(numbers)[:5]) for (status, reason), numbers in groups]
+    found = [(STATUS_TEXTS[status], reason, len(numbers), sorted(numbers)[:5]) for (status, reason), numbers in groups]
     return sorted(found, key=lambda failure: -failure[2])

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nni_knas.basics.files import atomic_write
+from nni_knas.record import Status
 from nni_knas.runs import Run
 
-__all__ = ['STATUSES', 'Column', 'candidate_data', 'columns', 'csv_table', 'write_csv']
+__all__ = ['STATUS_TEXTS', 'Column', 'candidate_data', 'columns', 'csv_table', 'write_csv']
 
-STATUSES = {'trained': 'trained', 'training': 'in training', 'scored': 'scored', 'screened': 'scored quickly',
-            'training-failed': 'training failed', 'failed': 'scoring failed', 'filtered': 'over a limit',
-            'outside': 'outside of the space'}
+STATUS_TEXTS = {
+    Status.TRAINED: 'trained', Status.TRAINING: 'in training', Status.SCORED: 'scored', Status.SCREENED: 'scored quickly',
+    Status.TRAINING_FAILED: 'training failed', Status.FAILED: 'scoring failed', Status.FILTERED: 'over a limit',
+    Status.OUTSIDE: 'outside of the space'}
 """The statuses of the record in words."""
 
 _ALWAYS = ('rank', 'candidate', 'score', 'metric', 'status')
@@ -91,7 +93,7 @@ def candidate_data(frame: pd.DataFrame, shown: list[Column]) -> dict[str, Any]:
             values[column.key], texts[column.key] = codes.tolist(), [str(text) for text in different]
         else:
             values[column.key] = [_number(value) for value in table[column.key]]
-    return {'columns': [column._asdict() for column in shown], 'values': values, 'texts': texts, 'statuses': STATUSES,
+    return {'columns': [column._asdict() for column in shown], 'values': values, 'texts': texts, 'statuses': STATUS_TEXTS,
             **_architectures(list(frame.architecture))}
 
 

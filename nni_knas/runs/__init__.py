@@ -4,7 +4,7 @@ from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked
 from nni_knas.runs.run import Run, dump_space, open_run, restore_model
 from nni_knas.runs.scalars import search_scalars
 from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
-from nni_knas.runs.sessions import COMPLETE, STATEMENT, session
+from nni_knas.runs.sessions import session
 
-__all__ = ['COMPLETE', 'STATEMENT', 'Ranked', 'RankedEvaluator', 'Run', 'chosen', 'dump_space', 'energy_of', 'kept_result',
+__all__ = ['Ranked', 'RankedEvaluator', 'Run', 'chosen', 'dump_space', 'energy_of', 'kept_result',
            'open_run', 'pareto_front', 'ranked_model', 'rated_among', 'restore_model', 'search_scalars', 'session']

@@ -22,10 +22,10 @@ from nni_knas.bridge.experiment import find_folder, manager_lives, reported_step
 from nni_knas.footprint import Footprint, footprint_of
 from nni_knas.gradients import cpu_threads
 from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
-from nni_knas.record import Candidate, Record, Session, record_path, settings_path, weights_path
+from nni_knas.record import Candidate, Record, Session, Status, keys, record_path, settings_path, weights_path
 from nni_knas.runs.ranked import kept_result, load_weights
 from nni_knas.runs.selection import pareto_front
-from nni_knas.runs.sessions import COMPLETE, is_alive
+from nni_knas.runs.sessions import is_alive
 
 __all__ = ['Run', 'open_run']
 
@@ -97,13 +97,13 @@ class Run:
         The best metric is the highest, or the lowest where the run's ``optimize_mode`` is ``'minimize'``.
         """
         frame = self.scores()
-        trained = frame[(frame.status == 'trained') & frame.metric.notna()]
+        trained = frame[(frame.status == Status.TRAINED) & frame.metric.notna()]
         return trained.sort_values('metric', ascending=self.optimize_mode == 'minimize', kind='stable')
 
     @property
     def optimize_mode(self) -> str:
         """``'maximize'`` or ``'minimize'``: which metrics of training are better."""
-        return self.record.get_meta('optimize_mode') or 'maximize'
+        return self.record.get_meta(keys.OPTIMIZE_MODE) or 'maximize'
 
     @property
     def name(self) -> str:
@@ -117,7 +117,7 @@ class Run:
         search; and ``'interrupted'`` where it has stopped before."""
         if self.process is not None or manager_lives(self.folder.name):
             return 'running'
-        complete = self.record.get_meta(COMPLETE) and not self.record.count('training')
+        complete = self.record.get_meta(keys.COMPLETE) and not self.record.count(Status.TRAINING)
         return 'finished' if complete else 'interrupted'
 
     @property
@@ -143,12 +143,12 @@ class Run:
     @property
     def metric_name(self) -> str:
         """What the metric of training is, as far as is known: an evaluator of the user's own may report anything."""
-        return self.record.get_meta('metric') or 'metric'
+        return self.record.get_meta(keys.METRIC) or 'metric'
 
     @property
     def top_k(self) -> int | None:
         """How many of the best are to be trained; ``None`` where the record does not say."""
-        return self.record.get_meta('top_k')
+        return self.record.get_meta(keys.TOP_K)
 
     def footprint(self) -> Footprint:
         """Time, energy and CO2-equivalent of the run; see :class:`nni_knas.footprint.Footprint`."""
@@ -196,7 +196,7 @@ class Run:
 
     def _measure(self, lacking: pd.DataFrame, costs: Collection[str]) -> dict[int, dict[str, float]]:
         """Costs of candidates by number, as far as the time suffices."""
-        example, found = self.record.get_meta('example'), {}
+        example, found = self.record.get_meta(keys.EXAMPLE), {}
         if not example:
             return {}
         try:
@@ -231,7 +231,7 @@ class Run:
         cost
             Name of the cost. Default: that of the run's ``front``, and else the number of parameters.
         """
-        return pareto_front(self.scores(), cost or self.record.get_meta('front') or 'parameters')
+        return pareto_front(self.scores(), cost or self.record.get_meta(keys.FRONT) or 'parameters')
 
     @property
     def winner(self) -> pd.Series:
@@ -298,7 +298,7 @@ class Run:
         LookupError
             If it cannot be built again.
         """
-        text = self.record.get_meta('space')
+        text = self.record.get_meta(keys.SPACE)
         if not text:
             raise LookupError(f'the space of {self!r} was not recorded, since NNI could not serialise it: build it under '
                               'nni.nas.space.model_context(run.architecture)')
@@ -343,11 +343,11 @@ class Run:
         row: Any = self.winner if rank is None else scores.loc[rank]
         trained = weights_path(self.folder, int(row.candidate)).exists()
         if not (trained or untrained):
-            what = 'its weights were not kept' if row.status == 'trained' else 'it was not trained'
+            what = 'its weights were not kept' if row.status == Status.TRAINED else 'it was not trained'
             raise ValueError(f'the candidate of rank {row.name} in {self!r} has no trained weights, since {what}; '
                              'untrained=True exports it with new ones')
         if example is None:
-            text = self.record.get_meta('example')
+            text = self.record.get_meta(keys.EXAMPLE)
             if not text:
                 raise LookupError(f'{self!r} does not know the shape of its networks\' inputs: give example=, inputs for '
                                   'one minibatch')
@@ -394,7 +394,7 @@ def dump_space(space: ExecutableModelSpace) -> str:
 def restore_model(space: ExecutableModelSpace, candidate: Candidate, weights: Path | None) -> ExecutableModelSpace:
     """NNI's model of a candidate, as the engine would have it; its network has the trained weights, where they were kept."""
     model = space.freeze(candidate.sample)
-    model.status = _STATUS[candidate.status]
+    model.status = _MODEL_STATUS[candidate.status]
     if candidate.metric is not None:
         model.metrics.final = candidate.metric
     if weights is not None and weights.exists():
@@ -402,8 +402,9 @@ def restore_model(space: ExecutableModelSpace, candidate: Candidate, weights: Pa
     return model
 
 
-_STATUS = {'screened': ModelStatus.Frozen, 'scored': ModelStatus.Frozen, 'failed': ModelStatus.Invalid,
-           'training': ModelStatus.Training, 'trained': ModelStatus.Trained, 'training-failed': ModelStatus.Failed}
+_MODEL_STATUS = {Status.SCREENED: ModelStatus.Frozen, Status.SCORED: ModelStatus.Frozen, Status.FAILED: ModelStatus.Invalid,
+                 Status.TRAINING: ModelStatus.Training, Status.TRAINED: ModelStatus.Trained,
+                 Status.TRAINING_FAILED: ModelStatus.Failed}
 
 
 def _trained(build: Callable[[], Any], weights: Path) -> Callable[[], nn.Module]:

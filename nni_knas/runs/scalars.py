@@ -29,7 +29,7 @@ from nni.runtime.env_vars import trial_env_vars
 
 from nni_knas.basics.periodic import repeated
 from nni_knas.bridge import fields
-from nni_knas.record import Record, record_path
+from nni_knas.record import Record, Status, record_path
 
 __all__ = ['scalars_folder', 'search_scalars', 'trial_scalars']
 
@@ -182,7 +182,7 @@ class _SearchScalars:
     def _explored(self) -> Iterator[tuple[int, dict[str, float]]]:
         """The candidates since the last time, as far as no earlier one is still to come, which a worker may have."""
         name = 'quick' if self._quick else 'score'
-        for number, score, seconds, filtered in self._rows(f"SELECT id, {name}, seconds, status = 'filtered' "
+        for number, score, seconds, filtered in self._rows(f"SELECT id, {name}, seconds, status = '{Status.FILTERED}' "
                                                            'FROM candidates WHERE id > ? ORDER BY id', self._last):
             if number != self._last + 1 and not self.over:
                 return

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 from nni.mutable import Sample
 
-from nni_knas.record import Candidate, Record
+from nni_knas.record import UNUSABLE, Candidate, Record
 from nni_knas.runs.pareto import choose, fronts
 
 __all__ = ['Ranked', 'chosen', 'pareto_front', 'rated_among']
@@ -68,4 +68,4 @@ def pareto_front(frame: pd.DataFrame, cost: str) -> pd.DataFrame:
 
 def rated_among(frame: pd.DataFrame) -> pd.DataFrame:
     """The candidates that can be chosen: those that have a score, be it a quick one, and are of use, in their order."""
-    return frame[(frame.score.notna() | frame.quick.notna()) & ~frame.status.isin(['failed', 'filtered', 'outside'])]
+    return frame[(frame.score.notna() | frame.quick.notna()) & ~frame.status.isin(UNUSABLE)]

@@ -15,16 +15,12 @@ from typing import Any
 import psutil
 
 from nni_knas.footprint import Meter, footprint_of, processor_name
-from nni_knas.record import Record, Session
+from nni_knas.record import Record, Session, keys
 
-__all__ = ['COMPLETE', 'STATEMENT', 'is_alive', 'session']
+__all__ = ['is_alive', 'session']
 
 _PACKAGES = ('nni-knas', 'nni', 'torch', 'torchvision', 'pytorch-lightning', 'numpy', 'transformers', 'codecarbon')
 
-COMPLETE = 'complete'
-"""Where the record keeps whether the run has come to its end."""
-STATEMENT = 'statement'
-"""Where the record keeps the footprint in one sentence, once a session has ended."""
 
 
 @contextlib.contextmanager
@@ -57,12 +53,12 @@ def session(record: Record, asked: Mapping[str, Any], *, name: str | None = None
              'command': command or command_of(sys.orig_argv), 'directory': os.getcwd(), 'asked': dict(asked),
              'versions': versions(), 'machine': machine()}
     number = record.begin_session(about)
-    record.set_meta(COMPLETE, 0)
+    record.set_meta(keys.COMPLETE, 0)
     try:
         with Meter(record, number, country, root) as meter:
             yield meter
     finally:
-        record.set_meta(STATEMENT, footprint_of(record).statement)
+        record.set_meta(keys.STATEMENT, footprint_of(record).statement)
         record.keep_session(number, ended=True)
 
 

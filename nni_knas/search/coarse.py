@@ -16,14 +16,13 @@ from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
-from nni_knas.engine import BATCH, Placement, Scorer, ScoringEngine
+from nni_knas.engine import Placement, Scorer, ScoringEngine
 from nni_knas.gradients import MisfitError, seeded
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import hyper_parameters_of
-from nni_knas.record import Record
+from nni_knas.record import Record, Status, keys
 from nni_knas.runs import search_scalars
 from nni_knas.search.explorers import (
-    CHECKPOINT,
     Checkpoints,
     check_space,
     check_unused,
@@ -40,11 +39,7 @@ __all__ = ['CoarseStage']
 
 _logger = logging.getLogger(__name__)
 
-BEGINNING = 'explorer '
-"""Where the record keeps the state that an explorer began in; its name follows."""
 
-FINISHED = 'finished for'
-"""Where the record keeps how many of the best were looked for among the candidates of quick scores."""
 
 
 class CoarseStage:
@@ -95,17 +90,17 @@ class CoarseStage:
         """Scores compare only with scores of the same kernel on the same minibatch, of candidates under the same bounds."""
         settings = {**self.kernel.settings(), 'constraints': dict(self.request.constraints),
                     'front': self.request.front}
-        before = self.record.get_meta('kernel')
+        before = self.record.get_meta(keys.KERNEL)
         if before is not None and len(self.record):
             changed = [name for name, value in json.loads(before).items() if settings.get(name) != value]
             if changed:
                 raise ValueError(f'this run cannot be taken up with another kernel, its scores would not compare: '
                                  f'{", ".join(changed)} differ from what the run began with')
-        self.record.set_meta('kernel', json.dumps(settings))
+        self.record.set_meta(keys.KERNEL, json.dumps(settings))
 
     def _begins_quickly(self, scorer: Scorer, count: float) -> bool:
         """Whether candidates are scored quickly at first. A resumed run goes on as it began."""
-        before = self.record.get_meta('effort')
+        before = self.record.get_meta(keys.EFFORT)
         if len(self.record) and before is not None:
             if before == 'adaptive' and self.request.effort == 'full':
                 raise ValueError('this run cannot be taken up with effort="full", since it began with "adaptive"')
@@ -115,7 +110,7 @@ class CoarseStage:
         asked = self.request
         quick = (asked.effort == 'adaptive' and asked.front is None and asked.top_k > 0
                  and count >= max(100, 4 * asked.top_k) and fits and self.kernel.quick() is not None)
-        self.record.set_meta('effort', 'adaptive' if quick else 'full')
+        self.record.set_meta(keys.EFFORT, 'adaptive' if quick else 'full')
         return quick
 
     def _check_fit(self, scorer: Scorer) -> bool:
@@ -154,11 +149,11 @@ class CoarseStage:
     def _scoring_engine(self, scorer: Scorer, quick: bool, deadline: float) -> ScoringEngine:
         """A resumed run is as far ahead as it was, wherever it goes on, since the exploration depends on that."""
         place = self._placement()
-        ahead = self.request.ahead or self.record.get_meta('ahead') or max(ScoringEngine.least_ahead, place.ahead)
+        ahead = self.request.ahead or self.record.get_meta(keys.AHEAD) or max(ScoringEngine.least_ahead, place.ahead)
         ahead = int(min(ahead, farthest_ahead(self.explorer)))
         engine = ScoringEngine(scorer, self.record, self.request.candidates, place, ahead=ahead, deadline=deadline,
                                quick=quick)
-        self.record.set_meta('ahead', engine.ahead)
+        self.record.set_meta(keys.AHEAD, engine.ahead)
         engine.elastic = not learns(self.explorer)
         return engine
 
@@ -177,7 +172,7 @@ class CoarseStage:
             self.explorer.initialize(self.space, self.scoring)
         # A resumed run explores again from where it began; what is in the record costs nothing. For that the explorer
         # has to begin in the state that it began with, whatever its own seed.
-        name = f'{BEGINNING}{type(self.explorer).__name__}'
+        name = f'{keys.BEGINNING}{type(self.explorer).__name__}'
         before, now = self.record.get_meta(name), explorer_state(self.explorer)
         if before is not None:
             restore_explorer(self.explorer, before)
@@ -187,7 +182,7 @@ class CoarseStage:
     @staticmethod
     def forget_exploration(record: Record) -> None:
         """Have the next exploration of a record begin anew, in another space; what is scored stays known."""
-        for prefix in (BEGINNING, CHECKPOINT, FINISHED, BATCH):
+        for prefix in (keys.BEGINNING, keys.CHECKPOINT, keys.FINISHED, keys.BATCH):
             record.forget_meta(prefix)
 
     # The run.
@@ -206,7 +201,7 @@ class CoarseStage:
             If no candidate could be scored; it says why.
         """
         record, scoring = self.record, self.scoring
-        unfinished = scoring.quick and (record.get_meta(FINISHED) or 0) < self.request.top_k
+        unfinished = scoring.quick and (record.get_meta(keys.FINISHED) or 0) < self.request.top_k
         with search_scalars(record):  # a run that was killed may lack its last ones, even if all is scored
             if scoring.budget_available() or unfinished:
                 with scoring.opened(engine), seeded(self.kernel.seed), no_pauses():
@@ -215,7 +210,7 @@ class CoarseStage:
                         scoring.finish(self.request.top_k)
         if self._stopped:
             return
-        total, failed, filtered = record.counted(), record.count('failed'), record.count('filtered')
+        total, failed, filtered = record.counted(), record.count(Status.FAILED), record.count(Status.FILTERED)
         asked = self.request
         if time.monotonic() >= scoring.deadline:
             if total < asked.candidates:
@@ -225,7 +220,7 @@ class CoarseStage:
                 _logger.warning('The experiment\'s time was over before all that may be among the best %d had a full score.',
                                 asked.top_k)
         elif scoring.quick:
-            record.set_meta(FINISHED, asked.top_k)
+            record.set_meta(keys.FINISHED, asked.top_k)
         if not record.best(1):
             raise RuntimeError(f'none of the {total + filtered} candidates could be scored; {self._why_none()}')
         _logger.info('Scored %d candidates, %d failed, %d did not meet the constraints.', total - failed, failed, filtered)
@@ -241,10 +236,10 @@ class CoarseStage:
         return self._stopped
 
     def _why_none(self) -> str:
-        said = self.record.frequent_reason('failed')
+        said = self.record.frequent_reason(Status.FAILED)
         if said is not None:
             return f'the most frequent reason ({said[1]} of {self.record.counted()}): {said[0]}'
-        said = self.record.frequent_reason('filtered')
+        said = self.record.frequent_reason(Status.FILTERED)
         if said is not None:
             return f'all cost more than the constraints allow, for example: {said[0]}'
         return 'the explorer gave no candidate in time'

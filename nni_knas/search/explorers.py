@@ -20,7 +20,7 @@ from nni.nas.strategy.utils import _to_hashable
 
 from nni_knas.engine import ScoringEngine
 from nni_knas.networks import encode_sample
-from nni_knas.record import Record
+from nni_knas.record import Record, keys
 
 __all__ = [
     'Checkpoints', 'check_space', 'check_unused', 'checked_explorer', 'explorer_state', 'farthest_ahead', 'learns',
@@ -101,8 +101,6 @@ def farthest_ahead(explorer: Strategy) -> float:
     return explorer.population_size if isinstance(explorer, RegularizedEvolution) else math.inf
 
 
-CHECKPOINT = 'checkpoint of '
-"""Where the record keeps the checkpoint of an explorer, which follows."""
 
 
 class Checkpoints:
@@ -138,7 +136,7 @@ class Checkpoints:
         self.explorer = explorer
         self.engine = engine
         self.record = record
-        self._identity = f'{CHECKPOINT}{explorer!r}'
+        self._identity = f'{keys.CHECKPOINT}{explorer!r}'
         self._next = self.least if type(explorer) in (Random, RegularizedEvolution) else math.inf
         self._not_before = 0.0
 

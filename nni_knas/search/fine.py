@@ -17,7 +17,7 @@ from tqdm import tqdm
 from nni_knas.bridge.experiment import UNSUCCESSFUL, trials
 from nni_knas.bridge.fields import number_of
 from nni_knas.footprint import Meter
-from nni_knas.record import Candidate, Record, reason_of
+from nni_knas.record import Candidate, Record, Status, reason_of
 from nni_knas.runs import Ranked, energy_of, kept_result, ranked_model
 
 __all__ = ['FineStage']
@@ -109,15 +109,15 @@ class FineStage:
             lost = self._taken_up.copy()
             self._taken_up.clear()
             self._train([(rank, candidate) for rank, candidate in ranked if candidate.id in lost])
-        failed = self.record.count('training-failed')
-        if failed and not self.record.count('trained'):
-            reason, times = self.record.frequent_reason('training-failed') or ('', 0)
+        failed = self.record.count(Status.TRAINING_FAILED)
+        if failed and not self.record.count(Status.TRAINED):
+            reason, times = self.record.frequent_reason(Status.TRAINING_FAILED) or ('', 0)
             raise RuntimeError(f'none of the {failed} best candidates could be trained; the most frequent reason ({times} '
                                f'times): {reason}')
 
     def _within_trials(self, waiting: Ranked) -> Ranked:
         """Those that the experiment's number of trials allows."""
-        before = self.record.count('trained', 'training-failed') + len(self._taken_up)
+        before = self.record.count(Status.TRAINED, Status.TRAINING_FAILED) + len(self._taken_up)
         allowed = max(0, self.max_trials - before)
         if allowed < len(waiting):
             _logger.warning('max_trial_number allows no more than %d trials: %d of the best candidates are not trained.',
@@ -182,7 +182,7 @@ class FineStage:
 
         Some have finished, with nobody to listen. Those that have not, NNI's training service starts again by itself.
         """
-        under_way = {candidate.id for candidate in best if candidate.status == 'training'}
+        under_way = {candidate.id for candidate in best if candidate.status == Status.TRAINING}
         for candidate_id in list(under_way):
             result = kept_result(self.folder, candidate_id)
             if result is not None:

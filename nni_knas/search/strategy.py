@@ -22,8 +22,8 @@ from nni_knas.engine import Placement
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import describe_inputs
 from nni_knas.plots import number_text, strategy_html
-from nni_knas.record import Record, record_path, weights_path
-from nni_knas.runs import COMPLETE, STATEMENT, Run, chosen, dump_space, pareto_front, restore_model, session
+from nni_knas.record import Record, keys, record_path, weights_path
+from nni_knas.runs import Run, chosen, dump_space, pareto_front, restore_model, session
 from nni_knas.search.coarse import CoarseStage
 from nni_knas.search.explorers import checked_explorer, farthest_ahead
 from nni_knas.search.fine import FineStage
@@ -251,11 +251,11 @@ class KNAS(Strategy):
         """
         stage = CoarseStage(self.kernel, space, record, self.explorer, self.request, deadline=deadline)
         self.explorer = stage.explorer
-        record.set_meta('space', dump_space(space))
-        record.set_meta('optimize_mode', self.request.optimize_mode)
-        record.set_meta('front', self.request.front or '')
-        record.set_meta('top_k', self.request.top_k)
-        record.set_meta('example', describe_inputs(self.kernel.example()))
+        record.set_meta(keys.SPACE, dump_space(space))
+        record.set_meta(keys.OPTIMIZE_MODE, self.request.optimize_mode)
+        record.set_meta(keys.FRONT, self.request.front or '')
+        record.set_meta(keys.TOP_K, self.request.top_k)
+        record.set_meta(keys.EXAMPLE, describe_inputs(self.kernel.example()))
         return stage
 
     def _cleanup(self) -> None:
@@ -267,15 +267,15 @@ class KNAS(Strategy):
     def _run(self) -> None:
         assert self._coarse is not None and self._fine is not None
         record = self._coarse.record
-        record.set_meta('metric', metric_of(self._fine.space.evaluator))
+        record.set_meta(keys.METRIC, metric_of(self._fine.space.evaluator))
         with session(record, self.asked(), name=self._experiment_name, country=self.request.country) as meter:
             with meter.stage('coarse'):
                 self._coarse.run(self._fine.engine)
             if self.request.top_k:
                 with meter.stage('fine'):
                     self._fine.run(functools.partial(chosen, record, self.request.top_k, self.request.front), meter)
-            record.set_meta(COMPLETE, 1)
-        logging.getLogger('nni.knas').info('Energy: %s.', record.get_meta(STATEMENT))  # NNI shows it, unless silenced
+            record.set_meta(keys.COMPLETE, 1)
+        logging.getLogger('nni.knas').info('Energy: %s.', record.get_meta(keys.STATEMENT))  # NNI shows it, unless silenced
 
     def asked(self) -> dict[str, Any]:
         """What this strategy was asked for, as a record or a page can tell it."""

@@ -28,8 +28,8 @@ from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
 from nni_knas.networks import encode_sample
-from nni_knas.record import Candidate, Record, record_path
-from nni_knas.runs import COMPLETE, STATEMENT, Ranked, chosen, energy_of, kept_result, session
+from nni_knas.record import Candidate, Record, Status, keys, record_path
+from nni_knas.runs import Ranked, chosen, energy_of, kept_result, session
 from nni_knas.search import CoarseStage
 from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
 
@@ -91,7 +91,7 @@ class BackgroundSearch:
         self._generation = 0
         own_command = not str(config.get('trialCommand', '')).endswith('nni_knas.trial')
         known = self.options.evaluator is None and self.options.optimize_mode == 'maximize' and not own_command
-        self.record.set_meta('metric', 'accuracy' if known else 'metric')
+        self.record.set_meta(keys.METRIC, 'accuracy' if known else 'metric')
         self._session = contextlib.ExitStack()
         self._meter = self._session.enter_context(session(
             self.record, {}, name=config.get('experimentName'), country=self.options.country,
@@ -120,14 +120,14 @@ class BackgroundSearch:
         kernel = self.options.make_kernel(self.data)
         Settings(self.options, search_space).write(self.folder)
         self._keep_experiment(search_space)
-        self.record.set_meta(COMPLETE, 0)
-        before = self.record.get_meta('search space')
+        self.record.set_meta(keys.COMPLETE, 0)
+        before = self.record.get_meta(keys.SEARCH_SPACE)
         choices = search_space_of(space)
         if before is not None and json.loads(before) != choices:
             self._exclude(space)
         strategy = self.options.make_strategy(kernel)
         stage = strategy.coarse_stage(space, self.record)
-        self.record.set_meta('search space', json.dumps(choices))
+        self.record.set_meta(keys.SEARCH_SPACE, json.dumps(choices))
         with self._lock:
             self.space, self._stage, self._waiting = space, stage, []
             self._is_named = bool(search_space)
@@ -209,7 +209,7 @@ class BackgroundSearch:
             while self._waiting:
                 rank, candidate = self._waiting.pop(0)
                 candidate = self.record.get(candidate.id)  # a result may have been imported meanwhile
-                if candidate.status not in ('training', 'trained', 'training-failed'):
+                if candidate.status not in (Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED):
                     self.record.start_training(candidate.id)
                     self._started[candidate.id] = time.monotonic()
                     self._mark()
@@ -219,11 +219,11 @@ class BackgroundSearch:
 
     def _complete(self) -> None:
         """Where no trial is under way any more, the search has come to its end, and says what it has used."""
-        if self._waiting or self._started or self._scoring or self.record.get_meta(COMPLETE):
+        if self._waiting or self._started or self._scoring or self.record.get_meta(keys.COMPLETE):
             return
         statement = footprint_of(self.record).statement
-        self.record.set_meta(COMPLETE, 1)
-        self.record.set_meta(STATEMENT, statement)
+        self.record.set_meta(keys.COMPLETE, 1)
+        self.record.set_meta(keys.STATEMENT, statement)
         _logger.info('KNAS: %s.', statement)
 
     def _mark(self) -> None:
@@ -261,7 +261,7 @@ class BackgroundSearch:
             _logger.warning('Ignored an imported result: %s', error)
             return
         candidate = self.record.find(sample) or self._score(sample)
-        if candidate.status != 'trained' or candidate.metric is None:
+        if candidate.status != Status.TRAINED or candidate.metric is None:
             self.record.set_metric(candidate.id, metric)
             result = kept_result(self.folder, candidate.id)
             self.record.end_training(candidate.id, result.seconds if result is not None else None)
@@ -277,12 +277,12 @@ class BackgroundSearch:
 
     def _chosen(self) -> Ranked:
         # A candidate in training stays in the ranking when the space has left it out.
-        within = functools.partial(contains, self.space) if self.record.count('outside') else None
+        within = functools.partial(contains, self.space) if self.record.count(Status.OUTSIDE) else None
         return chosen(self.record, self.options.top_k, self.options.front, within)
 
     def _is_open(self, candidate: Candidate) -> bool:
         """Whether a candidate waits for a trial. One that was in training before a restart may be taken up by NNI itself."""
-        if candidate.status != 'training':
+        if candidate.status != Status.TRAINING:
             return not candidate.finished
         if candidate.id in self._started:
             return False
@@ -301,7 +301,7 @@ class BackgroundSearch:
     def _look_after(self) -> None:
         """NNI does not tell a tuner the end of a trial that it has taken up: see what has become of those."""
         for rank, candidate in self._chosen():
-            if candidate.status == 'training' and self._is_open(candidate):
+            if candidate.status == Status.TRAINING and self._is_open(candidate):
                 self._waiting.append((rank, candidate))
 
     @staticmethod
