@@ -1,4 +1,4 @@
-// Repairs of NNI 3.0's manager, loaded into it by compat.py before its own code.
+// Repairs of NNI 3.0's manager, loaded into it by repairs.py before its own code.
 'use strict';
 
 delete process.env.NODE_OPTIONS; // it is meant for the manager alone, not for its trials
