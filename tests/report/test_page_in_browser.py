@@ -33,7 +33,8 @@ def test_browser_shows_the_records_numbers(browser, pages, name):
         assert np.allclose(stages[:2], footprint.stages, rtol=1e-15, atol=0)
         assert browser.find_element('id', 'statement').text.lower() == footprint.statement.lower()
     gone = run.scores()[run.scores().status.isin(['failed', 'training-failed', 'filtered', 'outside'])]
-    reasons = {(STATUS_TEXTS[status], reason): str(len(group)) for (status, reason), group in gone.groupby(['status', 'reason'])}
+    reasons = {(STATUS_TEXTS[status], reason): str(len(group))
+               for (status, reason), group in gone.groupby(['status', 'reason'])}
     assert {(what, reason): size for size, what, reason, _ in table_of(browser, '#table-of-failures')} == reasons
 
 

@@ -356,7 +356,7 @@ class TestRecord:
 
 
 def test_a_strategy_can_be_copied_before_it_runs():
-    assert copy.deepcopy(KNAS(tiny_kernel(), 5, 2)).top_k == 2
+    assert copy.deepcopy(KNAS(tiny_kernel(), 5, 2)).request.top_k == 2
 
 
 class TestChoice:
