@@ -43,15 +43,15 @@ def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.M
         Fields of :class:`~nni_knas.config.SearchOptions`, such as ``space``. Default: those of the experiment, which a
         trial on another machine does not know.
     """
-    options = _options(changes)
+    options = _options_with(changes)
     parameters = parameters or nni.get_current_parameter() or nni.get_next_parameter()
-    space = _space(options, options.load_data(), parameters)
+    space = _build_space(options, options.load_data(), parameters)
     return space.freeze(sample_of(parameters, space)).executable_model()
 
 
-def _options(changes: Mapping[str, Any]) -> SearchOptions:
+def _options_with(changes: Mapping[str, Any]) -> SearchOptions:
     """The experiment's options, where this machine has them, with changes."""
-    folder = _folder()
+    folder = _experiment_folder()
     if folder is not None and settings_path(folder).exists():
         return SearchOptions.from_mapping({**Settings.read(folder).options.to_mapping(), **changes})
     if 'space' not in changes and 'network' not in changes:
@@ -60,14 +60,14 @@ def _options(changes: Mapping[str, Any]) -> SearchOptions:
     return SearchOptions.from_mapping(changes)
 
 
-def _folder() -> Path | None:
+def _experiment_folder() -> Path | None:
     try:
         return find_folder(trial_env_vars.NNI_EXP_ID) if trial_env_vars.NNI_EXP_ID else None
     except FileNotFoundError:
         return None
 
 
-def _space(options: SearchOptions, data: Data, parameters: Mapping[str, Any]) -> ExecutableModelSpace:
+def _build_space(options: SearchOptions, data: Data, parameters: Mapping[str, Any]) -> ExecutableModelSpace:
     """The model space; where a function builds the networks, that of these parameters alone."""
     search_space = {label: {'_type': 'choice', '_value': [value]} for label, value in parameters.items()
                     if label not in fields.EXTRAS} if options.network is not None else None
@@ -92,26 +92,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
                             type=json.loads if option.kind is dict else str, metavar=option.metavar)
     given = vars(parser.parse_args(arguments))
     try:
-        _train(_options({name: value for name, value in given.items() if value is not None}))
+        _train_candidate(_options_with({name: value for name, value in given.items() if value is not None}))
     except (ValueError, TypeError, LookupError, FileNotFoundError) as error:
         print(f'nni_knas.trial: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def _train(options: SearchOptions) -> None:
+def _train_candidate(options: SearchOptions) -> None:
     parameters = nni.get_next_parameter()
     if parameters is None:
         raise ValueError('there are no parameters: this is the trial command of an experiment with the tuner KNAS, '
                          'started by nnictl create')
     data = options.load_data()
-    space = _space(options, data, parameters)
+    space = _build_space(options, data, parameters)
     space.evaluator = options.make_evaluator(data)
     model = space.freeze(sample_of(parameters, space))
     number = parameters.get(fields.KNAS_CANDIDATE)
     assert model.evaluator is not None
     if number is not None:  # a person may have added a trial in the portal, which has no rank
-        folder = _folder()
+        folder = _experiment_folder()
         model.evaluator = RankedEvaluator(model.evaluator, number, parameters[fields.KERNEL_SCORE],
                                           parameters[fields.KERNEL_RANK], str(folder) if folder is not None else None)
     model.execute()

@@ -46,7 +46,7 @@ def correlation_table(measurements: Sequence[Measurement], architectures: Sequen
         of them has none.
     """
     counts = bootstrap_counts(len(architectures), resamples)
-    truth = {metric: _accuracies(measurements, architectures, metric) for metric in metrics}
+    truth = {metric: _accuracies_of(measurements, architectures, metric) for metric in metrics}
     rows = []
     for score in tqdm(scores, desc='Resampling', unit='score', disable=None):
         # A baseline is the same under every seed.
@@ -55,7 +55,7 @@ def correlation_table(measurements: Sequence[Measurement], architectures: Sequen
         for metric in metrics:
             rows.append({'metric': metric, 'score': score.name,
                          'kind': 'baseline' if isinstance(score, Baseline) else 'score',
-                         **_correlations(values, truth[metric], counts), **_top(values, truth[metric]),
+                         **_correlations(values, truth[metric], counts), **_top_and_regret(values, truth[metric]),
                          'failed': float(np.mean([np.isnan(each).sum() for each in values])),
                          'reason': reasons[0] if reasons else ''})
     table = pd.DataFrame(rows)
@@ -76,7 +76,7 @@ def score_table(measurements: Sequence[Measurement], architectures: Sequence[str
     return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
 
 
-def _accuracies(measurements: Sequence[Measurement], architectures: Sequence[str], metric: str) -> np.ndarray:
+def _accuracies_of(measurements: Sequence[Measurement], architectures: Sequence[str], metric: str) -> np.ndarray:
     return measurements[0].benchmark.table.loc[list(architectures), metric].to_numpy(np.float64)
 
 
@@ -91,6 +91,6 @@ def _correlations(values: Sequence[np.ndarray], accuracy: np.ndarray, counts: np
     return row
 
 
-def _top(values: Sequence[np.ndarray], accuracy: np.ndarray) -> dict[str, float]:
+def _top_and_regret(values: Sequence[np.ndarray], accuracy: np.ndarray) -> dict[str, float]:
     top = {f'top{k}': float(np.mean([top_accuracy(scores, accuracy, k) for scores in values])) for k in TOP}
     return top | {f'regret{k}': float(accuracy.max() - top[f'top{k}']) for k in TOP}

@@ -43,13 +43,13 @@ def cost(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures: S
             network = benchmark.network(architecture, kernel.seed)
             building.append(time.perf_counter() - start)
             network.to(kernel.device)
-            _pass(network, images)  # the first pass through a network is slower
-            plain.append(_timed(functools.partial(_pass, network, images), kernel.device))
+            _training_pass(network, images)  # the first pass through a network is slower
+            plain.append(_seconds_of(functools.partial(_training_pass, network, images), kernel.device))
             network.zero_grad(set_to_none=True)
         except Exception:  # the reason stands in the table of scores
             continue
         for score in scores:
-            seconds = _seconds(score, kernel, network)
+            seconds = _scoring_seconds(score, kernel, network)
             if seconds is not None:
                 spent[score.name].append((seconds, seconds / plain[-1]))
     table = pd.DataFrame([_medians(spent[score.name]) for score in scores], columns=['seconds', 'passes'],
@@ -58,20 +58,20 @@ def cost(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures: S
     return table
 
 
-def _seconds(score: Score, kernel: GradientKernelEvaluator, network: nn.Module) -> float | None:
+def _scoring_seconds(score: Score, kernel: GradientKernelEvaluator, network: nn.Module) -> float | None:
     try:
         with kernel.gradients(network) as gradients:
-            return _timed(lambda: score(gradients), kernel.device)
+            return _seconds_of(lambda: score(gradients), kernel.device)
     except Exception:
         return None
 
 
-def _pass(network: nn.Module, images: Minibatch) -> None:
+def _training_pass(network: nn.Module, images: Minibatch) -> None:
     network.train()
     F.cross_entropy(main_output(network(images.inputs)), images.targets).backward()
 
 
-def _timed(function: Callable[[], object], device: torch.device) -> float:
+def _seconds_of(function: Callable[[], object], device: torch.device) -> float:
     wait_for_device(device)
     start = time.perf_counter()
     function()

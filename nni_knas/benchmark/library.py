@@ -31,22 +31,22 @@ def nats_tss(table: str | None, classes: int = 10) -> Benchmark:
 @register_benchmark('darts-cifar10', data='cifar10', image_size=16)
 def darts_cifar10() -> Benchmark:
     """Small networks of the DARTS space, trained on CIFAR-10."""
-    return space_benchmark('darts-cifar10', darts_cifar10_space(), _shipped('darts-cifar10'))
+    return space_benchmark('darts-cifar10', darts_cifar10_space(), _read_shipped('darts-cifar10'))
 
 
 @register_benchmark('autoformer-digits', image_size=16)
 def autoformer_digits() -> Benchmark:
     """Small transformers of the AutoFormer space, trained on scikit-learn's digits."""
-    return space_benchmark('autoformer-digits', autoformer_digits_space(), _shipped('autoformer-digits'))
+    return space_benchmark('autoformer-digits', autoformer_digits_space(), _read_shipped('autoformer-digits'))
 
 
 @register_benchmark('text-rte')
 def text_rte() -> Benchmark:
     """Text classifiers over MiniLM, fine-tuned on RTE; to be scored on ``text:FOLDER`` of a pair task in GLUE's format."""
-    return space_benchmark('text-rte', text_space(), _shipped('text-rte', [*RESULTS, 'valtest_acc']))
+    return space_benchmark('text-rte', text_space(), _read_shipped('text-rte', [*RESULTS, 'valtest_acc']))
 
 
-def _shipped(name: str, results: list[str] = RESULTS) -> pd.DataFrame:
+def _read_shipped(name: str, results: list[str] = RESULTS) -> pd.DataFrame:
     file = resources.files('nni_knas.benchmark') / 'tables' / f'{name}.csv'
     if not file.is_file():
         raise ValueError(f'the table {name}.csv is missing in this installation: install nni-knas anew, or take another '

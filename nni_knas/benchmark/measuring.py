@@ -57,12 +57,12 @@ def measure(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures
                for architecture in architectures}
     work = [architecture for architecture in architectures if missing[architecture]]
     for architecture in tqdm(work, desc=f'Scoring (seed {kernel.seed})', unit='architecture', disable=None):
-        for score, measured in _measured(benchmark, kernel, architecture, missing[architecture]):
+        for score, measured in _measure_architecture(benchmark, kernel, architecture, missing[architecture]):
             cache.add(benchmark.key, architecture, settings[score.name], score.name, measured)
 
 
-def _measured(benchmark: Benchmark, kernel: GradientKernelEvaluator, architecture: str,
-              scores: Sequence[Score]) -> Iterator[tuple[Score, Measured]]:
+def _measure_architecture(benchmark: Benchmark, kernel: GradientKernelEvaluator, architecture: str,
+                          scores: Sequence[Score]) -> Iterator[tuple[Score, Measured]]:
     rest = list(scores)
     try:
         network = benchmark.network(architecture, kernel.seed)
@@ -107,15 +107,15 @@ class Measurement:
         numpy.ndarray of float64, shape N
             Higher is better; ``nan`` where an architecture has no score.
         """
-        kept = [self._of(score)[architecture].value for architecture in architectures]
+        kept = [self._values_of(score)[architecture].value for architecture in architectures]
         values = np.array([math.nan if value is None else value for value in kept], dtype=np.float64)
         return np.where(np.isfinite(values), values, np.nan)
 
     def reasons(self, score: Score, architectures: Sequence[str]) -> list[str]:
         """Why some of the architectures have no score, a reason each."""
-        return [reason for architecture in architectures if (reason := self._of(score)[architecture].reason)]
+        return [reason for architecture in architectures if (reason := self._values_of(score)[architecture].reason)]
 
-    def _of(self, score: Score) -> dict[str, Measured]:
+    def _values_of(self, score: Score) -> dict[str, Measured]:
         if score.name not in self._known:
             self._known[score.name] = self.cache.get(self.benchmark.key, settings_of(self.kernel, score), score.name)
         return self._known[score.name]
@@ -127,11 +127,11 @@ def settings_of(kernel: GradientKernelEvaluator, score: Score) -> str:
     depends: list[Any] = [repr([tuple(leaf.shape[1:]) for leaf in leaves if isinstance(leaf, Tensor)])]  # of one sample
     if not isinstance(score, Baseline):
         depends += [kernel.minibatch.digest(), kernel.seed, kernel.normalization]
-    return hashlib.sha256(json.dumps([*depends, _code(type(score).__module__)]).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps([*depends, _digest_of_code(type(score).__module__)]).encode()).hexdigest()[:20]
 
 
 @functools.cache
-def _code(module: str) -> str:
+def _digest_of_code(module: str) -> str:
     """Digest of the code that a score runs: its own file, and those of the scores and gradients that it may build on."""
     own = getattr(sys.modules.get(module), '__file__', None)
     files = {*_modules(scores_room), *_modules(gradients_room), *([Path(own)] if own else [])}

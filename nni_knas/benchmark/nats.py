@@ -52,7 +52,7 @@ def to_sample(architecture: str) -> dict[str, str]:
     ValueError
         If it is no architecture of the space.
     """
-    return {f'cell/{edge}': OPERATIONS[operation] for edge, operation in zip(EDGES, _operations(architecture))}
+    return {f'cell/{edge}': OPERATIONS[operation] for edge, operation in zip(EDGES, _parse_operations(architecture))}
 
 
 def to_string(sample: Mapping[str, Any]) -> str:
@@ -70,7 +70,7 @@ def to_string(sample: Mapping[str, Any]) -> str:
             raise ValueError(f'the sample is no architecture of NAS-Bench-201: its cell/{edge} is {operation!r}, and should '
                              f'be one of {", ".join(_NATS_NAMES)}')
         operations.append(_NATS_NAMES[operation])
-    return _string(operations)
+    return _write_string(operations)
 
 
 def index_of(architecture: str) -> int:
@@ -81,7 +81,7 @@ def index_of(architecture: str) -> int:
     ValueError
         If it is no architecture of the space.
     """
-    return _numbering()[1][_string(_operations(architecture))]
+    return _read_numbering()[1][_write_string(_parse_operations(architecture))]
 
 
 def string_of(index: int) -> str:
@@ -98,10 +98,10 @@ def string_of(index: int) -> str:
         number = -1
     if not 0 <= number < SIZE:
         raise ValueError(f'{index!r} is no index of NAS-Bench-201: indices are whole numbers from 0 to {SIZE - 1}')
-    return _numbering()[0][number]
+    return _read_numbering()[0][number]
 
 
-def _operations(architecture: str) -> tuple[str, ...]:
+def _parse_operations(architecture: str) -> tuple[str, ...]:
     match = _PATTERN.fullmatch(architecture) if isinstance(architecture, str) else None
     if match is None:
         raise ValueError(f'{architecture!r} is no architecture of NAS-Bench-201: it should look like '
@@ -109,18 +109,18 @@ def _operations(architecture: str) -> tuple[str, ...]:
     return match.groups()
 
 
-def _string(operations: Any) -> str:
+def _write_string(operations: Any) -> str:
     rest = iter(operations)
     return '+'.join('|' + ''.join(f'{next(rest)}~{source}|' for source in range(node)) for node in (1, 2, 3))
 
 
 @functools.cache
-def _numbering() -> tuple[list[str], dict[str, int]]:
+def _read_numbering() -> tuple[list[str], dict[str, int]]:
     """The strings by index, and the indices by string.
 
     The benchmark's authors listed the architectures with the last edge varying fastest, and shuffled the list by Python's
     generator with a fixed seed, which gives the same order on every version of Python.
     """
-    strings = [_string(operations) for operations in itertools.product(OPERATIONS, repeat=len(EDGES))]
+    strings = [_write_string(operations) for operations in itertools.product(OPERATIONS, repeat=len(EDGES))]
     random.Random(_SHUFFLE_SEED).shuffle(strings)
     return strings, {string: index for index, string in enumerate(strings)}

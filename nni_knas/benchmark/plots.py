@@ -49,14 +49,14 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
 
     def score_panel(axes: Any, values: np.ndarray) -> None:
         fit = np.isfinite(values)
-        axes.scatter(values[fit], accuracy[fit], **_dots(fit.sum()), color=axes.color)
-        _scale(axes, values[fit])
+        axes.scatter(values[fit], accuracy[fit], **_dot_style(fit.sum()), color=axes.color)
+        _scale_axis(axes, values[fit])
         low = np.quantile(accuracy, 0.05)  # a few that learned nothing would press the others together
         axes.set_ylim(low - 0.15 * (accuracy.max() - low) - 1e-9, accuracy.max() + 0.05 * (accuracy.max() - low) + 1e-9)
 
     def rank_panel(axes: Any, values: np.ndarray) -> None:
         places = [len(values) + 1 - ranks_of(each) for each in (values, accuracy)]
-        axes.scatter(*places, **_dots(len(values)), color=axes.color)
+        axes.scatter(*places, **_dot_style(len(values)), color=axes.color)
         axes.plot([1, len(values)], [1, len(values)], color='black', linewidth=0.6, alpha=0.5)
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_major_locator().set_params(integer=True, nbins=6)
@@ -64,10 +64,10 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
         axes.invert_yaxis()
 
     return [
-        _figure(panels, score_panel, 'score', f'{metric} (%)', f'Score against {metric}; {title}\n(the lowest 5 % of '
-                'accuracies may lie below the panels)', folder / f'score-{metric}.png'),
-        _figure(panels, rank_panel, 'rank by score (1 is the best)', f'rank by {metric}', f'Rank against rank; {title}',
-                folder / f'rank-{metric}.png'),
+        _save_figure(panels, score_panel, 'score', f'{metric} (%)', f'Score against {metric}; {title}\n(the lowest 5 % of '
+                     'accuracies may lie below the panels)', folder / f'score-{metric}.png'),
+        _save_figure(panels, rank_panel, 'rank by score (1 is the best)', f'rank by {metric}', f'Rank against rank; {title}',
+                     folder / f'rank-{metric}.png'),
     ]
 
 
@@ -92,8 +92,8 @@ def plot_search(results: pd.DataFrame, metric: str, title: str, folder: Path) ->
     return [path]
 
 
-def _figure(panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.ndarray], None], x: str, y: str, title: str,
-            path: Path) -> Path:
+def _save_figure(panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.ndarray], None], x: str, y: str, title: str,
+                 path: Path) -> Path:
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(panels))
@@ -121,11 +121,11 @@ def _first_seed(scores: pd.DataFrame, name: str) -> np.ndarray:
     return scores[column].to_numpy(np.float64)
 
 
-def _dots(count: int) -> dict[str, Any]:
+def _dot_style(count: int) -> dict[str, Any]:
     return {'s': 14 if count < 200 else 5, 'alpha': 0.7 if count < 200 else 0.35, 'linewidths': 0}
 
 
-def _scale(axes: Any, values: np.ndarray) -> None:
+def _scale_axis(axes: Any, values: np.ndarray) -> None:
     """A logarithmic axis where a linear one would lay most of the values on top of each other."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 

@@ -73,9 +73,9 @@ def search_table(measurements: Sequence[Measurement], draws: Sequence[Sequence[s
         benchmark = measurements[0].benchmark
         fine, upper_bound = fine_metric(benchmark, metric)
         results = [benchmark.table.loc[list(draw), [fine, metric]].to_numpy(np.float64).T for draw in draws]
-        orders = _orders(measurements, draws, scores, seed)
+        orders = _orders_of_scores(measurements, draws, scores, seed)
         for k in top_k:
-            found = {name: [_chosen(order[:k], *result) for order, result in zip(each, results)]
+            found = {name: [_metric_of_chosen(order[:k], *result) for order, result in zip(each, results)]
                      for name, (_, each) in orders.items()}
             found[OPTIMUM] = [float(result[1].max()) for result in results]
             for name, accuracies in found.items():
@@ -90,8 +90,8 @@ def search_table(measurements: Sequence[Measurement], draws: Sequence[Sequence[s
     return pd.concat(blocks, ignore_index=True)
 
 
-def _orders(measurements: Sequence[Measurement], draws: Sequence[Sequence[str]], scores: Sequence[Score],
-            seed: int) -> dict[str, tuple[str, list[np.ndarray]]]:
+def _orders_of_scores(measurements: Sequence[Measurement], draws: Sequence[Sequence[str]], scores: Sequence[Score],
+                      seed: int) -> dict[str, tuple[str, list[np.ndarray]]]:
     """By name: the kind of the score, and its order of the candidates in each repeat."""
     orders = {score.name: ('baseline' if isinstance(score, Baseline) else 'score',
                            [order_of(measurements[repeat % len(measurements)].values(score, draw))
@@ -101,6 +101,6 @@ def _orders(measurements: Sequence[Measurement], draws: Sequence[Sequence[str]],
     return orders
 
 
-def _chosen(top: np.ndarray, fine: np.ndarray, metric: np.ndarray) -> float:
+def _metric_of_chosen(top: np.ndarray, fine: np.ndarray, metric: np.ndarray) -> float:
     """The metric of the one that the fine stage chooses; a candidate without a fine result is never chosen before others."""
     return float(metric[top[np.argmax(np.where(np.isnan(fine[top]), -np.inf, fine[top]))]])

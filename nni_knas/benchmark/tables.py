@@ -68,11 +68,11 @@ def load_nats_table(source: str | Path | None) -> pd.DataFrame:
     if path.is_dir():
         if not (path / 'meta.pickle.pbz2').is_file():
             raise ValueError(f'the folder {path} holds no meta.pickle.pbz2, so it is no table: {WHERE}')
-        return _kept(path, _read_nats_bench)
+        return _cached_table(path, _read_nats_bench)
     if path.suffix in ('.pbz2', '.pickle'):
-        return _kept(path, _read_nats_bench)
+        return _cached_table(path, _read_nats_bench)
     if _is_sqlite(path):
-        return _kept(path, _read_nni_database)
+        return _cached_table(path, _read_nni_database)
     return _read_csv(path)
 
 
@@ -135,14 +135,14 @@ def _read_nats_bench(path: Path) -> pd.DataFrame:
     except Exception as error:
         raise ValueError(f'{path} cannot be read by nats_bench ({first_line(error)}): {WHERE}') from error
     rows = {}
-    for index in tqdm(_evaluated(api, path), desc='Reading the table', unit='architecture', disable=None):
+    for index in tqdm(_evaluated_indices(api, path), desc='Reading the table', unit='architecture', disable=None):
         rows[to_string(to_sample(api.arch(index)))] = _nats_row(api, index)
         if folder:
             api.arch2infos_dict.pop(index, None)  # else the whole benchmark gathers in memory
     return pd.DataFrame.from_dict(rows, orient='index', dtype='float64')
 
 
-def _evaluated(api: Any, path: Path) -> list[int]:
+def _evaluated_indices(api: Any, path: Path) -> list[int]:
     """Indices of the architectures that the file or folder has results of."""
     if not path.is_dir():
         return sorted(api.evaluated_indexes)
@@ -157,8 +157,8 @@ def _nats_row(api: Any, index: int) -> dict[str, float]:
         final, short = (_nats_info(api, index, validated, hp) for hp in ('200', str(SHORT_RUN)))
         early = _nats_info(api, index, validated, '200', EARLY_EPOCH - 1)
         tested = final if validated == dataset else _nats_info(api, index, dataset, '200')
-        row |= _row(name, final.get('valid-accuracy'), tested.get('test-accuracy'), short.get('valid-accuracy'),
-                    early.get('valid-accuracy'), early.get('valtest-accuracy'))
+        row |= _metrics_of(name, final.get('valid-accuracy'), tested.get('test-accuracy'), short.get('valid-accuracy'),
+                           early.get('valid-accuracy'), early.get('valtest-accuracy'))
     return row
 
 
@@ -170,7 +170,7 @@ def _nats_info(api: Any, index: int, dataset: str, epochs: str, epoch: int | Non
         return {}
 
 
-def _row(name: str, valid: Any, test: Any, short: Any, early: Any, early_mixed: Any) -> dict[str, float]:
+def _metrics_of(name: str, valid: Any, test: Any, short: Any, early: Any, early_mixed: Any) -> dict[str, float]:
     """The metrics of one architecture on one dataset; ``nan`` for what is not known."""
     values = {f'{name}_valid_acc': valid, f'{name}_test_acc': test, f'{name}_valid_acc_epoch{SHORT_RUN}': short,
               f'{name}_valid_acc_epoch{EARLY_EPOCH}': early,
@@ -220,7 +220,7 @@ def _read_nni_database(path: Path) -> pd.DataFrame:
                 test = runs.get((arch, dataset, 200), (None, None, None))[2]
             short = runs.get((arch, validated, SHORT_RUN), (None, None, None))[0]
             early_valid, early_mixed = early_runs.get((arch, validated), (None, None))
-            row |= _row(name, valid, test, short, early_valid, None if dataset == 'cifar10' else early_mixed)
+            row |= _metrics_of(name, valid, test, short, early_valid, None if dataset == 'cifar10' else early_mixed)
         rows[to_string({f'cell/{edge}': operation for edge, operation in json.loads(arch).items()})] = row
     return pd.DataFrame.from_dict(rows, orient='index', dtype='float64')
 
@@ -228,9 +228,10 @@ def _read_nni_database(path: Path) -> pd.DataFrame:
 # What takes minutes to read is kept.
 
 
-def _kept(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+def _cached_table(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
     """The table that ``read`` gives, from the user's cache where the same file has been read before."""
-    state = [str(path.resolve()), Path(__file__).read_text(), *_state(sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    state = [str(path.resolve()), Path(__file__).read_text(), *_file_states(files)]
     kept = CACHE / f'nats-tss-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}.csv'
     if kept.is_file():
         return pd.read_csv(kept, index_col='architecture')
@@ -246,5 +247,5 @@ def _kept(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _state(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+def _file_states(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]

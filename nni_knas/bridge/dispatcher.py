@@ -59,15 +59,15 @@ def is_resumed() -> bool:
 
 def show_search_space(search_space: dict[str, Any]) -> None:
     """Have the manager show this search space in its portal. It passes it on to the tuner, too."""
-    profile = requests.get(_url('/experiment'), timeout=20).json()
+    profile = requests.get(_manager_url('/experiment'), timeout=20).json()
     profile['params']['searchSpace'] = search_space
-    requests.put(_url('/experiment?update_type=SEARCH_SPACE'), json=profile, timeout=20).raise_for_status()
+    requests.put(_manager_url('/experiment?update_type=SEARCH_SPACE'), json=profile, timeout=20).raise_for_status()
 
 
 def unfinished_trials() -> dict[int, str]:
     """Of the candidates that a trial was ever submitted for and has not succeeded: the status of the last one."""
     trials: dict[int, str] = {}
-    for job in requests.get(_url('/trial-jobs'), timeout=20).json():
+    for job in requests.get(_manager_url('/trial-jobs'), timeout=20).json():
         for text in job.get('hyperParameters') or ():
             parameters = json.loads(text).get('parameters')
             if isinstance(parameters, dict) and isinstance(parameters.get(fields.KNAS_CANDIDATE), int):
@@ -75,7 +75,7 @@ def unfinished_trials() -> dict[int, str]:
     return {candidate: status for candidate, status in trials.items() if status != 'SUCCEEDED'}
 
 
-def _url(path: str) -> str:
+def _manager_url(path: str) -> str:
     """Address of the manager's REST API, which is where its command channel is."""
     channel = urlsplit(os.environ['NNI_TUNER_COMMAND_CHANNEL'])
     return f'http://{channel.netloc}{channel.path.removesuffix("/tuner")}/api/v1/nni{path}'

@@ -109,14 +109,14 @@ class Setup(NamedTuple):
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    setup = _prepare(options)
+    setup = _prepare_setup(options)
     try:
-        (_search if options.protocol == 'knas' else _correlate)(options, setup)
+        (_run_searches if options.protocol == 'knas' else _run_correlation)(options, setup)
     finally:
         setup.cache.close()
 
 
-def _prepare(options: argparse.Namespace) -> Setup:
+def _prepare_setup(options: argparse.Namespace) -> Setup:
     for name in ('architectures', 'candidates', 'repeats', 'resamples', 'image_size'):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -124,16 +124,16 @@ def _prepare(options: argparse.Namespace) -> Setup:
     for name in ('sample_seed', 'cost_architectures'):
         if getattr(options, name) < 0:
             raise ValueError(f'--{name.replace("_", "-")} is {getattr(options, name)}: it has to be 0 or more')
-    _numbers(options.top_k, '--top-k')
-    seeds, notes = _seeds(options.seeds), []
-    scores, left_out = _scores(options.scores, options.batch_size)
+    _parse_numbers(options.top_k, '--top-k')
+    seeds, notes = _parse_seeds(options.seeds), []
+    scores, left_out = _parse_scores(options.scores, options.batch_size)
     notes += left_out
     data_name, size = default_data(options.benchmark)
     data_name, size = options.data or data_name, options.image_size or size
     load_benchmark(options.benchmark, table=options.table)  # its mistakes come before the data are loaded
     data = load_data(data_name, size=size)
     benchmark = load_benchmark(options.benchmark, table=options.table, classes=data.classes)
-    metrics = _names(options.metric) if options.metric else benchmark.metrics
+    metrics = _parse_names(options.metric) if options.metric else benchmark.metrics
     for metric in metrics:
         benchmark.check_metric(metric)
     normalization = {'normalization': options.normalization} if options.normalization else {}
@@ -151,7 +151,7 @@ def _prepare(options: argparse.Namespace) -> Setup:
 # Rank correlations.
 
 
-def _correlate(options: argparse.Namespace, setup: Setup) -> None:
+def _run_correlation(options: argparse.Namespace, setup: Setup) -> None:
     architectures = setup.benchmark.sample(options.architectures, options.sample_seed, setup.metrics)
     total = len(setup.benchmark.table)
     if len(architectures) < 2:
@@ -159,7 +159,7 @@ def _correlate(options: argparse.Namespace, setup: Setup) -> None:
                          'correlation needs 2 or more')
     if len(architectures) < options.architectures:
         setup.notes.append(f'The table has {len(architectures)} architectures with a result in every metric: all are used.')
-    measurements = _measure(setup, architectures)
+    measurements = _measure_seeds(setup, architectures)
     results = correlation_table(measurements, architectures, setup.scores, setup.metrics, options.resamples)
     settings = setup.settings | {'protocol': 'correlation', 'architectures': len(architectures),
                                  'resamples': options.resamples}
@@ -169,15 +169,15 @@ def _correlate(options: argparse.Namespace, setup: Setup) -> None:
         settings |= {f'cost_{name}': value for name, value in costs.attrs.items()}
     scores = score_table(measurements, architectures, setup.scores, setup.metrics)
     scores.to_csv(setup.folder / 'scores.csv')
-    written = [*_write(setup, results, settings, 'results'), setup.folder / 'scores.csv']
+    written = [*_write_results(setup, results, settings, 'results'), setup.folder / 'scores.csv']
     title = f'{len(architectures)} architectures of {setup.benchmark.name}, {setup.kernels[0].batch_size} images of ' \
-            f'{_short(settings["data"])}, seed {settings["seeds"][0]}'
+            f'{_short_data_name(settings["data"])}, seed {settings["seeds"][0]}'
     if len(setup.kernels) > 1:
         title += f' (correlations: mean over {len(setup.kernels)} seeds)'
     if have_matplotlib():
         for metric in setup.metrics:
             written += plot_scores(results, scores, metric, title, setup.folder)
-    print(f'{len(architectures)} of {total} architectures of {setup.benchmark.name}, {_setting(settings)}.')
+    print(f'{len(architectures)} of {total} architectures of {setup.benchmark.name}, {_settings_text(settings)}.')
     for metric in setup.metrics:
         _print_correlations(results[results.metric == metric], metric, scores[metric].max())
     several = len(setup.kernels) > 1
@@ -188,21 +188,21 @@ def _correlate(options: argparse.Namespace, setup: Setup) -> None:
         print(f'seconds: one score by itself, without building the network ({settings["cost_build_seconds"]:.3f} s); '
               f'passes: that in plain forward-backward passes of {PLAIN_IMAGES} images '
               f'({settings["cost_plain_seconds"]:.3f} s). Medians over {settings["cost_architectures"]} architectures.')
-    _finish(setup, results, written)
+    _print_notes_and_files(setup, results, written)
 
 
 def _print_correlations(results: pd.DataFrame, metric: str, best: float) -> None:
     print(f'\n{metric} (best of the sample: {best:.2f})')
     rows = []
     for row in results.to_dict('records'):
-        cells = [_label(row)]
+        cells = [_score_label(row)]
         for name in ('spearman', 'kendall'):
             deviation = row[f'{name}_deviation']
-            cells.append(f'{_number(row[name])}{"" if np.isnan(deviation) else f" ±{deviation:.2f}"} '
-                         f'[{_number(row[f"{name}_low"])}, {_number(row[f"{name}_high"])}]')
+            cells.append(f'{_number_text(row[name])}{"" if np.isnan(deviation) else f" ±{deviation:.2f}"} '
+                         f'[{_number_text(row[f"{name}_low"])}, {_number_text(row[f"{name}_high"])}]')
         cells += [f'{row[f"top{k}"]:.2f}' for k in TOP] + [f'{row[f"regret{k}"]:.2f}' for k in TOP]
         if 'seconds' in row:
-            cells += [_number(row['seconds'], 3), _number(row['passes'])]
+            cells += [_number_text(row['seconds'], 3), _number_text(row['passes'])]
         rows.append([*cells, f'{row["failed"]:g}' if row['failed'] else ''])
     header = ['score (* baseline)', 'spearman', 'kendall', *(f'top {k}' for k in TOP), *(f'regret {k}' for k in TOP),
               *(('seconds', 'passes') if 'seconds' in results else ()), 'failed']
@@ -212,9 +212,9 @@ def _print_correlations(results: pd.DataFrame, metric: str, best: float) -> None
 # The search of the paper.
 
 
-def _search(options: argparse.Namespace, setup: Setup) -> None:
+def _run_searches(options: argparse.Namespace, setup: Setup) -> None:
     metrics = setup.metrics if options.metric else [name for name in setup.metrics if 'test' in name] or setup.metrics
-    top_k = _numbers(options.top_k, '--top-k')
+    top_k = _parse_numbers(options.top_k, '--top-k')
     check_counts(options.candidates, max(top_k))
     every = setup.benchmark.sample(len(setup.benchmark.table), options.sample_seed, metrics)
     if not every:
@@ -223,24 +223,26 @@ def _search(options: argparse.Namespace, setup: Setup) -> None:
         setup.notes.append(f'The table has {len(every)} architectures with a result in every metric: all of them are '
                            'candidates in each repeat.')
     draws = draw_candidates(every, options.candidates, options.repeats, options.sample_seed)
-    measurements = _measure(setup, list(dict.fromkeys(name for draw in draws for name in draw)), draws)
+    measurements = _measure_seeds(setup, list(dict.fromkeys(name for draw in draws for name in draw)), draws)
     results = search_table(measurements, draws, setup.scores, metrics, top_k, options.sample_seed)
     settings = setup.settings | {'protocol': 'knas', 'candidates': len(draws[0]), 'repeats': options.repeats,
                                  'top_k': top_k}
     for metric in metrics:
         setup.notes.append(_fine_note(results[results.metric == metric].iloc[0]))
-    written = _write(setup, results, settings, 'knas')
+    written = _write_results(setup, results, settings, 'knas')
     if have_matplotlib():
         for metric in metrics:
             title = f'Search among {len(draws[0])} of {setup.benchmark.name}, {options.repeats} repeats'
             written += plot_search(results, metric, title, setup.folder)
-    print(f'{options.repeats} searches among {len(draws[0])} candidates of {setup.benchmark.name}, {_setting(settings)}.')
+    print(f'{options.repeats} searches among {len(draws[0])} candidates of {setup.benchmark.name}, '
+          f'{_settings_text(settings)}.')
     for _, block in results.groupby(['metric', 'k'], sort=False):
         metric, k = block.metric.iloc[0], block.k.iloc[0]
         print(f'\n{metric}, k = {k}: mean and deviation over the repeats')
         _print_table(['score (* baseline)', 'mean', 'deviation'],
-                     [[_label(row), f'{row["mean"]:.2f}', _number(row['deviation'])] for row in block.to_dict('records')])
-    _finish(setup, results, written)
+                     [[_score_label(row), f'{row["mean"]:.2f}', _number_text(row['deviation'])]
+                      for row in block.to_dict('records')])
+    _print_notes_and_files(setup, results, written)
 
 
 def _fine_note(row: pd.Series) -> str:
@@ -254,8 +256,8 @@ def _fine_note(row: pd.Series) -> str:
 # Shared.
 
 
-def _measure(setup: Setup, architectures: Sequence[str],
-             draws: Sequence[Sequence[str]] | None = None) -> list[Measurement]:
+def _measure_seeds(setup: Setup, architectures: Sequence[str],
+                   draws: Sequence[Sequence[str]] | None = None) -> list[Measurement]:
     """The measurements of each seed; with ``draws`` a seed needs those of its own repeats only."""
     measurements = []
     for number, kernel in enumerate(setup.kernels):
@@ -266,7 +268,7 @@ def _measure(setup: Setup, architectures: Sequence[str],
     return measurements
 
 
-def _write(setup: Setup, results: pd.DataFrame, settings: dict[str, Any], name: str) -> list[Path]:
+def _write_results(setup: Setup, results: pd.DataFrame, settings: dict[str, Any], name: str) -> list[Path]:
     paths = [setup.folder / f'{name}.csv', setup.folder / f'{name}.json']
     results.to_csv(paths[0], index=False)
     rows = json.loads(results.to_json(orient='records'))  # nan becomes null
@@ -275,7 +277,7 @@ def _write(setup: Setup, results: pd.DataFrame, settings: dict[str, Any], name: 
     return paths
 
 
-def _finish(setup: Setup, results: pd.DataFrame, written: list[Path]) -> None:
+def _print_notes_and_files(setup: Setup, results: pd.DataFrame, written: list[Path]) -> None:
     print()
     for note in setup.notes:
         print(note)
@@ -287,12 +289,12 @@ def _finish(setup: Setup, results: pd.DataFrame, written: list[Path]) -> None:
     print(f'In {setup.folder}: {", ".join(path.name for path in written)}')
 
 
-def _scores(names: str, batch_size: int) -> tuple[list[Score], list[str]]:
+def _parse_scores(names: str, batch_size: int) -> tuple[list[Score], list[str]]:
     """Scores and baselines, and a note for each score that cannot be had with so few samples."""
     scores: list[Score] = [*BASELINES]
     notes = []
     taken = {score.name for score in scores}
-    for name in dict.fromkeys(score_names() if names == 'all' else _names(names)):
+    for name in dict.fromkeys(score_names() if names == 'all' else _parse_names(names)):
         if name in taken:
             continue
         score = get_score(name)
@@ -307,8 +309,8 @@ def _scores(names: str, batch_size: int) -> tuple[list[Score], list[str]]:
     return scores, notes
 
 
-def _seeds(text: str) -> list[int]:
-    numbers = _numbers(text, '--seeds', 0)
+def _parse_seeds(text: str) -> list[int]:
+    numbers = _parse_numbers(text, '--seeds', 0)
     if len(numbers) > 1 or ',' in text:
         return numbers
     if not numbers[0]:
@@ -316,9 +318,9 @@ def _seeds(text: str) -> list[int]:
     return list(range(numbers[0]))
 
 
-def _numbers(text: str, option: str, least: int = 1) -> list[int]:
+def _parse_numbers(text: str, option: str, least: int = 1) -> list[int]:
     try:
-        numbers = list(dict.fromkeys(int(part) for part in _names(text)))
+        numbers = list(dict.fromkeys(int(part) for part in _parse_names(text)))
         if numbers and min(numbers) >= least:
             return numbers
     except ValueError:
@@ -326,7 +328,7 @@ def _numbers(text: str, option: str, least: int = 1) -> list[int]:
     raise ValueError(f'{option} is {text!r}: it has to be whole numbers, {least} or more, with commas between')
 
 
-def _names(text: str) -> list[str]:
+def _parse_names(text: str) -> list[str]:
     return [part.strip() for part in text.split(',') if part.strip()]
 
 
@@ -334,20 +336,21 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
     print(table(header, rows, right=header[1:]))
 
 
-def _label(row: Mapping[Any, Any]) -> str:
+def _score_label(row: Mapping[Any, Any]) -> str:
     return row['score'] + (' *' if row['kind'] == 'baseline' else '')
 
 
-def _number(value: float, digits: int = 2) -> str:
+def _number_text(value: float, digits: int = 2) -> str:
     return '-' if np.isnan(value) else f'{value:.{digits}f}'
 
 
-def _setting(settings: dict[str, Any]) -> str:
+def _settings_text(settings: dict[str, Any]) -> str:
     seeds = ', '.join(map(str, settings['seeds']))
-    return (f'{settings["batch_size"]} images of {_short(settings["data"])}, normalization {settings["normalization"]}, '
+    return (f'{settings["batch_size"]} images of {_short_data_name(settings["data"])}, '
+            f'normalization {settings["normalization"]}, '
             f'seed{"s" if len(settings["seeds"]) > 1 else ""} {seeds}, {settings["device"]}')
 
 
-def _short(data: str) -> str:
+def _short_data_name(data: str) -> str:
     """``folder:a/long/path`` by its last part."""
     return Path(data.removeprefix('folder:')).name if data.startswith('folder:') else data

@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 when all went well, 1 when the run failed, 2 for a mistake in the arguments.
     """
-    parsed = _parser().parse_args(arguments)
-    _silence()
+    parsed = _build_parser().parse_args(arguments)
+    _silence_libraries()
     try:
         parsed.command(parsed)
     except (UsageError, ValueError, TypeError, LookupError, FileNotFoundError) as error:
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='nni-knas', description='Training-free neural architecture search for NNI: score networks by their gradients '
         'at initialisation, and train only the best few.')
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument('--resume', metavar='ID', help='take up a run that was interrupted, with its own options but for those '
                                                     'given here')
     add_watch(run)
-    search_parser.set_defaults(command=_search)
+    search_parser.set_defaults(command=_run_search)
 
     score = commands.add_parser(
         'score', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument('--architectures', type=Path, metavar='FILE',
                        help='JSON file of NNI samples (architecture dicts): a list, or one a line')
     score.add_argument('--csv', type=Path, metavar='FILE', help='write the table to a file, too')
-    score.set_defaults(command=_score)
+    score.set_defaults(command=_run_scoring)
 
     add_commands(commands)
     add_report_commands(commands)
@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
                                         description='Print the JSON Schema of configuration files (nni-knas search '
                                                     '--config), with which editors complete and check them.')
     schema_parser.add_argument('--markdown', action='store_true', help='as tables for people')
-    schema_parser.set_defaults(command=_schema)
+    schema_parser.set_defaults(command=_print_schema)
     return parser
 
 
@@ -154,7 +154,7 @@ def _add_option(group: Any, option: Option) -> None:
     group.add_argument(f'--{option.name.replace("_", "-")}', **more)
 
 
-def _given(parsed: argparse.Namespace) -> dict[str, Any]:
+def _given_options(parsed: argparse.Namespace) -> dict[str, Any]:
     """The options that were given, by name."""
     given = {option.name: getattr(parsed, option.name) for option in options() if hasattr(parsed, option.name)}
     for option in options():
@@ -175,10 +175,10 @@ def _json_object(text: str, name: str) -> dict[str, Any]:
     return value
 
 
-def _search(parsed: argparse.Namespace) -> None:
+def _run_search(parsed: argparse.Namespace) -> None:
     if parsed.concurrency is not None and parsed.concurrency < 1:
         raise UsageError(f'--concurrency is {parsed.concurrency}: it has to be 1 or more')
-    search_options, search_space, config = _settings(parsed)
+    search_options, search_space, config = _search_config(parsed)
     if parsed.search_space is not None:
         search_space = read_search_space(parsed.search_space)
     if parsed.concurrency is not None:
@@ -189,33 +189,33 @@ def _search(parsed: argparse.Namespace) -> None:
            parsed.watch)
 
 
-def _settings(parsed: argparse.Namespace) -> SearchConfig:
+def _search_config(parsed: argparse.Namespace) -> SearchConfig:
     """What is to be done: from a file, from the run that is resumed, or from the command line alone."""
-    given = _given(parsed)
+    given = _given_options(parsed)
     if parsed.config is not None:
         return load_config(parsed.config, given)
-    stored = _stored(parsed) if parsed.resume else None
+    stored = _stored_search_config(parsed) if parsed.resume else None
     if stored is not None:
         search_options = SearchOptions.from_mapping({**stored.options.to_mapping(), **given})
         return SearchConfig(search_options, stored.search_space, stored.config)
     return SearchConfig(SearchOptions.from_mapping(given), None, default_config())
 
 
-def _stored(parsed: argparse.Namespace) -> SearchConfig | None:
+def _stored_search_config(parsed: argparse.Namespace) -> SearchConfig | None:
     try:
         return stored_config(run_folder(parsed.resume, parsed.directory))
     except FileNotFoundError:
         raise UsageError(f'there is no run {parsed.resume!r} to resume') from None
 
 
-def _schema(parsed: argparse.Namespace) -> None:
+def _print_schema(parsed: argparse.Namespace) -> None:
     print(markdown() if parsed.markdown else json.dumps(schema(), indent=2) + '\n', end='')
 
 
-def _score(parsed: argparse.Namespace) -> None:
+def _run_scoring(parsed: argparse.Namespace) -> None:
     if parsed.samples < 1:
         raise UsageError(f'--samples is {parsed.samples}: it has to be 1 or more')
-    score_options = SearchOptions.from_mapping(_given(parsed))
+    score_options = SearchOptions.from_mapping(_given_options(parsed))
     search_space = read_search_space(parsed.search_space) if parsed.search_space is not None else None
     _find_modules_here()
     data = score_options.load_data()
@@ -223,7 +223,8 @@ def _score(parsed: argparse.Namespace) -> None:
     candidates = SimplifiedModelSpace.from_model(score_options.make_space(data.classes, search_space))
     scorer = Scorer(kernel, candidates)
     rows = []
-    for model in tqdm(list(_chosen(parsed, candidates, score_options.seed)), desc='Scoring', unit='candidate', disable=None):
+    models = list(_chosen_models(parsed, candidates, score_options.seed))
+    for model in tqdm(models, desc='Scoring', unit='candidate', disable=None):
         network = scorer.build(model.sample or {})
         parameters = sum(p.numel() for p in network.parameters())
         start = time.perf_counter()
@@ -242,14 +243,14 @@ def _score(parsed: argparse.Namespace) -> None:
               + (f'  ({row.reason})' if row.reason else ''))
 
 
-def _chosen(parsed: argparse.Namespace, space: ExecutableModelSpace, seed: int) -> list[ExecutableModelSpace]:
+def _chosen_models(parsed: argparse.Namespace, space: ExecutableModelSpace, seed: int) -> list[ExecutableModelSpace]:
     """The models to score: those of the file, or different random ones."""
     if parsed.architectures is not None:
-        return [_frozen(space, sample) for sample in _read_samples(parsed.architectures)]
+        return [_freeze(space, sample) for sample in _read_samples(parsed.architectures)]
     return random_models(space, parsed.samples, seed)
 
 
-def _frozen(space: ExecutableModelSpace, sample: Sample) -> ExecutableModelSpace:
+def _freeze(space: ExecutableModelSpace, sample: Sample) -> ExecutableModelSpace:
     try:
         return space.freeze(sample)
     except Exception as error:
@@ -277,7 +278,7 @@ def _find_modules_here() -> None:
         sys.path.insert(0, os.getcwd())
 
 
-def _silence() -> None:
+def _silence_libraries() -> None:
     """Keep the noise of the libraries from the user; NNI's own log is in the run's folder as ever."""
     nni.silence_stdout()
     warnings.simplefilter('ignore')

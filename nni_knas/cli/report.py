@@ -28,7 +28,7 @@ def add_report_commands(commands: Any) -> None:
                '  nni-knas report k3vn8qyz --to pages/digits.html        pages/digits.html and pages/digits.csv\n')
     report.add_argument('run', metavar='RUN', help='NNI\'s id of the run, or its folder')
     _add_options(report, 'report.html in the run\'s folder')
-    report.set_defaults(command=_report)
+    report.set_defaults(command=_write_run_report)
 
     compare = commands.add_parser(
         'compare', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +38,7 @@ def add_report_commands(commands: Any) -> None:
                '  nni-knas compare k3vn8qyz 0z1ykqj6                     comparison.html here\n')
     compare.add_argument('runs', metavar='RUN', nargs='+', help='NNI\'s ids of the runs, or their folders')
     _add_options(compare, 'comparison.html here')
-    compare.set_defaults(command=_compare)
+    compare.set_defaults(command=_write_comparison)
 
 
 def _add_options(parser: argparse.ArgumentParser, default: str) -> None:
@@ -47,27 +47,27 @@ def _add_options(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument('--open', action='store_true', help='show it in the browser')
 
 
-def _report(arguments: argparse.Namespace) -> None:
-    write_report, write_csv = _writer('write_report'), _writer('write_csv')
-    run = _opened(arguments.run, arguments.directory)
-    page = _page(arguments.to or run.folder / 'report.html')
-    _written(page, lambda path: write_report(run, path))
+def _write_run_report(arguments: argparse.Namespace) -> None:
+    write_report, write_csv = _report_function('write_report'), _report_function('write_csv')
+    run = _open_run(arguments.run, arguments.directory)
+    page = _page_path(arguments.to or run.folder / 'report.html')
+    _write_to(page, lambda path: write_report(run, path))
     print(f'Report: {page}')
-    _written(page.with_suffix('.csv'), lambda path: write_csv(run, path))
+    _write_to(page.with_suffix('.csv'), lambda path: write_csv(run, path))
     print(f'Candidates: {page.with_suffix(".csv")}')
-    _show(page, arguments.open)
+    _show_in_browser(page, arguments.open)
 
 
-def _compare(arguments: argparse.Namespace) -> None:
-    write_comparison = _writer('write_comparison')
-    runs = [_opened(run, arguments.directory) for run in arguments.runs]
-    page = _page(arguments.to or Path('comparison.html'))
-    _written(page, lambda path: write_comparison(runs, path))
+def _write_comparison(arguments: argparse.Namespace) -> None:
+    write_comparison = _report_function('write_comparison')
+    runs = [_open_run(run, arguments.directory) for run in arguments.runs]
+    page = _page_path(arguments.to or Path('comparison.html'))
+    _write_to(page, lambda path: write_comparison(runs, path))
     print(f'Comparison: {page}')
-    _show(page, arguments.open)
+    _show_in_browser(page, arguments.open)
 
 
-def _writer(name: str) -> Callable[..., Path]:
+def _report_function(name: str) -> Callable[..., Path]:
     """A function of the report's; its packages are imported when a page is asked for."""
     try:
         return getattr(importlib.import_module('nni_knas.report'), name)
@@ -75,7 +75,7 @@ def _writer(name: str) -> Callable[..., Path]:
         raise ValueError(str(error)) from error
 
 
-def _opened(name: str, directory: Path | None) -> Run:
+def _open_run(name: str, directory: Path | None) -> Run:
     """A run; the modules that its space needs are found where it was started, and here."""
     run = Run(run_folder(name, directory))
     for place in [*(session.about.get('directory') for session in run.sessions()), str(Path.cwd())]:
@@ -84,7 +84,7 @@ def _opened(name: str, directory: Path | None) -> Run:
     return run
 
 
-def _page(path: Path) -> Path:
+def _page_path(path: Path) -> Path:
     path = path.expanduser()
     if path.is_dir():
         raise ValueError(f'{path} is a folder: name a file, such as {path / "report.html"}')
@@ -93,13 +93,13 @@ def _page(path: Path) -> Path:
     return path
 
 
-def _written(path: Path, write: Callable[[Path], Any]) -> None:
+def _write_to(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         write(path)
     except OSError as error:
         raise ValueError(f'{path} cannot be written: {error.strerror}') from error
 
 
-def _show(page: Path, wanted: bool) -> None:
+def _show_in_browser(page: Path, wanted: bool) -> None:
     if wanted:
         webbrowser.open(page.resolve().as_uri())

@@ -33,14 +33,14 @@ def add_commands(commands: Any) -> None:
     """Add the commands to the command line's."""
     listing = commands.add_parser('list', help='list the runs', description='List the runs, the newest last.')
     _add_directory(listing)
-    listing.set_defaults(command=_list)
+    listing.set_defaults(command=_list_runs)
 
     show = commands.add_parser('show', help='show a run: what was searched, its ranking, its failures',
                                description='Show a run, finished or not.')
     _add_run(show)
     show.add_argument('--top', type=int, default=10, metavar='N', help='how many of the best to show (default: %(default)s)')
     add_watch(show)
-    show.set_defaults(command=_show)
+    show.set_defaults(command=_show_run)
 
     resume = commands.add_parser('resume', help='take up a run that was interrupted',
                                  description='Take up a run that was interrupted, with the options that it began with. '
@@ -48,12 +48,12 @@ def add_commands(commands: Any) -> None:
     _add_run(resume)
     resume.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
     add_watch(resume)
-    resume.set_defaults(command=_resume)
+    resume.set_defaults(command=_resume_run)
 
     register = commands.add_parser('register', help='make the tuner KNAS known to nnictl',
                                    description='Make the tuner KNAS known to nnictl, once in an environment: '
                                                'nnictl algo register, with the file that comes with the package.')
-    register.set_defaults(command=_register)
+    register.set_defaults(command=_register_tuner)
 
     export = commands.add_parser('export', help='write the best network of a run to files',
                                  description='Write the best network of a run, or that of a rank, to files of their own.')
@@ -63,16 +63,16 @@ def add_commands(commands: Any) -> None:
                         help=f'of {", ".join(FORMATS)}, separated by commas (default: %(default)s)')
     export.add_argument('--rank', type=int, metavar='N', help='the candidate of this rank by score (default: the best)')
     export.add_argument('--untrained', action='store_true', help='a network without trained weights, too, with new ones')
-    export.set_defaults(command=_export)
+    export.set_defaults(command=_export_network)
 
 
 def add_watch(parser: Any) -> None:
     """Add the option ``--watch`` to a command: seconds, ``None`` where it is not given."""
-    parser.add_argument('--watch', type=_seconds, nargs='?', const=5.0, metavar='SECONDS',
+    parser.add_argument('--watch', type=_parse_seconds, nargs='?', const=5.0, metavar='SECONDS',
                         help='print the ranking while the run goes on, every so often if it has changed (default: 5)')
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
@@ -104,11 +104,11 @@ class _Seen(NamedTuple):
         return self.settings.options if self.settings is not None else None
 
 
-def _list(arguments: argparse.Namespace) -> None:
+def _list_runs(arguments: argparse.Namespace) -> None:
     rows = []
-    for folder in _folders(arguments.directory):
+    for folder in _run_folders(arguments.directory):
         with contextlib.suppress(sqlite3.Error):  # no table of candidates: a run that has not begun, or no run of KNAS
-            rows.append(_row(_seen(folder)))
+            rows.append(_table_row(_see_run(folder)))
     if not rows:
         print('There are no runs.')
         return
@@ -116,7 +116,7 @@ def _list(arguments: argparse.Namespace) -> None:
                 sorted(rows, key=lambda row: row[3]), right={'scored', 'trained', 'best'}))
 
 
-def _folders(directory: Path | None) -> Iterator[Path]:
+def _run_folders(directory: Path | None) -> Iterator[Path]:
     """The folders of all runs: those that NNI knows, and those below NNI's home and ``directory``."""
     known = Experiments().get_all_experiments()
     folders = [Path(entry.get('logDir') or NNI_HOME_DIR) / name for name, entry in known.items()]
@@ -126,25 +126,25 @@ def _folders(directory: Path | None) -> Iterator[Path]:
     yield from links
 
 
-def _seen(folder: Path) -> _Seen:
+def _see_run(folder: Path) -> _Seen:
     settings = None
     with contextlib.suppress(FileNotFoundError):
         settings = Settings.read(folder)
     return _Seen(Run(folder), Experiments().get_all_experiments().get(folder.name, {}), settings)
 
 
-def _row(seen: _Seen) -> list[str]:
+def _table_row(seen: _Seen) -> list[str]:
     record = seen.run.record
     trained = seen.run.ranking().metric
     config = (seen.settings.config if seen.settings is not None else None) or {}
     name = seen.entry.get('experimentName') or config.get('experimentName') or ''
     scored = len(record) - record.count(Status.FAILED, Status.FILTERED, Status.OUTSIDE)
     best = f'{trained.iloc[0]:.4f}' if len(trained) else ''
-    return [seen.run.folder.name, str(name), seen.run.status, _started(seen), str(scored), str(len(trained)), best,
+    return [seen.run.folder.name, str(name), seen.run.status, _start_time_text(seen), str(scored), str(len(trained)), best,
             str(seen.run.folder)]
 
 
-def _started(seen: _Seen) -> str:
+def _start_time_text(seen: _Seen) -> str:
     sessions, milliseconds = seen.run.sessions(), seen.entry.get('startTime')
     if sessions:
         seconds = sessions[0].started
@@ -155,17 +155,17 @@ def _started(seen: _Seen) -> str:
     return datetime.fromtimestamp(seconds).strftime('%Y-%m-%d %H:%M:%S')
 
 
-def _show(arguments: argparse.Namespace) -> None:
+def _show_run(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise ValueError(f'--top is {arguments.top}: it has to be 1 or more')
-    seen = _seen(run_folder(arguments.run, arguments.directory))
+    seen = _see_run(run_folder(arguments.run, arguments.directory))
     run = seen.run
     if arguments.watch is not None:
         print_while_running(run, arguments.watch, arguments.top)
         return
     frame = run.scores()
-    print(f'Run {run.folder.name} in {run.folder} ({run.status}, started {_started(seen)})')
-    print(f'Searched: {_said(seen.options)}')
+    print(f'Run {run.folder.name} in {run.folder} ({run.status}, started {_start_time_text(seen)})')
+    print(f'Searched: {_options_text(seen.options)}')
     counts = ', '.join(f'{count} {status}' for status, count in frame.status.value_counts().items())
     print(f'Candidates: {len(frame)}' + (f' ({counts})' if counts else ''))
     for status in (Status.FAILED, Status.TRAINING_FAILED):
@@ -184,7 +184,7 @@ def _show(arguments: argparse.Namespace) -> None:
     _print_what_next(seen)
 
 
-def _said(search_options: SearchOptions | None) -> str:
+def _options_text(search_options: SearchOptions | None) -> str:
     """The options of a search that matter to a reader: the main ones, and what differs from the defaults."""
     if search_options is None:
         return 'by a script of your own'
@@ -203,23 +203,23 @@ def _print_what_next(seen: _Seen) -> None:
     print(f'  nni_knas.open_run({str(name)!r})  # in Python')
 
 
-def _resume(arguments: argparse.Namespace) -> None:
+def _resume_run(arguments: argparse.Namespace) -> None:
     folder = run_folder(arguments.run, arguments.directory)
-    seen = _seen(folder)
+    seen = _see_run(folder)
     pid = seen.run.process
     if pid is not None:
         raise ValueError(f'the run {folder.name} is being searched by process {pid}: stop that first, or let it finish')
     config = stored_config(folder)
     if config is not None:
         search(config, arguments.port, folder.name, arguments.watch)
-    elif _is_hpo(folder):
+    elif _is_of_tuner(folder):
         _resume_by_nnictl(folder, arguments.port)
     else:
         raise ValueError(f'the run {seen.run.folder.name} is of a script of your own: call experiment.resume() there, with '
                          'the same space, evaluator and strategy')
 
 
-def _is_hpo(folder: Path) -> bool:
+def _is_of_tuner(folder: Path) -> bool:
     """Whether it is a run of the tuner, which NNI can resume by itself."""
     return _nni_config(folder).get('experimentType') == 'hpo'
 
@@ -245,11 +245,11 @@ def _resume_by_nnictl(folder: Path, port: int | None) -> None:
         raise RuntimeError(f'nnictl could not resume the experiment {folder.name}')
 
 
-def _register(arguments: argparse.Namespace) -> None:
+def _register_tuner(arguments: argparse.Namespace) -> None:
     algo_reg(argparse.Namespace(meta_path=str(meta_file())))
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def _export_network(arguments: argparse.Namespace) -> None:
     run = Run(run_folder(arguments.run, arguments.directory))
     for directory in _code_directories(run.folder):
         if directory not in sys.path:

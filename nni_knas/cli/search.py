@@ -62,7 +62,7 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
             (experiment.resume if resume else experiment.run)(port)
     finally:
         experiment.stop()
-    _report(open_run(folder), options, time.monotonic() - start)
+    _print_result(open_run(folder), options, time.monotonic() - start)
 
 
 def run_folder(run: str, directory: Path | None = None) -> Path:
@@ -90,7 +90,7 @@ def stored_config(folder: Path) -> SearchConfig | None:
     return SearchConfig(settings.options, settings.search_space, config)
 
 
-def _report(run: Run, options: SearchOptions, seconds: float) -> None:
+def _print_result(run: Run, options: SearchOptions, seconds: float) -> None:
     scores, trained, name = run.scores(), run.ranking(), run.metric_name
     shown = trained if len(trained) else scores.head(10)
     rows = [[str(rank), number(row.score, '.4g', ''), number(row.metric, '.4f', ''), one_line(row.architecture)]

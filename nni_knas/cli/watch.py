@@ -84,13 +84,13 @@ def progress_line(run: Run) -> str:
 def candidate_table(frame: pd.DataFrame, metric_name: str, status: bool = False) -> str:
     """Candidates as a table: rank, score, the costs that are known, metric, perhaps status, architecture."""
     costs = [cost for cost in COSTS if frame[cost].notna().any()]
-    rows = [[str(rank), _score(row.score, row.quick), *(number(row[cost], '.6g', '') for cost in costs),
+    rows = [[str(rank), _score_text(row.score, row.quick), *(number(row[cost], '.6g', '') for cost in costs),
              number(row.metric, '.4f', ''), *([row.status] if status else []), one_line(row.architecture)]
             for rank, row in frame.iterrows()]
     header = ['rank', 'score', *costs, metric_name, *(['status'] if status else []), 'architecture']
     return table(header, rows, right={'rank', 'score', *costs, metric_name})
 
 
-def _score(score: float, quick: float) -> str:
+def _score_text(score: float, quick: float) -> str:
     """A quick score has a mark: it does not compare with full ones."""
     return number(score, '.4g') if known(score) else f'~{number(quick, ".4g")}' if known(quick) else ''

@@ -65,7 +65,7 @@ def read_corpus(source: Any, split: Split, *, sentences: Sequence[str] | None = 
         where, header, rows = _read_file(Path(source).expanduser(), split)
     else:
         where, header, rows = _read_hub(source, split)
-    sentences, label = _columns(where, header, sentences, label)
+    sentences, label = _columns_to_read(where, header, sentences, label)
     corpus = Corpus([], [])
     for place, row in rows:
         text = tuple(str(row[name] if row[name] is not None else '').strip() for name in sentences)
@@ -88,7 +88,7 @@ def has_split(source: Any, split: Split) -> bool:
     """Whether there is such a split."""
     if isinstance(source, (str, Path)) and not str(source).startswith('hf:'):
         return (Path(source).expanduser() / f'{split}.tsv').is_file()
-    return _hub_split(_hub(source), split) is not None
+    return _hub_split_name(_hub_splits(source), split) is not None
 
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]  # the place, for messages, and the values by column
@@ -126,7 +126,7 @@ def _rows_of(path: Path, header: Sequence[str], lines: Sequence[str], first: int
         yield f'{path}, line {number}', dict(zip(header, values))
 
 
-def _hub(source: Any) -> Mapping[str, Any]:
+def _hub_splits(source: Any) -> Mapping[str, Any]:
     """The splits of a data set of Hugging Face."""
     if isinstance(source, Mapping):
         return source
@@ -146,7 +146,7 @@ def _hub(source: Any) -> Mapping[str, Any]:
         raise ValueError(f'the data set {name} cannot be loaded: {first_line(error)}') from error
 
 
-def _hub_split(splits: Mapping[str, Any], split: Split) -> str | None:
+def _hub_split_name(splits: Mapping[str, Any], split: Split) -> str | None:
     """The name of a split. The test split of a contest has no labels, and is then none to read."""
     return next((name for name in HUB_SPLITS[split] if name in splits
                  and (name != 'test' or _is_labelled(splits[name]))), None)
@@ -159,8 +159,8 @@ def _is_labelled(dataset: Any) -> bool:
 
 
 def _read_hub(source: Any, split: Split) -> tuple[str, Sequence[str], Rows]:
-    splits = _hub(source)
-    name = _hub_split(splits, split)
+    splits = _hub_splits(source)
+    name = _hub_split_name(splits, split)
     if name is None:
         wanted = 'train' if split == 'train' else 'validation or dev, or test with labels'
         raise ValueError(f'the data set has no split {wanted}: it has {", ".join(map(str, splits))}')
@@ -182,8 +182,8 @@ def _rows_of_hub(where: str, dataset: Any, names: Mapping[str, Sequence[str]]) -
         yield f'{where}, row {number}', row
 
 
-def _columns(where: str, header: Sequence[str], sentences: Sequence[str] | None,
-             label: str | None) -> tuple[Sequence[str], str]:
+def _columns_to_read(where: str, header: Sequence[str], sentences: Sequence[str] | None,
+                     label: str | None) -> tuple[Sequence[str], str]:
     """The columns to read."""
     known = [pair for pair in COLUMNS if (sentences or set(pair[0]) <= set(header)) and (label or pair[1] in header)]
     if known:

@@ -65,8 +65,8 @@ def load_data(name: str, *, size: int = 32, limit: int | None = None) -> Data:
 
 def _image_data(name: str, part: Part, size: int = 32, limit: int | None = None) -> Dataset:
     if name.startswith('text:'):
-        return _texts(name.removeprefix('text:'), part, limit)
-    dataset = _find(name, part, size)
+        return _load_texts(name.removeprefix('text:'), part, limit)
+    dataset = _find_dataset(name, part, size)
     if limit is not None and limit < len(dataset):  # type: ignore[arg-type]
         chosen = np.random.default_rng(0).choice(len(dataset), limit, replace=False)  # type: ignore[arg-type]
         return _Part(dataset, chosen.tolist())
@@ -96,15 +96,15 @@ def load_object(path: str) -> Any:
         raise ValueError(f'there is no {name!r} in module {module!r}') from None
 
 
-def _find(name: str, part: Part, size: int) -> Dataset:
+def _find_dataset(name: str, part: Part, size: int) -> Dataset:
     if name == 'digits':
-        return _digits(part, size)
+        return _load_digits(part, size)
     if name in TORCHVISION:
-        return _torchvision(name, part, size)
+        return _load_torchvision(name, part, size)
     if name.startswith('folder:'):
-        return _folder(Path(name.removeprefix('folder:')).expanduser(), part, size)
+        return _load_folder(Path(name.removeprefix('folder:')).expanduser(), part, size)
     if ':' in name:
-        return _own(name, part)
+        return _load_own(name, part)
     raise ValueError(f'unknown data {name!r}: it is {DATA_HELP}')
 
 
@@ -129,29 +129,29 @@ class _Part(Subset):
         return self.dataset.classes  # type: ignore[attr-defined]
 
 
-def _digits(part: Part, size: int) -> Dataset:
+def _load_digits(part: Part, size: int) -> Dataset:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = torch.from_numpy(digits.images).float()[:, None] / 8 - 1  # 1797 x 1 x 8 x 8, values of -1 to 1
     images = F.interpolate(images, (size, size), mode='bilinear').expand(-1, 3, -1, -1).contiguous()
     labels = torch.from_numpy(digits.target).long()
-    return _held_out(_Images(images, labels, [str(name) for name in digits.target_names]), part)
+    return _held_out_part(_Images(images, labels, [str(name) for name in digits.target_names]), part)
 
 
-def _torchvision(name: str, part: Part, size: int) -> Dataset:
+def _load_torchvision(name: str, part: Part, size: int) -> Dataset:
     import torchvision
 
     try:
-        dataset = getattr(torchvision.datasets, TORCHVISION[name])(CACHE, train=True, transform=_transform(size),
+        dataset = getattr(torchvision.datasets, TORCHVISION[name])(CACHE, train=True, transform=_image_transform(size),
                                                                    download=True)
     except Exception as error:
         raise ValueError(f'{name} is not in {CACHE} and cannot be downloaded ({error}): check the network, put it there, '
                          'or take other data, for example digits') from error
-    return _held_out(dataset, part)  # the test split is left alone
+    return _held_out_part(dataset, part)  # the test split is left alone
 
 
-def _folder(path: Path, part: Part, size: int) -> Dataset:
+def _load_folder(path: Path, part: Part, size: int) -> Dataset:
     from torchvision.datasets import ImageFolder
 
     if not path.is_dir():
@@ -160,33 +160,33 @@ def _folder(path: Path, part: Part, size: int) -> Dataset:
     split = (path / 'train').is_dir() and own is not None
     root = path if not split else path / 'train' if part == 'train' else own
     try:
-        dataset = ImageFolder(str(root), transform=_transform(size))
+        dataset = ImageFolder(str(root), transform=_image_transform(size))
     except FileNotFoundError:
         raise ValueError(f'{root} holds no folders of images: it should hold one folder a class, or be split into train '
                          'and val with such folders below') from None
-    return dataset if split else _held_out(dataset, part)
+    return dataset if split else _held_out_part(dataset, part)
 
 
-def _texts(name: str, part: Part, limit: int | None) -> Dataset:
+def _load_texts(name: str, part: Part, limit: int | None) -> Dataset:
     source, _, encoder = name.partition('@')
     return text_data(source, part, encoder or 'minilm', limit=limit)
 
 
-def _own(name: str, part: Part) -> Dataset:
+def _load_own(name: str, part: Part) -> Dataset:
     parts = load_object(name)()
     if not isinstance(parts, (tuple, list)) or len(parts) != 2:
         raise ValueError(f'{name} should return a pair of Datasets, one to train on and one to validate on')
     return parts[0 if part == 'train' else 1]
 
 
-def _held_out(dataset: Dataset, part: Part) -> Dataset:
+def _held_out_part(dataset: Dataset, part: Part) -> Dataset:
     """The training or the validation part of a dataset that has no split, drawn by a fixed seed."""
     order = np.random.default_rng(0).permutation(len(dataset))  # type: ignore[arg-type]
     count = int(len(order) * HELD_OUT)
     return _Part(dataset, (order[count:] if part == 'train' else order[:count]).tolist())
 
 
-def _transform(size: int) -> Callable[[Any], Tensor]:
+def _image_transform(size: int) -> Callable[[Any], Tensor]:
     from torchvision import transforms
 
     return transforms.Compose([

@@ -223,7 +223,7 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ValueError(f'{name} is {value!r}: it has to be a number of {unit}, {least} or more')
     corpus = read_corpus(source, 'train', sentences=sentences, label=label)
-    classes = _classes(corpus.labels)
+    classes = _class_names(corpus.labels)
     if len(classes) < 2:
         raise ValueError(f'all texts of the training split have the label {classes[0]!r}: a classifier needs two or more')
     if part == 'test':
@@ -232,9 +232,9 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
         if unknown is not None:
             raise ValueError(f'the dev split has the label {unknown!r}, which is not in the training split: that has '
                              f'{", ".join(classes)}')
-    dataset = _tokenised(corpus, classes, encoder, max_length)
+    dataset = _tokenised_dataset(corpus, classes, encoder, max_length)
     if part != 'test':
-        chosen = _split(dataset.targets, held_out, seed)[part == 'validation']
+        chosen = _split_places(dataset.targets, held_out, seed)[part == 'validation']
         if not len(chosen):
             raise ValueError('the training split has a single text of each class: none can be kept for validation')
         dataset = dataset.part(chosen)
@@ -247,7 +247,7 @@ text_data: Callable[..., TokenDataset] = nni.trace(_text_data)
 text_data.__doc__ = _text_data.__doc__
 
 
-def _classes(labels: Sequence[str]) -> list[str]:
+def _class_names(labels: Sequence[str]) -> list[str]:
     """The different labels; numbers in their order."""
     names = sorted(set(labels))  # sorted first: 1 and 1.0 are in the same order in each process, too
     try:
@@ -257,7 +257,7 @@ def _classes(labels: Sequence[str]) -> list[str]:
     return sorted(names, key=float) if np.isfinite(numbers).all() else names  # nan has no order
 
 
-def _split(targets: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _split_places(targets: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Places of the texts to train on and of those to validate on, the same share of each class.
 
     Each class has a text to train on, and one to validate on where it has two or more.
@@ -271,7 +271,7 @@ def _split(targets: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray,
     return np.setdiff1d(np.arange(len(targets)), kept), kept
 
 
-def _tokenised(corpus: Corpus, classes: list[str], encoder: str, max_length: int | None) -> TokenDataset:
+def _tokenised_dataset(corpus: Corpus, classes: list[str], encoder: str, max_length: int | None) -> TokenDataset:
     """The tokens of a corpus, from the cache where they are there."""
     tokenizer = load_tokenizer(encoder)
     if not tokenizer.is_fast:
@@ -286,16 +286,16 @@ def _tokenised(corpus: Corpus, classes: list[str], encoder: str, max_length: int
     backend.no_truncation()  # which it keeps from the texts before
     content = json.dumps([corpus.texts, max_length, backend.to_str()])
     path = CACHE / 'text' / f'{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz'
-    kept = _cached(path, len(corpus.texts))
+    kept = _read_cached(path, len(corpus.texts))
     if kept is None:
-        kept = _tokens(corpus, tokenizer, max_length)
-        _keep(path, kept)
+        kept = _tokenise(corpus, tokenizer, max_length)
+        _write_cached(path, kept)
     numbers = {name: number for number, name in enumerate(classes)}
     targets = np.array([numbers[label] for label in corpus.labels])
     return TokenDataset(kept['ids'], kept['second'], kept['lengths'], targets, classes, len(corpus.texts[0]))
 
 
-def _tokens(corpus: Corpus, tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
+def _tokenise(corpus: Corpus, tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
     columns = [list(column) for column in zip(*corpus.texts)]
     encoded = tokenizer(*columns, truncation=True, max_length=max_length)
     lengths = np.array([len(ids) for ids in encoded['input_ids']])
@@ -308,7 +308,7 @@ def _tokens(corpus: Corpus, tokenizer: Any, max_length: int) -> dict[str, np.nda
     return {'ids': np.concatenate(encoded['input_ids']).astype(np.int32), 'second': second, 'lengths': lengths}
 
 
-def _cached(path: Path, texts: int) -> dict[str, np.ndarray] | None:
+def _read_cached(path: Path, texts: int) -> dict[str, np.ndarray] | None:
     try:
         with np.load(path) as kept:
             arrays = {name: kept[name] for name in ('ids', 'second', 'lengths')}
@@ -320,7 +320,7 @@ def _cached(path: Path, texts: int) -> dict[str, np.ndarray] | None:
     return arrays if len(arrays['lengths']) == texts and arrays['lengths'].sum() == len(arrays['ids']) else None
 
 
-def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_cached(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as unfinished, unfinished.open('wb') as file:

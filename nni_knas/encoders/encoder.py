@@ -57,7 +57,7 @@ def encoder_path(encoder: str | Path) -> str:
     return name
 
 
-def _named(encoder: str | Path) -> str:
+def _checked_name(encoder: str | Path) -> str:
     """A mistyped folder looks like a name of the hub."""
     return str(encoder) if Path(encoder_path(encoder)).is_dir() else f'{encoder}, which is no folder here,'
 
@@ -83,7 +83,7 @@ def load_tokenizer(encoder: str | Path) -> Any:
         try:
             return transformers.AutoTokenizer.from_pretrained(path)
         except Exception as error:
-            raise ValueError(f'the tokenizer of the encoder {_named(encoder)} cannot be loaded: '
+            raise ValueError(f'the tokenizer of the encoder {_checked_name(encoder)} cannot be loaded: '
                              f'{first_line(error)}') from error
 
 
@@ -110,7 +110,7 @@ def load_encoder(encoder: str | Path) -> Any:
         try:
             model = transformers.AutoModel.from_pretrained(path)
         except Exception as error:
-            raise ValueError(f'the encoder {_named(encoder)} cannot be loaded: {first_line(error)}') from error
+            raise ValueError(f'the encoder {_checked_name(encoder)} cannot be loaded: {first_line(error)}') from error
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     return model.float().eval().requires_grad_(False)
@@ -195,10 +195,10 @@ class PretrainedEncoder(nn.Module):
 def layers_of(model: nn.Module, count: int) -> list[nn.Module]:
     """The layers of an encoder, the lowest first; none where it has them all in one, as ALBERT."""
     stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-    return list(max(stacks, key=_size)) if stacks else []
+    return list(max(stacks, key=_parameter_count)) if stacks else []
 
 
-def _size(module: Any) -> int:
+def _parameter_count(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 

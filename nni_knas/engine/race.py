@@ -46,18 +46,18 @@ class Race:
         """The candidates to score in full next; none when the race is over."""
         rest = [candidate for candidate in self._order if candidate not in self._full]
         unknown = sum(self.quick[candidate] is None for candidate in rest)
-        if not unknown and self._missed(rest) <= self.tolerance * self.k:
+        if not unknown and self._expected_missed_of(rest) <= self.tolerance * self.k:
             return []
         return rest[:max(self.batch, unknown, self.k - len(self._full))]
 
-    def _missed(self, rest: list[int]) -> float:
+    def _expected_missed_of(self, rest: list[int]) -> float:
         known = [candidate for candidate, full in self._full.items() if full is not None]
-        quick, full = self._scores(self.quick, known), self._scores(self._full, known)
+        quick, full = self._scores_of(self.quick, known), self._scores_of(self._full, known)
         both = ~np.isnan(quick)
-        return expected_missed(quick[both], full[both], self._scores(self.quick, rest), self.k)
+        return expected_missed(quick[both], full[both], self._scores_of(self.quick, rest), self.k)
 
     @staticmethod
-    def _scores(scores: Mapping[int, float | None], candidates: Sequence[int]) -> np.ndarray:
+    def _scores_of(scores: Mapping[int, float | None], candidates: Sequence[int]) -> np.ndarray:
         return np.array([scores[candidate] for candidate in candidates], dtype=np.float64)  # None becomes nan
 
 

@@ -125,7 +125,7 @@ class Scorer:
         try:
             network = self.build(sample)
             if not measured:
-                self._measure(network, costs)
+                self._measure_within_constraints(network, costs)
             score = (self.quick if quick else self.kernel).score(network)
             if not math.isfinite(score):
                 score, reason = None, f'the score is {score}'
@@ -163,21 +163,21 @@ class Scorer:
             fingerprint = f'{fingerprint} {costs}' if costs is not None else None
         return fingerprint or encode_sample(self.architecture(sample))
 
-    def _measure(self, network: nn.Module, costs: dict[str, float]) -> None:
+    def _measure_within_constraints(self, network: nn.Module, costs: dict[str, float]) -> None:
         """Measure costs, into a dict; ends with :class:`_Broken` when a constraint is broken."""
         for name in self.costs:
-            costs.update(self._costs(network, name))
+            costs.update(self._measured_costs(network, name))
             bound = self.constraints.get(name)
             if bound is not None and costs[name] > bound:
                 raise _Broken(f'{name} {costs[name]:.10g} is above {bound:.10g}')
 
-    def _costs(self, network: nn.Module, *names: str) -> dict[str, float]:
+    def _measured_costs(self, network: nn.Module, *names: str) -> dict[str, float]:
         with cpu_threads(self.kernel.threads):
             return measure(network, self.kernel.minibatch.part(0, 1).inputs, names, self.kernel.device)
 
     def _exact_costs(self, sample: Sample) -> dict[str, float] | None:
         try:
-            return self._costs(self.build(sample), *[name for name in self.costs if name != 'latency'])
+            return self._measured_costs(self.build(sample), *[name for name in self.costs if name != 'latency'])
         except Exception:  # what is wrong with it will be said when the candidate is scored
             return None
 

@@ -97,17 +97,17 @@ class Chunk(ExecutableModelSpace):
         if _started_again():
             _logger.warning('The search that wanted this chunk was interrupted, and asks anew for what it still wants.')
             return
-        scorer = _unpacked(self.scorer)
+        scorer = _unpacked_scorer(self.scorer)
         best = self.best
-        _report(0, best)  # shows that the trial is up, and when
+        _report_progress(0, best)  # shows that the trial is up, and when
         for scored, task in enumerate(self.tasks, start=1):
             verdict = scorer.score(task.sample, task.quick, task.measured)
             if verdict.score is not None:
                 best = verdict.score if best is None else max(best, verdict.score)
-            _report(scored, best, _entries(task.number, verdict))
+            _report_progress(scored, best, _entries_of(task.number, verdict))
 
 
-def _report(scored: int, best: float | None, entries: dict[str, Any] | None = None) -> None:
+def _report_progress(scored: int, best: float | None, entries: dict[str, Any] | None = None) -> None:
     """The number scored is the default metric: the portal draws it as the trial's progress.
 
     Chunks report no final metric, since the portal would rank it among the accuracies of trained models.
@@ -115,8 +115,8 @@ def _report(scored: int, best: float | None, entries: dict[str, Any] | None = No
     nni.report_intermediate_result({fields.METRIC: scored, fields.BEST_KERNEL_SCORE: best, **(entries or {})})
 
 
-def _entries(number: int, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as a report has it, from which :func:`_verdict` makes it again."""
+def _entries_of(number: int, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as a report has it, from which :func:`_verdict_of` makes it again."""
     entries: dict[str, Any] = {fields.SCORED_CANDIDATE: number, fields.KERNEL_SCORE: verdict.score,
                                fields.SECONDS: verdict.seconds, **verdict.costs}
     if verdict.score is None:
@@ -126,7 +126,7 @@ def _entries(number: int, verdict: Verdict) -> dict[str, Any]:
     return entries
 
 
-def _verdict(report: dict[str, Any]) -> Verdict:
+def _verdict_of(report: dict[str, Any]) -> Verdict:
     costs = {name: report[name] for name in COSTS if name in report}
     return Verdict(report[fields.KERNEL_SCORE], report.get(fields.REASON), report[fields.SECONDS], costs,
                    report.get(fields.FILTERED, False))
@@ -138,12 +138,12 @@ def _started_again() -> bool:
     return record is not None and record.get('parameter_source') == 'resumed'
 
 
-def _packed(scorer: Scorer) -> str:
+def _packed_scorer(scorer: Scorer) -> str:
     # Not the usual alphabet, which has a "/": what follows "//" in JSON, NNI takes for a comment.
     return base64.urlsafe_b64encode(lzma.compress(scorer.dumps())).decode()
 
 
-def _unpacked(text: str) -> Scorer:
+def _unpacked_scorer(text: str) -> Scorer:
     return Scorer.loads(lzma.decompress(base64.urlsafe_b64decode(text)), elsewhere=True)
 
 
@@ -266,12 +266,12 @@ class Trials(Placement):
             check_count('chunk', chunk, what='a number of candidates')
         self.chunk = chunk
         self._engine: TrainingServiceExecutionEngine | None = None
-        self._clear()
+        self._reset()
 
     def __repr__(self) -> str:
         return f'Trials(chunk={self.chunk})'
 
-    def _clear(self) -> None:
+    def _reset(self) -> None:
         self.pace = Pace(self.chunk or math.inf)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._open: dict[int, Task] = {}  # without a verdict yet, by number
@@ -307,16 +307,16 @@ class Trials(Placement):
         if not isinstance(engine, TrainingServiceExecutionEngine):
             raise ValueError(f'scoring in trials needs an experiment with a training service, and this one runs on '
                              f'{type(engine).__name__}: use NasExperimentConfig("ts", ...), or another placement')
-        self._clear()
+        self._reset()
         self._engine = engine
         limits = trial_limits(self._experiment)
         self._concurrency = limits.concurrency
         self.pace.longest = limits.seconds / 2  # NNI ends longer trials; where costs vary, half of it is safe
-        self._scorer, self._kernel = _packed(scorer), json.dumps(scorer.settings())
+        self._scorer, self._kernel = _packed_scorer(scorer), json.dumps(scorer.settings())
         if len(self._scorer) > self.LARGE:
             _logger.warning('Each trial that scores gets %.0f MB with its minibatch, and NNI keeps that several times in '
                             'its database and logs: a smaller batch_size makes it less.', len(self._scorer) / 1e6)
-        self._take_over()
+        self._find_earlier_verdicts()
         engine.register_model_event_callback(ModelEventType.IntermediateMetric, self._on_event)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_event)
 
@@ -331,23 +331,23 @@ class Trials(Placement):
             return
         self._open[task.number] = task
         self._waiting.append(task)
-        self._hear()
-        self._submit(self.pace.full())
+        self._receive_events()
+        self._submit_chunks(self.pace.full())
 
     def flush(self) -> None:
         self._flushed = True
-        self._submit()
+        self._submit_chunks()
 
     def get(self) -> list[tuple[Task, Verdict]]:
         """An empty list when the experiment's budget has ended before the candidates were scored."""
         while True:
-            self._hear()
+            self._receive_events()
             self._held = max(self._held, len(self._open))
-            self._submit(1 if self._flushed or not self._under_way else self._enough())
+            self._submit_chunks(1 if self._flushed or not self._under_way else self._enough_for_a_trial())
             if self._ready:
                 ready, self._ready = self._ready, []
                 return ready
-            if not self._hear(0.5) and self._budget_ended():
+            if not self._receive_events(0.5) and self._budget_ended():
                 return []
 
     def stop(self) -> None:
@@ -372,7 +372,7 @@ class Trials(Placement):
             if isinstance(event, IntermediateMetricEvent):
                 event.prevent_default()  # NNI would keep it with the model
 
-    def _hear(self, wait: float = 0.0) -> bool:
+    def _receive_events(self, wait: float = 0.0) -> bool:
         """Take in what has happened; wait for it at most so many seconds. Whether anything has."""
         heard = False
         while True:
@@ -382,11 +382,11 @@ class Trials(Placement):
                 return heard
             heard, wait, self._heard = True, 0.0, moment
             if isinstance(content, dict):
-                self._take_report(chunk, content, moment)
+                self._handle_report(chunk, content, moment)
             else:
-                self._take_end(chunk, content, moment)
+                self._handle_end(chunk, content, moment)
 
-    def _take_report(self, chunk: Chunk, report: dict[str, Any], moment: float) -> None:
+    def _handle_report(self, chunk: Chunk, report: dict[str, Any], moment: float) -> None:
         self._stillborn = 0
         if fields.SCORED_CANDIDATE not in report:
             self.pace.start(chunk.times, moment)
@@ -397,9 +397,9 @@ class Trials(Placement):
         task = self._open.get(report[fields.SCORED_CANDIDATE])
         if task is not None and task.quick == chunk.quick:  # it may have a verdict: a report can come after a trial's end
             del self._open[task.number]
-            self._judge(task, _verdict(report))
+            self._add_verdict(task, _verdict_of(report))
 
-    def _take_end(self, chunk: Chunk, status: ModelStatus, moment: float) -> None:
+    def _handle_end(self, chunk: Chunk, status: ModelStatus, moment: float) -> None:
         self.pace.end(chunk.times, moment)
         self._under_way.discard(chunk)
         lost = [task for task in chunk.tasks if self._open.get(task.number) == task]
@@ -413,19 +413,19 @@ class Trials(Placement):
                 raise RuntimeError(f'{self._stillborn} trials in a row ended before they had scored a candidate: '
                                    f'{last_words(self._experiment, chunk.number)}')
         else:
-            self._suspect(lost.pop(0))
+            self._suspect_candidate(lost.pop(0))
         self._waiting.extendleft(reversed(lost))
 
-    def _suspect(self, task: Task) -> None:
+    def _suspect_candidate(self, task: Task) -> None:
         """A trial died in which this candidate was in work. The second time it counts as the cause."""
         if task.number in self._suspects:
             del self._open[task.number]
-            self._judge(task, Verdict(None, 'the trials that scored it died twice', 0.0))
+            self._add_verdict(task, Verdict(None, 'the trials that scored it died twice', 0.0))
         else:
             self._suspects.add(task.number)
             self._alone.append(task)
 
-    def _judge(self, task: Task, verdict: Verdict) -> None:
+    def _add_verdict(self, task: Task, verdict: Verdict) -> None:
         self._suspects.discard(task.number)  # it may come again, to be scored in full
         if verdict.score is not None:
             self._best = verdict.score if self._best is None else max(self._best, verdict.score)
@@ -433,14 +433,14 @@ class Trials(Placement):
 
     # To the experiment's trials.
 
-    def _enough(self) -> int:
+    def _enough_for_a_trial(self) -> int:
         """Candidates that are worth a trial while somebody waits, so that no more come.
 
         For an explorer that waits for few, a trial gets its part of those that there are at a time.
         """
         return min(self.pace.full(), math.ceil(self._held / self._concurrency))
 
-    def _submit(self, least: int = 1) -> None:
+    def _submit_chunks(self, least: int = 1) -> None:
         """Submit a chunk to each idle worker, as long as so many candidates wait."""
         assert self._engine is not None
         while self._engine.idle_worker_available() and (self._alone or len(self._waiting) >= least):
@@ -476,7 +476,7 @@ class Trials(Placement):
 
     # After a restart.
 
-    def _take_over(self) -> None:
+    def _find_earlier_verdicts(self) -> None:
         """Find what trials have scored while nobody listened: it need not be scored again."""
         metrics: dict[str, Any] | None = None
         for trial in chunk_trials(self._experiment):
@@ -489,6 +489,6 @@ class Trials(Placement):
             for metric in metrics.get(trial.id, []):
                 number = metric.data.get(fields.SCORED_CANDIDATE)
                 if number in samples:
-                    self._known[samples[number], trial.content.get(fields.QUICK, False)] = _verdict(metric.data)
+                    self._known[samples[number], trial.content.get(fields.QUICK, False)] = _verdict_of(metric.data)
         if self._known:
             _logger.info('%d candidates were scored in trials of before.', len(self._known))

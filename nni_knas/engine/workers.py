@@ -102,21 +102,21 @@ class Workers(Placement):
         self._pool = []
         self._events = queue.SimpleQueue()  # none of an earlier run
         for place in range(self.workers):
-            self._pool.append(self._worker(place))
+            self._pool.append(self._start_worker(place))
 
     def put(self, task: Task) -> None:
         self._waiting.append(task)
-        self._hear()
+        self._receive_events()
 
     def get(self) -> list[tuple[Task, Verdict]]:
-        self._hear()
+        self._receive_events()
         while not self._verdicts:
-            self._take(self._next_event())
-            self._hear()
+            self._handle_event(self._next_event())
+            self._receive_events()
         return self.poll()
 
     def poll(self) -> list[tuple[Task, Verdict]]:
-        self._hear()
+        self._receive_events()
         verdicts, self._verdicts = self._verdicts, []
         return verdicts
 
@@ -129,7 +129,7 @@ class Workers(Placement):
         self._deaths.clear()
         self._stillborn = 0
 
-    def _worker(self, place: int) -> _Worker:
+    def _start_worker(self, place: int) -> _Worker:
         assert self._events is not None and self._setting is not None
         device = self.devices[place] if self.devices is not None else None
         return _Worker(place, self._setting._replace(device=device), self._events)
@@ -143,14 +143,14 @@ class Workers(Placement):
                 for worker in self._pool:
                     worker.bury()
 
-    def _hear(self) -> None:
+    def _receive_events(self) -> None:
         """Take in what has happened, and see to it that all workers have work."""
         assert self._events is not None
         while not self._events.empty():
-            self._take(self._events.get())
-        self._feed()
+            self._handle_event(self._events.get())
+        self._feed_workers()
 
-    def _feed(self) -> None:
+    def _feed_workers(self) -> None:
         """Give waiting candidates to the workers that have the fewest."""
         while self._waiting:
             worker = min((each for each in self._pool if each.ready), key=lambda each: len(each.tasks), default=None)
@@ -158,7 +158,7 @@ class Workers(Placement):
                 return
             worker.give(self._waiting.popleft())
 
-    def _take(self, event: _Event) -> None:
+    def _handle_event(self, event: _Event) -> None:
         worker, kind, content = event
         if worker is not self._pool[worker.place]:
             return
@@ -174,11 +174,11 @@ class Workers(Placement):
         else:
             how = worker.kill(patience=5)
             if kind == 'end':
-                self._blame(worker, how)
+                self._handle_death(worker, how)
             self._waiting.extendleft(reversed(worker.tasks))
-            self._pool[worker.place] = self._worker(worker.place)
+            self._pool[worker.place] = self._start_worker(worker.place)
 
-    def _blame(self, worker: _Worker, how: str) -> None:
+    def _handle_death(self, worker: _Worker, how: str) -> None:
         """A worker has died: the candidate in work is suspect, and at the second time the cause."""
         _logger.warning('A worker process ended with %s; another one takes its place.', how)
         if not worker.ready:
@@ -263,7 +263,7 @@ class _Worker:
         # In a session of its own, a Ctrl-C meant for this process does not reach it.
         self._process = subprocess.Popen([sys.executable, '-c', _BOOT, json.dumps(sys.path)], stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, env=environment, start_new_session=True)
-        self._listener = threading.Thread(target=self._listen, args=(setting, events), daemon=True)
+        self._listener = threading.Thread(target=self._pass_on_messages, args=(setting, events), daemon=True)
         self._listener.start()
 
     def give(self, task: Task) -> None:
@@ -294,7 +294,7 @@ class _Worker:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _listen(self, setting: _Setting, events: queue.SimpleQueue[_Event]) -> None:
+    def _pass_on_messages(self, setting: _Setting, events: queue.SimpleQueue[_Event]) -> None:
         """In a thread: tell the worker what it needs, then pass on what it says until it ends."""
         with contextlib.suppress(OSError):
             _send(self._process.stdin, setting)
@@ -316,7 +316,7 @@ def _send(pipe: Any, message: Any) -> None:
 def serve() -> None:
     """Be a worker: score what comes in until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tasks, verdicts = _take_over_pipes()
+    tasks, verdicts = _claim_standard_pipes()
     setting: _Setting = pickle.load(tasks)
     try:
         torch.set_num_threads(setting.threads)
@@ -326,7 +326,7 @@ def serve() -> None:
         _send(verdicts, ('failed', reason_of(error) if isinstance(error, Exception) else repr(error)))
         return
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(tasks, waiting), daemon=True).start()
+    threading.Thread(target=_read_tasks, args=(tasks, waiting), daemon=True).start()
     _send(verdicts, ('ready', None))
     while True:
         task = waiting.get()
@@ -337,7 +337,7 @@ def serve() -> None:
             return
 
 
-def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
+def _claim_standard_pipes() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for this module alone; what others print goes to the standard error."""
     tasks, verdicts = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb')
     sys.stdout.flush()
@@ -348,7 +348,7 @@ def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
     return tasks, verdicts
 
 
-def _read(tasks: BinaryIO, waiting: queue.SimpleQueue[Task]) -> None:
+def _read_tasks(tasks: BinaryIO, waiting: queue.SimpleQueue[Task]) -> None:
     """In a thread: when the input ends, the process that wants the scores has ended, and so does this one, at once."""
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -88,7 +88,7 @@ def footprint_of(record: Record) -> Footprint:
     processes used, trials and workers on the same machine included. The energy of its GPUs is all the run's.
     """
     energies = record.energies()
-    stages = pd.DataFrame([_sums(each for each in energies if each.stage == stage) for stage in STAGES],
+    stages = pd.DataFrame([_sums_of_run(each for each in energies if each.stage == stage) for stage in STAGES],
                           index=list(STAGES), columns=list(COLUMNS))
     candidates = record.count(Status.SCREENED, Status.SCORED, Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED)
     trained = record.count(Status.TRAINED)
@@ -100,7 +100,7 @@ def footprint_of(record: Record) -> Footprint:
         intensity = float(stages.co2_kg.sum() / kwh) if kwh else 0.0
         estimate = estimate_of(known.training_kwh.tolist(), known.training_seconds.tolist(), candidates, intensity)
     statement = _statement(candidates, trained, stages, estimate) if energies else ''
-    return Footprint(stages, _methods(record, energies), estimate, statement)
+    return Footprint(stages, _methods_with_share(record, energies), estimate, statement)
 
 
 def estimate_of(kwh: Sequence[float], seconds: Sequence[float], candidates: int, kg_per_kwh: float = 0.0) -> Estimate | None:
@@ -175,35 +175,35 @@ def energy_within(energies: Iterable[Energy], start: float, end: float, cpu: flo
         shared += part * (each.cpu_kwh + each.memory_kwh)
         busy += part * each.busy
         gpu += part * each.gpu_kwh / trials
-        equal += part * (each.cpu_kwh + each.memory_kwh) * _share(each) / trials
+        equal += part * (each.cpu_kwh + each.memory_kwh) * _share_of_run(each) / trials
     if metered < 0.5 * (end - start) or not metered:
         return None
     scale = (end - start) / metered  # what was not metered is taken to be in proportion
     return scale * (gpu + (equal if cpu is None else shared * min(1.0, cpu / (scale * busy) if busy else 1.0)))
 
 
-def _share(interval: Energy) -> float:
+def _share_of_run(interval: Energy) -> float:
     """The run's part of the machine's work."""
     return min(1.0, interval.own / interval.busy) if interval.busy else 1.0
 
 
-def _sums(energies: Iterable[Energy]) -> list[float]:
+def _sums_of_run(energies: Iterable[Energy]) -> list[float]:
     """The run's part, in the order of :data:`COLUMNS`."""
     total = np.zeros(len(COLUMNS))
     for each in energies:
-        cpu, memory = each.cpu_kwh * _share(each), each.memory_kwh * _share(each)
+        cpu, memory = each.cpu_kwh * _share_of_run(each), each.memory_kwh * _share_of_run(each)
         kwh = cpu + each.gpu_kwh + memory
         total += [each.seconds, cpu, each.gpu_kwh, memory, kwh, kwh * each.kg_per_kwh]
     return total.tolist()
 
 
-def _methods(record: Record, energies: Sequence[Energy]) -> dict[str, str]:
+def _methods_with_share(record: Record, energies: Sequence[Energy]) -> dict[str, str]:
     """How the energy is known; and by how much CPU time the machine's is shared."""
     methods: dict[str, str] = json.loads(record.get_meta(keys.METHODS) or '{}')
     busy = sum(each.busy for each in energies)
     if not methods or not busy:
         return methods
-    own = sum(_share(each) * each.busy for each in energies)
+    own = sum(_share_of_run(each) * each.busy for each in energies)
     return {**methods, 'share': f'measured (the run\'s processes used {own / busy:.0%} of the CPU time that the machine was '
                                 'at work in, and have this part of its energy; that of a GPU is all the run\'s)'}
 

@@ -97,7 +97,7 @@ class Gradients:
             weight = 1 / self.minibatch.size
             for part in self._in_parts(lambda samples: self._differentiate(samples, list(parameters.values()), weight),
                                        refuse_coupled=True):
-                _add(total, part)
+                _add_in_place(total, part)
             self._mean = {name: g for name, g in zip(parameters, total) if g is not None}
         return self._mean
 
@@ -162,7 +162,7 @@ class Gradients:
         names = [name for name, _ in self.network.named_modules() if any(name in part for part in parts)]
         return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
 
-    def _outputs(self) -> Tensor:
+    def _all_outputs(self) -> Tensor:
         """The main output of every sample, in micro-batches, without a graph."""
         def of(samples: Minibatch) -> Tensor:
             with torch.no_grad(), ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
@@ -175,10 +175,10 @@ class Gradients:
 
     @functools.cached_property
     def _of_outputs(self) -> Gradients:
-        outputs = self._outputs()
+        outputs = self._all_outputs()
         generator = torch.Generator().manual_seed(self.seed)
         signs = (2 * torch.randint(2, outputs.shape[1:], generator=generator) - 1).to(outputs)
-        return self._with(self.minibatch, lambda outputs, targets: (signs * main_output(outputs)).sum())
+        return self._gradients_with(self.minibatch, lambda outputs, targets: (signs * main_output(outputs)).sum())
 
     def of_outputs(self) -> Gradients:
         """The gradients of the main output in place of the loss: of its sum with random signs, drawn by the seed."""
@@ -186,7 +186,7 @@ class Gradients:
 
     @functools.cached_property
     def _of_predictions(self) -> Gradients:
-        logits = self._outputs()
+        logits = self._all_outputs()
         cross_entropy = self.loss in (None, F.cross_entropy) or isinstance(self.loss, nn.CrossEntropyLoss)
         if not cross_entropy or logits.dim() != 2:
             raise ScoringError('labels can be drawn from the predictions of a classifier with cross-entropy only')
@@ -194,7 +194,7 @@ class Gradients:
             raise ScoringError('the outputs are not finite: the network explodes at its initial weights')
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.multinomial(logits.double().softmax(1).cpu(), 1, generator=generator)[:, 0].to(logits.device)
-        return self._with(self.minibatch._replace(targets=drawn), self.loss)
+        return self._gradients_with(self.minibatch._replace(targets=drawn), self.loss)
 
     def of_predictions(self) -> Gradients:
         """The gradients for labels that are drawn, by the seed, from the network's own predictions.
@@ -206,7 +206,7 @@ class Gradients:
         """
         return self._of_predictions
 
-    def _with(self, minibatch: Minibatch, loss: Loss | None) -> Gradients:
+    def _gradients_with(self, minibatch: Minibatch, loss: Loss | None) -> Gradients:
         return Gradients(self.network, minibatch, loss=loss, normalization=self.normalization,
                          micro_batch=self.micro_batch, seed=self.seed)
 
@@ -288,7 +288,7 @@ class Gradients:
                 if isinstance(error, CoupledSamples) or is_out_of_memory(error):
                     raise
         rows = [self._differentiate(samples.part(i, i + 1), list(chosen.values())) for i in range(samples.size)]
-        return _stacked(chosen, rows)
+        return _stack_samples(chosen, rows)
 
     def _map_with_functorch(self, samples: Minibatch, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
         n = samples.size
@@ -328,7 +328,7 @@ class Gradients:
             except RuntimeError as error:  # an operation whose derivative cannot be batched
                 if is_out_of_memory(error):
                     raise
-                return _stacked(chosen, [_gradient(loss, parameters, retain_graph=True) for loss in losses])
+                return _stack_samples(chosen, [_gradient(loss, parameters, retain_graph=True) for loss in losses])
         return {name: p.new_zeros(len(losses), *p.shape) if g is None else g
                 for (name, p), g in zip(chosen.items(), every)}
 
@@ -406,7 +406,7 @@ def _gradient(loss: Tensor, parameters: list[nn.Parameter], retain_graph: bool =
     raise ScoringError('no parameter of the network receives a gradient from the loss')
 
 
-def _add(total: list[Tensor | None], part: list[Tensor | None]) -> None:
+def _add_in_place(total: list[Tensor | None], part: list[Tensor | None]) -> None:
     """Add to ``total`` in place; ``None`` stands for a zero."""
     both = [i for i, g in enumerate(part) if g is not None and total[i] is not None]
     if both:
@@ -415,6 +415,6 @@ def _add(total: list[Tensor | None], part: list[Tensor | None]) -> None:
         total[i] = g if total[i] is None else total[i]
 
 
-def _stacked(parameters: dict[str, nn.Parameter], rows: list[list[Tensor | None]]) -> dict[str, Tensor]:
+def _stack_samples(parameters: dict[str, nn.Parameter], rows: list[list[Tensor | None]]) -> dict[str, Tensor]:
     return {name: torch.stack([torch.zeros_like(p) if row[i] is None else row[i] for row in rows])  # type: ignore[misc]
             for i, (name, p) in enumerate(parameters.items())}

@@ -82,7 +82,7 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
     devices = {p.device for p in parameters}
     home = devices.pop() if len(devices) == 1 else None  # a network spread over several devices stays where it is
     away = device is not None and home is not None and home != device
-    with seeded(seed), torch.inference_mode(False), torch.enable_grad(), _kept_tensors(modules), \
+    with seeded(seed), torch.inference_mode(False), torch.enable_grad(), _restored_tensors(modules), \
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         try:
             if away:
@@ -141,7 +141,7 @@ def _switch_mode(network: nn.Module, modules: list[nn.Module], training: bool) -
 
 
 @contextlib.contextmanager
-def _kept_tensors(modules: list[nn.Module]) -> Iterator[None]:
+def _restored_tensors(modules: list[nn.Module]) -> Iterator[None]:
     """Give buffers, and weights that a forward pass rescales, their old values back at the end."""
     buffers = [(module._buffers, name, buffer) for module in modules for name, buffer in module._buffers.items()]
     # BatchNorm counts batches, which would only have to be undone; without a counter it does not.
@@ -201,17 +201,17 @@ class ScoringMode(TorchFunctionMode):
             return func(*args, **kwargs) if kwargs else func(*args)
         return replacement(self, func, *args, **kwargs or {})
 
-    def _no_dropout(self, func: Callable, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _skip_dropout(self, func: Callable, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return input
 
-    def _attention(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+    def _attention_without_dropout(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
         bound = _ATTENTIONS[func].bind(*args, **kwargs)
         bound.arguments['dropout_p'] = 0.0
         return func(*bound.args, **bound.kwargs)
 
-    def _batch_norm(self, func: Callable, input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
-                    weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
-                    momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    def _normalise_batch(self, func: Callable, input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+                         weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
+                         momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
         if not training:
             return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
         if self.normalization == 'batch':
@@ -244,6 +244,6 @@ _ATTENTIONS = {  # that of scaled_dot_product_attention, a built-in function, ca
     ] + [inspect.Parameter('others', inspect.Parameter.VAR_KEYWORD)]),
     F.multi_head_attention_forward: inspect.signature(F.multi_head_attention_forward),
 }
-_REPLACED: dict[Any, Callable] = {F.batch_norm: ScoringMode._batch_norm}
-_REPLACED.update((function, ScoringMode._no_dropout) for function in _DROPOUTS)
-_REPLACED.update((function, ScoringMode._attention) for function in _ATTENTIONS)
+_REPLACED: dict[Any, Callable] = {F.batch_norm: ScoringMode._normalise_batch}
+_REPLACED.update((function, ScoringMode._skip_dropout) for function in _DROPOUTS)
+_REPLACED.update((function, ScoringMode._attention_without_dropout) for function in _ATTENTIONS)

@@ -96,7 +96,7 @@ class GradientKernelEvaluator(Evaluator):
         self.seed = seed
         self.normalization: Normalization = normalization
         self.loss = loss
-        self.device = _device(device)
+        self.device = _checked_device(device)
         self.device_is_chosen = device is not None
         self.micro_batch = micro_batch
         self.resolution = resolution
@@ -170,7 +170,7 @@ class GradientKernelEvaluator(Evaluator):
         The network is left as it was found, as by :meth:`score`.
         """
         with cpu_threads(self.threads), undisturbed(network, seed=self.seed, device=self.device):
-            yield self._gradients(network)
+            yield self._gradients_of(network)
 
     def score_many(self, networks: Iterable[nn.Module | Callable[[], nn.Module]]) -> np.ndarray:
         """The scores of several networks.
@@ -189,7 +189,7 @@ class GradientKernelEvaluator(Evaluator):
         scores = []
         for i, item in enumerate(networks):
             try:
-                scores.append(self.score(item if isinstance(item, nn.Module) else self._build(item)))
+                scores.append(self.score(item if isinstance(item, nn.Module) else self._build_seeded(item)))
             except Exception as error:
                 warnings.warn(f'network {i} has no score: {error}', stacklevel=2)
                 scores.append(math.nan)
@@ -219,18 +219,18 @@ class GradientKernelEvaluator(Evaluator):
         # As in the strategy's own engine, the initial weights depend on seed and architecture alone.
         return self.evaluate(build_network(model, self.seed))
 
-    def _build(self, factory: Callable[[], nn.Module]) -> nn.Module:
+    def _build_seeded(self, factory: Callable[[], nn.Module]) -> nn.Module:
         with seeded(self.seed):
             return factory()
 
-    def _gradients(self, network: nn.Module) -> Gradients:
+    def _gradients_of(self, network: nn.Module) -> Gradients:
         first = next(network.parameters(), None)
         dtype = first.dtype if first is not None and first.is_floating_point() else None
         return Gradients(network, self.minibatch.to(self.device, dtype), loss=self.loss, normalization=self.normalization,
                          micro_batch=self.micro_batch, seed=self.seed)
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def _checked_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:

@@ -25,7 +25,7 @@ def check_data(data: Any) -> None:
         raise ValueError(f'the kernel has no data: {WANTED}')
     if isinstance(data, (Dataset, DataLoader)):
         try:
-            empty = _length(data) == 0
+            empty = _length_of(data) == 0
         except (TypeError, NotImplementedError):  # a stream has no length
             empty = False
     elif isinstance(data, (tuple, list)):
@@ -63,23 +63,23 @@ def draw_minibatch(data: Any, size: int, seed: int) -> Minibatch:
     """
     with seeded(seed):
         if isinstance(data, (tuple, list)):
-            inputs, targets = (tree_map(_tensor, part) for part in data)
-            chosen = torch.as_tensor(_choose(Minibatch(inputs, targets).size, size, seed))
+            inputs, targets = (tree_map(_as_tensor, part) for part in data)
+            chosen = torch.as_tensor(_choose_places(Minibatch(inputs, targets).size, size, seed))
             return Minibatch(*(tree_map(lambda t: t[chosen] if isinstance(t, Tensor) else t, part)
                                for part in (inputs, targets)))
         if isinstance(data, DataLoader):
             plain = isinstance(data.sampler, (RandomSampler, SequentialSampler)) and data.batch_size is not None
             if not plain or isinstance(data.dataset, IterableDataset):
-                return _collect(data, size)
+                return _collect_samples(data, size)
             dataset, collate = data.dataset, data.collate_fn
         else:
-            dataset, collate = data, _own_collate(data)
+            dataset, collate = data, _collate_of(data)
         if isinstance(dataset, IterableDataset):
-            return _collect(DataLoader(dataset, batch_size=size), size)
-        return _split(collate([dataset[int(i)] for i in _choose(_length(dataset), size, seed)]))
+            return _collect_samples(DataLoader(dataset, batch_size=size), size)
+        return _split_batch(collate([dataset[int(i)] for i in _choose_places(_length_of(dataset), size, seed)]))
 
 
-def _own_collate(dataset: Dataset) -> Callable[[list[Any]], Any]:
+def _collate_of(dataset: Dataset) -> Callable[[list[Any]], Any]:
     """What makes a batch of a dataset's samples."""
     while isinstance(dataset, Subset) and not hasattr(dataset, 'collate_fn'):
         dataset = dataset.dataset
@@ -87,19 +87,19 @@ def _own_collate(dataset: Dataset) -> Callable[[list[Any]], Any]:
     return own if callable(own) else default_collate
 
 
-def _choose(count: int, size: int, seed: int) -> np.ndarray:
+def _choose_places(count: int, size: int, seed: int) -> np.ndarray:
     """Indices of the samples to take."""
     if count <= size:
         return np.arange(count)
     return np.random.default_rng(seed).choice(count, size, replace=False)
 
 
-def _collect(batches: Iterable[Any], size: int) -> Minibatch:
+def _collect_samples(batches: Iterable[Any], size: int) -> Minibatch:
     """The first ``size`` samples of a stream of batches."""
     taken: list[Minibatch] = []
     count = 0
     for batch in batches:
-        taken.append(_split(batch))
+        taken.append(_split_batch(batch))
         count += taken[-1].size
         if count >= size:
             break
@@ -110,7 +110,7 @@ def _collect(batches: Iterable[Any], size: int) -> Minibatch:
     return Minibatch(*joined).part(0, size)
 
 
-def _split(batch: Any) -> Minibatch:
+def _split_batch(batch: Any) -> Minibatch:
     """A collated batch as inputs and targets."""
     if isinstance(batch, Mapping):
         for key in TARGET_KEYS:
@@ -124,7 +124,7 @@ def _split(batch: Any) -> Minibatch:
                      f'here is a {type(batch).__name__}')
 
 
-def _tensor(leaf: Any) -> Any:
+def _as_tensor(leaf: Any) -> Any:
     return torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
@@ -132,6 +132,6 @@ def _sample_counts(tree: Any) -> set[int]:
     return {len(leaf) for leaf in tree_flatten(tree)[0] if isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim}
 
 
-def _length(data: Any) -> int:
+def _length_of(data: Any) -> int:
     """``len``, which torch's types do not promise for a Dataset."""
     return len(data)

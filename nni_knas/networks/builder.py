@@ -71,7 +71,7 @@ class NetworkBuilder:
         It is valid until the next one is asked for: both may be the same object. It has to be left as it was given.
         """
         if self._misses > self.patience:
-            return self._constructed(sample)
+            return self._construct(sample)
         skeleton = next((each for each in self._skeletons if each.fits(sample)), None)
         if skeleton is None:
             return self._new_skeleton(sample)
@@ -81,19 +81,19 @@ class NetworkBuilder:
         network = skeleton.set(sample)
         if not skeleton.unproven(sample):
             return network
-        constructed = self._constructed(sample)
-        if _same(network, constructed):
+        constructed = self._construct(sample)
+        if _are_alike(network, constructed):
             skeleton.prove(sample)
             return network
         _logger.debug('The space\'s networks are constructed one by one: they do not differ in single layers alone.')
-        self._give_up()
+        self._stop_reusing()
         return constructed
 
-    def _constructed(self, sample: Sample) -> nn.Module:
+    def _construct(self, sample: Sample) -> nn.Module:
         """The network as NNI constructs it."""
-        return self._ready(build_network(self.space.freeze(sample), self.seed))
+        return self._prepare(build_network(self.space.freeze(sample), self.seed))
 
-    def _ready(self, network: nn.Module) -> nn.Module:
+    def _prepare(self, network: nn.Module) -> nn.Module:
         if self.device is not None:
             network.to(self.device)
         if self.prepare is not None:
@@ -103,22 +103,23 @@ class NetworkBuilder:
     def _new_skeleton(self, sample: Sample) -> nn.Module:
         self._misses += 1
         if self._misses > self.patience:
-            self._give_up()
-            return self._constructed(sample)
+            self._stop_reusing()
+            return self._construct(sample)
         del self._skeletons[:max(0, 1 + len(self._skeletons) - self.capacity)]  # before the new one takes its memory
         with _watched_construction() as reads:
             network = build_network(self.space.freeze(sample), self.seed)
         try:
-            skeleton = _Skeleton(network, {label: sample[label] for label in reads & sample.keys()}, _slots(network), sample)
+            read = {label: sample[label] for label in reads & sample.keys()}
+            skeleton = _Skeleton(network, read, _layer_slots(network), sample)
         except _NotSwappable:
-            self._give_up()
+            self._stop_reusing()
         else:
             self._skeletons.append(skeleton)
             for option in skeleton.others():
-                self._ready(option)
-        return self._ready(network)
+                self._prepare(option)
+        return self._prepare(network)
 
-    def _give_up(self) -> None:
+    def _stop_reusing(self) -> None:
         self._skeletons.clear()
         self._misses = self.patience + 1
 
@@ -257,7 +258,7 @@ def _watched_construction() -> Iterator[set[str]]:
                 setattr(owner, name, original)
 
 
-def _slots(network: nn.Module) -> list[_Slot]:
+def _layer_slots(network: nn.Module) -> list[_Slot]:
     """The places of chosen layers in a network that was constructed under watch, and in their other options."""
     if _TAG in network.__dict__:
         raise _NotSwappable
@@ -284,13 +285,14 @@ def _slots(network: nn.Module) -> list[_Slot]:
     return slots
 
 
-def _same(one: nn.Module, other: nn.Module) -> bool:
+def _are_alike(one: nn.Module, other: nn.Module) -> bool:
     """Whether two networks are alike: in structure, weights, buffers, and whatever their layers are told by plain values."""
     pairs = [(one, other)]
     while pairs:
         a, b = pairs.pop()
-        if (type(a) is not type(b) or [*a._modules] != [*b._modules] or not _equal(a._parameters, b._parameters)
-                or not _equal(a._buffers, b._buffers) or not _equal(_attributes(a), _attributes(b))):
+        if (type(a) is not type(b) or [*a._modules] != [*b._modules]
+                or not _values_are_alike(a._parameters, b._parameters) or not _values_are_alike(a._buffers, b._buffers)
+                or not _values_are_alike(_plain_attributes(a), _plain_attributes(b))):
             return False
         for name, child in a._modules.items():
             counterpart = b._modules[name]
@@ -301,12 +303,12 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
     return True
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
     others = ('_modules', '_parameters', '_buffers', _TAG, _CONTEXT)
     return {name: value for name, value in module.__dict__.items() if name not in others}
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _values_are_alike(a: Any, b: Any) -> bool:
     """Whether two values are equal, as far as they are plain; objects of other kinds pass for equal if of one type.
 
     Layers in a list or dict of their own, where they are not exchanged with the others, are not.
@@ -316,7 +318,7 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and a.requires_grad == b.requires_grad and torch.equal(a, b)
     if isinstance(a, dict):
-        return [*a] == [*b] and all(_equal(value, b[key]) for key, value in a.items())
+        return [*a] == [*b] and all(_values_are_alike(value, b[key]) for key, value in a.items())
     if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(_equal, a, b))
+        return len(a) == len(b) and all(map(_values_are_alike, a, b))
     return a == b if isinstance(a, (int, float, complex, str, bytes, bool, torch.Size, torch.dtype)) else True

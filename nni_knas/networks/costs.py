@@ -73,10 +73,10 @@ def measure(network: nn.Module, sample: Any, names: Collection[str], device: tor
     check_costs(names)
     costs: dict[str, float] = {}
     if 'parameters' in names:
-        costs['parameters'] = _parameters(network)
+        costs['parameters'] = _count_parameters(network)
     if set(names) <= {'parameters'}:
         return costs
-    held = _bytes([*network.parameters(), *network.buffers()])  # now: undisturbed takes BatchNorm's counters away
+    held = _bytes_of([*network.parameters(), *network.buffers()])  # now: undisturbed takes BatchNorm's counters away
     with undisturbed(network, device=device), torch.no_grad(), evaluating(network):
         first = next(network.parameters(), None)
         place = first.device if first is not None else device or torch.device('cpu')
@@ -90,20 +90,20 @@ def measure(network: nn.Module, sample: Any, names: Collection[str], device: tor
             return network(*arguments, **keywords)
 
         if 'flops' in names:
-            costs['flops'] = _flops(forward)
+            costs['flops'] = _count_flops(forward)
         if 'memory' in names:
-            costs['memory'] = _memory(forward, network, inputs, held)
+            costs['memory'] = _measure_memory(forward, network, inputs, held)
         if 'latency' in names:
-            costs['latency'] = _latency(forward, place)
+            costs['latency'] = _measure_latency(forward, place)
     return costs
 
 
-def _parameters(network: nn.Module) -> float:
+def _count_parameters(network: nn.Module) -> float:
     """Number of parameters, those that several layers share counted once."""
     return float(sum(parameter.numel() for parameter in network.parameters()))
 
 
-def _flops(forward: Pass) -> float:
+def _count_flops(forward: Pass) -> float:
     """Floating-point operations of a forward pass, two for each multiplication with its addition.
 
     Counted are matrix products, convolutions and attention, by torch's ``FlopCounterMode``; not what goes element by
@@ -114,7 +114,7 @@ def _flops(forward: Pass) -> float:
     return float(counter.get_total_flops())
 
 
-def _memory(forward: Pass, network: nn.Module, inputs: Any, held: int) -> float:
+def _measure_memory(forward: Pass, network: nn.Module, inputs: Any, held: int) -> float:
     """Largest number of bytes that are held at a time in a forward pass.
 
     Counted are parameters and buffers, the sample, and each tensor that the pass makes, from then on until nothing refers
@@ -134,10 +134,10 @@ def _memory(forward: Pass, network: nn.Module, inputs: Any, held: int) -> float:
     given = [leaf for leaf in tree_flatten(inputs)[0] if isinstance(leaf, Tensor)]
     with _plain_operations(), _LiveMemory([*own, *given]) as live:
         forward()
-    return float(held + _bytes(given) + live.peak)
+    return float(held + _bytes_of(given) + live.peak)
 
 
-def _latency(forward: Pass, device: torch.device) -> float:
+def _measure_latency(forward: Pass, device: torch.device) -> float:
     """Seconds of a forward pass: the median of several after a warm-up, rounded to a tenth of a microsecond.
 
     It is a measurement: it differs from run to run and from machine to machine, and with what else the machine does.
@@ -191,7 +191,7 @@ def check_constraints(constraints: Mapping[str, float] | None) -> dict[str, floa
     return {name: float(constraints[name]) for name in COSTS if name in constraints}
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def _bytes_of(tensors: Iterable[Tensor]) -> int:
     """Size of tensors, with what they share counted once."""
     return sum({storage._cdata: storage.nbytes() for storage in (t.untyped_storage() for t in tensors)}.values())
 
@@ -220,19 +220,19 @@ class _LiveMemory(TorchDispatchMode):
         result = func(*args, **kwargs or {})
         for leaf in tree_flatten(result)[0]:
             if isinstance(leaf, Tensor):
-                self._meet(leaf.untyped_storage())
+                self._add_storage(leaf.untyped_storage())
         self.peak = max(self.peak, self._now)
         return result
 
-    def _meet(self, storage: torch.UntypedStorage) -> None:
+    def _add_storage(self, storage: torch.UntypedStorage) -> None:
         address, size = storage._cdata, storage.nbytes()
         if address not in self._known:
             self._known.add(address)
             self._now += size
             # torch keeps a storage's Python object for as long as there is the storage.
-            weakref.finalize(storage, self._forget, address, size).atexit = False
+            weakref.finalize(storage, self._remove_storage, address, size).atexit = False
 
-    def _forget(self, address: int, size: int) -> None:
+    def _remove_storage(self, address: int, size: int) -> None:
         self._known.discard(address)
         self._now -= size
 

@@ -64,18 +64,18 @@ def export(network: nn.Module, example: Any, folder: str | Path, formats: Sequen
     check_formats(formats)
     folder = Path(folder)
     network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
-    example = _suited(example, network)
-    description: dict[str, Any] = {**(about or {}), 'files': {}, 'inputs': _described(example), 'batch': 'any'}
+    example = _suit_example(example, network)
+    description: dict[str, Any] = {**(about or {}), 'files': {}, 'inputs': _shapes_and_types(example), 'batch': 'any'}
     contents: dict[str, bytes] = {}
     if {'program', 'onnx'} & {*formats}:
-        program, reason = _program(network, example)
+        program, reason = _export_program(network, example)
         if reason:
-            description.update(batch=_samples(example), batch_is_fixed_because=reason)
+            description.update(batch=_number_of_samples(example), batch_is_fixed_because=reason)
     for name in formats:
         description['files'][name] = FORMATS[name]
         contents[FORMATS[name]] = (_program_bytes(program) if name == 'program' else
                                    _onnx_bytes(program) if name == 'onnx' else _weights_bytes(network))
-    description['versions'] = {name: version for name in ('nni-knas', 'torch', 'onnx') if (version := _version(name))}
+    description['versions'] = {name: version for name in ('nni-knas', 'torch', 'onnx') if (version := _version_of(name))}
     description['load'] = {name: _how_to_load(name, formats, network, example) for name in formats}
     contents[DESCRIPTION] = json.dumps(description, indent=2, default=str).encode()
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def describe_inputs(inputs: Any) -> str:
     """
     tensors = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else [inputs]
     sizes = {len(tensor) if isinstance(tensor, Tensor) and tensor.ndim else None for tensor in tensors}
-    return json.dumps(_described(inputs, None)) if len(sizes) == 1 and None not in sizes else ''
+    return json.dumps(_shapes_and_types(inputs, None)) if len(sizes) == 1 and None not in sizes else ''
 
 
 def example_inputs(text: str, batch: int = 2, seed: int = 0) -> Any:
@@ -142,21 +142,21 @@ def example_inputs(text: str, batch: int = 2, seed: int = 0) -> Any:
     return tuple(make(*each) for each in content)
 
 
-def _described(inputs: Any, batch: str | None = 'batch') -> Any:
+def _shapes_and_types(inputs: Any, batch: str | None = 'batch') -> Any:
     """``[shape, dtype]`` of each tensor, the batch dimension under a name if there is one."""
     if isinstance(inputs, Tensor):
         shape: list[Any] = [*inputs.shape]
         return [[batch, *shape[1:]] if batch else shape, str(inputs.dtype).removeprefix('torch.')]
     if isinstance(inputs, Mapping):
-        return {str(name): _described(each, batch) for name, each in inputs.items()}
-    return [_described(each, batch) for each in inputs]
+        return {str(name): _shapes_and_types(each, batch) for name, each in inputs.items()}
+    return [_shapes_and_types(each, batch) for each in inputs]
 
 
-def _samples(inputs: Any) -> int:
+def _number_of_samples(inputs: Any) -> int:
     return len(tree_leaves(inputs)[0])
 
 
-def _suited(example: Any, network: nn.Module) -> Any:
+def _suit_example(example: Any, network: nn.Module) -> Any:
     """The example on the CPU, in the network's precision, and with two samples at least: torch would take one for fixed."""
     if not describe_inputs(example):
         raise ValueError('example has to be a tensor of shape n x ..., or a tuple or dict of tensors that have the same n')
@@ -170,11 +170,11 @@ def _suited(example: Any, network: nn.Module) -> Any:
     return tree_map(suit, dict(example) if isinstance(example, Mapping) else example)
 
 
-def _program(network: nn.Module, example: Any) -> tuple[ExportedProgram, str]:
+def _export_program(network: nn.Module, example: Any) -> tuple[ExportedProgram, str]:
     """The exported program, and why its batch dimension is fixed, where it is."""
     try:
-        program = _traced(network, example, dynamic=True)
-        for samples in (1, _samples(example) + 1):
+        program = _trace_program(network, example, dynamic=True)
+        for samples in (1, _number_of_samples(example) + 1):
             args, kwargs = arguments_of(network, tree_map(lambda t, n=samples: torch.cat([t, t[:1]])[:n], example))
             program.module()(*args, **kwargs)
         return program, ''
@@ -182,13 +182,13 @@ def _program(network: nn.Module, example: Any) -> tuple[ExportedProgram, str]:
         reason = next(iter(str(error).strip().splitlines()), '') or type(error).__name__
         _logger.info('The batch dimension is fixed: %s', error)
     try:
-        return _traced(network, example, dynamic=False), reason
+        return _trace_program(network, example, dynamic=False), reason
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f'torch cannot export the network: {lines[0]}') from error
 
 
-def _traced(network: nn.Module, example: Any, dynamic: bool) -> ExportedProgram:
+def _trace_program(network: nn.Module, example: Any, dynamic: bool) -> ExportedProgram:
     args, kwargs = arguments_of(network, example)
     shapes = ShapesCollection()
     if dynamic:
@@ -262,7 +262,7 @@ def _how_to_load(name: str, formats: Sequence[str], network: nn.Module, example:
             f'network.load_state_dict(torch.load({FORMATS[name]!r}, weights_only=True))']
 
 
-def _version(package: str) -> str | None:
+def _version_of(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

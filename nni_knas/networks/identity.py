@@ -40,16 +40,16 @@ class Identity:
     def __init__(self, space: ExecutableModelSpace, minibatch: Minibatch) -> None:
         device = torch.device('cpu')
         self._inputs = minibatch.part(0, 1).to(device, torch.float64).inputs
-        self._builder = NetworkBuilder(space, 0, device, _weigh)
+        self._builder = NetworkBuilder(space, 0, device, _set_weights)
 
     def fingerprint(self, sample: Sample) -> str | None:
         """What tells the candidate's network from others; ``None`` where it cannot be told."""
         try:
-            return self._of(self._builder.network(sample))
+            return self._fingerprint_of(self._builder.network(sample))
         except Exception:  # what is wrong with it will be said when the candidate is scored
             return None
 
-    def _of(self, network: nn.Module) -> str | None:
+    def _fingerprint_of(self, network: nn.Module) -> str | None:
         arguments, keywords = arguments_of(network, self._inputs)
         weights = [p for p in network.parameters() if p.requires_grad and p.dim() > 1]
         with evaluating(network), torch.enable_grad():  # so that scales are told apart
@@ -68,7 +68,7 @@ class Identity:
         return f'{value:.{self.digits - 1}e}'
 
 
-def _weigh(network: nn.Module) -> None:
+def _set_weights(network: nn.Module) -> None:
     """Give each layer double-precision weights that depend on its kind, settings and shapes alone."""
     network.double()
     with torch.no_grad():
@@ -78,10 +78,10 @@ def _weigh(network: nn.Module) -> None:
                 for name, tensor in held.items():
                     # A shift that is zero at first stays so: what has no input then has no output.
                     if tensor is not None and tensor.is_floating_point() and (tensor.dim() > 1 or tensor.any()):
-                        tensor.copy_(_values(f'{kind} {name} {tuple(tensor.shape)}', name, tensor))
+                        tensor.copy_(_weights_for(f'{kind} {name} {tuple(tensor.shape)}', name, tensor))
 
 
-def _values(key: str, name: str, like: Tensor) -> Tensor:
+def _weights_for(key: str, name: str, like: Tensor) -> Tensor:
     """Numbers of a usual size for a tensor of this name, from a seed of its own."""
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], 'big'))
     values = torch.randn(like.shape, generator=generator, dtype=torch.float64)

@@ -39,27 +39,28 @@ def strategy_html(settings: Mapping[str, str], run: Run | None) -> str:
     run
         Its run, finished or not; ``None`` before it.
     """
-    parts = [_settings(settings), *(_results(run) if run is not None else [])]
+    parts = [_settings_table(settings), *(_results_html(run) if run is not None else [])]
     state = f'run {run.name}, {run.status}' if run is not None else 'not run yet'
     return (f'<div style="max-width: 62em; overflow-x: auto; line-height: 1.4"><p style="margin: 4px 0"><b>KNAS</b>, '
             f'{_escaped(state)}</p>{"".join(parts)}</div>')
 
 
-def _settings(settings: Mapping[str, str]) -> str:
+def _settings_table(settings: Mapping[str, str]) -> str:
     rows = [f'<tr style="background: transparent"><th style="{_CELL}">{_escaped(name)}</th>'
-            f'<td style="{_CELL}">{_escaped(_short(value, 200))}</td></tr>' for name, value in settings.items() if value]
+            f'<td style="{_CELL}">{_escaped(_shortened(value, 200))}</td></tr>' for name, value in settings.items() if value]
     return f'<table style="border-collapse: collapse; margin: 4px 0; font-size: 100%">{"".join(rows)}</table>'
 
 
-def _results(run: Run) -> list[str]:
+def _results_html(run: Run) -> list[str]:
     scores = run.scores()
     statement = run.footprint().statement
     counts = ', '.join(f'{count:,} {status}' for status, count in scores.status.value_counts().items())
     lines = [f'Candidates: {counts or "none yet"}', *([statement] if statement else [])]
-    return [*(f'<p style="margin: 4px 0">{_escaped(line)}</p>' for line in lines), _histogram(scores), _best(run, scores)]
+    texts = [f'<p style="margin: 4px 0">{_escaped(line)}</p>' for line in lines]
+    return [*texts, _histogram_svg(scores), _best_table(run, scores)]
 
 
-def _histogram(scores: pd.DataFrame) -> str:
+def _histogram_svg(scores: pd.DataFrame) -> str:
     """The full scores as bars; empty where there are none."""
     values = scores.score[scores.score.notna() & (scores.status != Status.OUTSIDE)]
     if not len(values):
@@ -84,7 +85,7 @@ def _histogram(scores: pd.DataFrame) -> str:
             f'<text {text} x="{WIDTH}" text-anchor="end">{number_text(values.max())}</text></svg>')
 
 
-def _best(run: Run, scores: pd.DataFrame) -> str:
+def _best_table(run: Run, scores: pd.DataFrame) -> str:
     """The best by metric, and then by score."""
     ranking = run.ranking()
     rated = rated_among(scores)
@@ -107,7 +108,7 @@ def _best(run: Run, scores: pd.DataFrame) -> str:
             f'{head}</tr>{"".join(rows)}</table>')
 
 
-def _short(text: str, length: int) -> str:
+def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f'{text[:length - 1]}…'
 
 

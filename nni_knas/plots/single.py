@@ -92,14 +92,14 @@ def plot_scores(source: Any) -> Figure:
     if not len(rated):
         return empty(title, NO_SCORE)
     drawn, note = thinned(rated)
-    panels = _panels(rated)
-    bars = [_bars(run, rated, panel) for panel in panels]
-    marks = [_marks(run, drawn, panel) for panel in panels]
+    panels = _panels_of(rated)
+    bars = [_score_bars(run, rated, panel) for panel in panels]
+    marks = [_candidate_marks(run, drawn, panel) for panel in panels]
     traces = _legend_once([trace for each in zip(bars, marks) for part in each for trace in part])
-    figure = figure_of(traces, title, '', '', [counted(rated), note], barmode='overlay', **_height(panels))
-    for panel, (low, high), (bar, *_) in zip(panels, _domains(panels, 0.12), bars):
+    figure = figure_of(traces, title, '', '', [counted(rated), note], barmode='overlay', **_figure_height(panels))
+    for panel, (low, high), (bar, *_) in zip(panels, _panel_domains(panels, 0.12), bars):
         scale = ticks(rated[panel.column].dropna())
-        scale['range'] = _around(bar, scale['type'])
+        scale['range'] = _range_around(bar, scale['type'])
         figure.update_layout({
             f'xaxis{panel.number}': axis(panel.title) | scale | {'anchor': f'y1{panel.number}'},
             f'yaxis{panel.number}': axis('candidates (number)') | whole_ticks(max(bar.y)) | {
@@ -128,7 +128,7 @@ def plot_progress(source: Any) -> Figure:
     if not len(rated):
         return empty(title, NO_SCORE)
     drawn, note = thinned(rated)
-    panels = _panels(rated)
+    panels = _panels_of(rated)
     x, best = _best_so_far(rated, panels[0].column)
     traces = [*_panel_points(run, drawn, 'candidate', panels), go.Scatter(
         x=x, y=best, mode='lines', name='best so far', hoverinfo='x+y+name', yaxis=f'y{panels[0].number}',
@@ -166,7 +166,7 @@ def plot_costs(source: Any, cost: str | None = None) -> Figure:
     if not known:
         return empty(title, f'no candidate with a score has its {_COST_NAMES[cost or "parameters"][0]} recorded')
     drawn, note = thinned(rated)
-    panels = _panels(rated[rated[known].notna().any(axis=1)])
+    panels = _panels_of(rated[rated[known].notna().any(axis=1)])
     traces = {name: [*_panel_points(run, drawn[drawn[name].notna()], name, panels), *_front_line(rated, name)]
               for name in known}
     for name in known:
@@ -215,7 +215,7 @@ def plot_curves(source: Any) -> Figure:
     drawn = order[:MOST_CURVES]
     each = max(2, MOST_POINTS // len(drawn))
     rank_of = dict(zip(curves.candidate, curves['rank']))
-    lines = {number: _every(line.sort_values('step'), each) for number, line in
+    lines = {number: _evenly_thinned(line.sort_values('step'), each) for number, line in
              curves[curves.candidate.isin(drawn)].groupby('candidate')}
     traces = []
     for i, number in enumerate(drawn):
@@ -290,7 +290,7 @@ def plot_footprint(source: Any) -> Figure:
         return empty(title, 'no energy was recorded yet')
     estimate = footprint.estimate
     size, unit = unit_of(stages.kwh.max(), ENERGIES)
-    figure = figure_of([*_components(footprint, size, unit), *(_estimated(footprint) if estimate else [])], title,
+    figure = figure_of([*_component_bars(footprint, size, unit), *(_estimate_bars(footprint) if estimate else [])], title,
                        f'energy ({unit})', 'stage', [footprint.statement], barmode='stack')
     figure.update_layout(xaxis_rangemode='tozero', yaxis={'showgrid': False, 'autorange': 'reversed'})
     if estimate is not None:
@@ -301,7 +301,7 @@ def plot_footprint(source: Any) -> Figure:
     return figure
 
 
-def _panels(rated: pd.DataFrame) -> list[_Panel]:
+def _panels_of(rated: pd.DataFrame) -> list[_Panel]:
     """One for the scores at full effort, and one below it for quick scores where there are candidates with these alone."""
     there = {'score': rated.score.notna().any(), 'quick': rated.score.isna().any()}
     titles = {'score': 'score', 'quick': 'quick score'}
@@ -309,24 +309,24 @@ def _panels(rated: pd.DataFrame) -> list[_Panel]:
     return [_Panel(column, titles[column], str(number)) for number, column in enumerate(shown, start=1)]
 
 
-def _domains(panels: Sequence[_Panel], gap: float) -> list[tuple[float, float]]:
+def _panel_domains(panels: Sequence[_Panel], gap: float) -> list[tuple[float, float]]:
     """From where to where each panel goes, in heights of the figure."""
     return [(0, 1)] if len(panels) == 1 else [(0.5 + gap / 2, 1), (0, 0.5 - gap / 2)]
 
 
 def _with_panels(figure: Figure, rated: pd.DataFrame, panels: Sequence[_Panel]) -> Figure:
     """The figure with an axis of scores for each panel, over the same other axis."""
-    for panel, domain in zip(panels, _domains(panels, 0.06)):
+    for panel, domain in zip(panels, _panel_domains(panels, 0.06)):
         scale = ticks(rated[panel.column].dropna())
         figure.update_layout({f'yaxis{panel.number}': axis(panel.title) | scale | {'domain': domain}})
-    return figure.update_layout(xaxis_anchor=f'y{panels[-1].number}', **_height(panels))
+    return figure.update_layout(xaxis_anchor=f'y{panels[-1].number}', **_figure_height(panels))
 
 
-def _height(panels: Sequence[_Panel]) -> dict[str, int]:
+def _figure_height(panels: Sequence[_Panel]) -> dict[str, int]:
     return {'height': 540} if len(panels) > 1 else {}
 
 
-def _bars(run: Run, rated: pd.DataFrame, panel: _Panel) -> list[Any]:
+def _score_bars(run: Run, rated: pd.DataFrame, panel: _Panel) -> list[Any]:
     """The histogram of a panel's scores, and the lowest one that was chosen."""
     go = graph_objects()
     part = rated[rated[panel.column].notna()]
@@ -345,14 +345,14 @@ def _bars(run: Run, rated: pd.DataFrame, panel: _Panel) -> list[Any]:
     return traces
 
 
-def _around(bar: Any, scale: str) -> list[float]:
+def _range_around(bar: Any, scale: str) -> list[float]:
     """The range of an axis that shows all bars; by itself Plotly goes much further to the left on a logarithmic one."""
     ends = np.array([bar.x[0], bar.x[-1] + bar.width[-1]])
     low, high = np.log10(ends) if scale == 'log' else ends
     return [low - 0.04 * (high - low), high + 0.04 * (high - low)]
 
 
-def _marks(run: Run, drawn: pd.DataFrame, panel: _Panel) -> list[Any]:
+def _candidate_marks(run: Run, drawn: pd.DataFrame, panel: _Panel) -> list[Any]:
     """A mark a candidate, below the bars; those that were chosen lie above the others."""
     part = drawn[drawn[panel.column].notna()]
     lane = np.where(part.kind.isin([QUICK.name, SCORED.name]), 0, 1)
@@ -399,11 +399,11 @@ def _front_line(rated: pd.DataFrame, cost: str) -> list[Any]:
                                     line={'color': GREEN, 'shape': 'hv', 'width': 2})]
 
 
-def _every(line: pd.DataFrame, most: int) -> pd.DataFrame:
+def _evenly_thinned(line: pd.DataFrame, most: int) -> pd.DataFrame:
     return line if len(line) <= most else line.iloc[np.linspace(0, len(line) - 1, most).round().astype(int)]
 
 
-def _components(footprint: Footprint, size: float, unit: str) -> list[Any]:
+def _component_bars(footprint: Footprint, size: float, unit: str) -> list[Any]:
     """The energy of each component, by stage, in units of so many kWh."""
     traces = []
     for component, name, color in (('cpu', 'CPU', BLUE), ('gpu', 'GPU', VERMILLION), ('memory', 'memory', GREEN)):
@@ -416,7 +416,7 @@ def _components(footprint: Footprint, size: float, unit: str) -> list[Any]:
     return traces
 
 
-def _estimated(footprint: Footprint) -> list[Any]:
+def _estimate_bars(footprint: Footprint) -> list[Any]:
     """The energy of the run, and what training every candidate would have taken, with its interval."""
     estimate = footprint.estimate
     assert estimate is not None

@@ -209,7 +209,7 @@ class Record:
     @property
     def path(self) -> Path | None:
         """The file; ``None`` where the record is in memory."""
-        name = self._one('PRAGMA database_list')[2]
+        name = self._fetch_one('PRAGMA database_list')[2]
         return Path(name) if name else None
 
     def _missing_columns(self, readonly: bool) -> set[str]:
@@ -222,7 +222,7 @@ class Record:
             self._connection.execute(f'ALTER TABLE candidates ADD COLUMN {name} REAL')
         return set()
 
-    def _fields(self, fields: str) -> str:
+    def _columns_or_null(self, fields: str) -> str:
         """Columns to select; those that the file lacks are NULL."""
         return ', '.join('NULL' if name in self._lacks else name for name in fields.split(', '))
 
@@ -234,15 +234,15 @@ class Record:
 
     def get_meta(self, key: str) -> Any:
         """The value under a key, or ``None``."""
-        row = self._one('SELECT value FROM meta WHERE key = ?', key)
+        row = self._fetch_one('SELECT value FROM meta WHERE key = ?', key)
         return row[0] if row else None
 
     def set_meta(self, key: str, value: str | bytes | float) -> None:
-        self._run('INSERT OR REPLACE INTO meta VALUES (?, ?)', key, value)
+        self._write('INSERT OR REPLACE INTO meta VALUES (?, ?)', key, value)
 
     def forget_meta(self, prefix: str) -> None:
         """Remove the values whose keys begin so."""
-        self._run('DELETE FROM meta WHERE substr(key, 1, ?) = ?', len(prefix), prefix)
+        self._write('DELETE FROM meta WHERE substr(key, 1, ?) = ?', len(prefix), prefix)
 
     def scoring_seconds(self) -> float:
         """How long scoring has taken, by the clock; with several workers that is less than the sum over candidates."""
@@ -284,22 +284,22 @@ class Record:
         costs
             What was measured of its costs, by name; see :mod:`nni_knas.networks.costs`.
         """
-        return self._add(sample, architecture, Status.SCORED, seconds, number, costs, score=score)
+        return self._add_candidate(sample, architecture, Status.SCORED, seconds, number, costs, score=score)
 
     def add_failed(self, sample: Sample, architecture: str, reason: str, seconds: float,
                    number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate could not be scored; for the parameters see :meth:`add_scored`."""
-        return self._add(sample, architecture, Status.FAILED, seconds, number, costs, reason=reason)
+        return self._add_candidate(sample, architecture, Status.FAILED, seconds, number, costs, reason=reason)
 
     def add_filtered(self, sample: Sample, architecture: str, reason: str, seconds: float,
                      number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate breaks a constraint, as ``reason`` says, and was not scored; see :meth:`add_scored`."""
-        return self._add(sample, architecture, Status.FILTERED, seconds, number, costs, reason=reason)
+        return self._add_candidate(sample, architecture, Status.FILTERED, seconds, number, costs, reason=reason)
 
     def add_screened(self, sample: Sample, architecture: str, quick: float | None, seconds: float,
                      number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
         """A candidate has a quick score, or could not be scored quickly, which says little; see :meth:`add_scored`."""
-        return self._add(sample, architecture, Status.SCREENED, seconds, number, costs, quick=quick)
+        return self._add_candidate(sample, architecture, Status.SCREENED, seconds, number, costs, quick=quick)
 
     def networks(self) -> Iterator[tuple[int, float | None, float | None, bool]]:
         """Of each network its first candidate: number, quick score, score, and whether there is no full score to come.
@@ -314,7 +314,7 @@ class Record:
 
     def get(self, number: int) -> Candidate:
         """The candidate of a number."""
-        return next(self._candidates('WHERE id = ?', number))
+        return next(self._select_candidates('WHERE id = ?', number))
 
     def rate(self, number: int, score: float | None, reason: str | None, seconds: float) -> None:
         """A candidate that was screened has its score, or has failed for a reason, and so have others of its network.
@@ -322,30 +322,30 @@ class Record:
         One that was trained meanwhile keeps what came of that.
         """
         with self._lock:
-            self._run('UPDATE candidates SET seconds = seconds + ? WHERE id = ?', seconds, number)
-            self._run('UPDATE candidates SET score = ?, '
-                      f"reason = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE reason END, "
-                      f"status = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE status END "
-                      f"WHERE score IS NULL AND status NOT IN ('{Status.FAILED}', '{Status.FILTERED}') AND (id = ? OR "
-                      'architecture = (SELECT architecture FROM candidates WHERE id = ?))',
-                      score, reason, Status.FAILED if score is None else Status.SCORED, number, number)
+            self._write('UPDATE candidates SET seconds = seconds + ? WHERE id = ?', seconds, number)
+            self._write('UPDATE candidates SET score = ?, '
+                        f"reason = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE reason END, "
+                        f"status = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE status END "
+                        f"WHERE score IS NULL AND status NOT IN ('{Status.FAILED}', '{Status.FILTERED}') AND (id = ? OR "
+                        'architecture = (SELECT architecture FROM candidates WHERE id = ?))',
+                        score, reason, Status.FAILED if score is None else Status.SCORED, number, number)
 
     def find(self, sample: Sample) -> Candidate | None:
         """The row of a sample, if it has one."""
-        return self._candidate('WHERE digest = ?', _digest(encode_sample(sample)))
+        return self._select_candidate('WHERE digest = ?', _digest(encode_sample(sample)))
 
     def find_architecture(self, architecture: str) -> Candidate | None:
         """The first row of an architecture, whatever its hyper-parameters, where its sample has any."""
-        return self._candidate('WHERE architecture = ? ORDER BY id', _digest(architecture))
+        return self._select_candidate('WHERE architecture = ? ORDER BY id', _digest(architecture))
 
     def __len__(self) -> int:
         """Number of candidates, failed ones and those that break a constraint included."""
-        return self._one('SELECT COUNT(*) FROM candidates')[0]
+        return self._fetch_one('SELECT COUNT(*) FROM candidates')[0]
 
     def count(self, *status: str) -> int:
         """Number of candidates of these statuses."""
         marks = ', '.join('?' * len(status))
-        return self._one(f'SELECT COUNT(*) FROM candidates WHERE status IN ({marks})', *status)[0]
+        return self._fetch_one(f'SELECT COUNT(*) FROM candidates WHERE status IN ({marks})', *status)[0]
 
     def counted(self) -> int:
         """Number of candidates that count against the budget: all but filtered ones and those outside of the space."""
@@ -353,7 +353,7 @@ class Record:
 
     def __contains__(self, number: int) -> bool:
         """Whether a candidate has this number."""
-        return self._one('SELECT 1 FROM candidates WHERE id = ?', number) is not None
+        return self._fetch_one('SELECT 1 FROM candidates WHERE id = ?', number) is not None
 
     def exclude(self, numbers: Iterable[int]) -> None:
         """These candidates are outside of the space, which has become smaller.
@@ -362,32 +362,33 @@ class Record:
         """
         with self.transaction():
             for number in numbers:
-                self._run(f"UPDATE candidates SET status = '{Status.OUTSIDE}' WHERE id = ? AND status IN "
-                          f"('{Status.SCREENED}', '{Status.SCORED}', '{Status.FAILED}')", number)
+                self._write(f"UPDATE candidates SET status = '{Status.OUTSIDE}' WHERE id = ? AND status IN "
+                            f"('{Status.SCREENED}', '{Status.SCORED}', '{Status.FAILED}')", number)
 
     def readmit(self) -> None:
         """No candidate is outside of the space any more: each is again what it was before."""
-        self._run(f"UPDATE candidates SET status = CASE WHEN score IS NOT NULL THEN '{Status.SCORED}' "
-                  f"WHEN reason IS NOT NULL THEN '{Status.FAILED}' ELSE '{Status.SCREENED}' END "
-                  f"WHERE status = '{Status.OUTSIDE}'")
+        self._write(f"UPDATE candidates SET status = CASE WHEN score IS NOT NULL THEN '{Status.SCORED}' "
+                    f"WHEN reason IS NOT NULL THEN '{Status.FAILED}' ELSE '{Status.SCREENED}' END "
+                    f"WHERE status = '{Status.OUTSIDE}'")
 
     def explored(self) -> list[Candidate]:
         """All candidates in the order of exploration."""
-        return list(self._candidates('ORDER BY id'))
+        return list(self._select_candidates('ORDER BY id'))
 
     def samples(self, numbers_to: int) -> Iterator[Sample]:
         """Samples of the candidates up to this number, one at a time."""
         for first in range(1, numbers_to + 1, 1000):
-            yield from (c.sample for c in self._candidates('WHERE id BETWEEN ? AND ?', first,
-                                                           min(first + 999, numbers_to)))
+            yield from (c.sample for c in self._select_candidates('WHERE id BETWEEN ? AND ?', first,
+                                                                  min(first + 999, numbers_to)))
 
     def best_score(self) -> float | None:
-        return self._one('SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != ?', Status.OUTSIDE)[0]
+        return self._fetch_one('SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != ?',
+                               Status.OUTSIDE)[0]
 
     def frequent_reason(self, status: str) -> tuple[str, int] | None:
         """The most frequent reason of failures of this status, and how many candidates share it."""
-        return self._one('SELECT reason, COUNT(*) FROM candidates WHERE status = ? '
-                         'GROUP BY reason ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1', status)
+        return self._fetch_one('SELECT reason, COUNT(*) FROM candidates WHERE status = ? '
+                               'GROUP BY reason ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1', status)
 
     # Fine stage.
 
@@ -398,8 +399,8 @@ class Record:
 
         Those that have a quick score alone come after all others.
         """
-        return list(self._candidates(f'WHERE COALESCE(score, quick) IS NOT NULL AND status NOT IN {_UNUSABLE} {_RANKING} '
-                                     'LIMIT ?', k))
+        return list(self._select_candidates(f'WHERE COALESCE(score, quick) IS NOT NULL AND status NOT IN {_UNUSABLE} '
+                                            f'{_RANKING} LIMIT ?', k))
 
     def trained(self) -> list[Candidate]:
         """The candidates that were trained and have a metric, the best metric first.
@@ -408,74 +409,75 @@ class Record:
         """
         order = 'ASC' if self.get_meta(keys.OPTIMIZE_MODE) == 'minimize' else 'DESC'
         # SQLite has no NaN: a metric that is none is kept as NULL.
-        return list(self._candidates(f"WHERE status = '{Status.TRAINED}' AND metric IS NOT NULL "
-                                     f'ORDER BY metric {order}, id'))
+        return list(self._select_candidates(f"WHERE status = '{Status.TRAINED}' AND metric IS NOT NULL "
+                                            f'ORDER BY metric {order}, id'))
 
     def start_training(self, candidate: int) -> None:
         """Training begins, perhaps anew."""
-        self._run('UPDATE candidates SET status = ?, metric = NULL, reason = NULL WHERE id = ?', Status.TRAINING, candidate)
-        self._run('DELETE FROM steps WHERE candidate = ?', candidate)
+        self._write('UPDATE candidates SET status = ?, metric = NULL, reason = NULL WHERE id = ?', Status.TRAINING,
+                    candidate)
+        self._write('DELETE FROM steps WHERE candidate = ?', candidate)
 
     def add_step(self, candidate: int, metric: float) -> None:
         """The next intermediate metric of a candidate in training."""
-        self._run('INSERT INTO steps SELECT ?, 1 + COALESCE(MAX(step), 0), ? FROM steps WHERE candidate = ?',
-                  candidate, metric, candidate)
+        self._write('INSERT INTO steps SELECT ?, 1 + COALESCE(MAX(step), 0), ? FROM steps WHERE candidate = ?',
+                    candidate, metric, candidate)
 
     def set_metric(self, candidate: int, metric: float) -> None:
         """The final metric of a candidate in training."""
-        self._run('UPDATE candidates SET metric = ? WHERE id = ?', metric, candidate)
+        self._write('UPDATE candidates SET metric = ? WHERE id = ?', metric, candidate)
 
     def end_training(self, candidate: int, seconds: float | None, reason: str | None = None,
                      kwh: float | None = None) -> None:
         """Training has ended; ``reason`` says why it failed, where it did, and ``kwh`` the energy that it took."""
-        self._run('UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ? WHERE id = ?',
-                  Status.TRAINING_FAILED if reason else Status.TRAINED, seconds, reason, kwh, candidate)
+        self._write('UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ? WHERE id = ?',
+                    Status.TRAINING_FAILED if reason else Status.TRAINED, seconds, reason, kwh, candidate)
 
     def stop_training(self, candidate: int) -> None:
         """Training was given up before its end, and can be taken up again."""
-        self._run('UPDATE candidates SET status = CASE WHEN score IS NULL THEN ? ELSE ? END WHERE id = ?', Status.SCREENED,
-                  Status.SCORED, candidate)
+        self._write('UPDATE candidates SET status = CASE WHEN score IS NULL THEN ? ELSE ? END WHERE id = ?', Status.SCREENED,
+                    Status.SCORED, candidate)
 
     def seconds(self) -> tuple[float, float]:
         """Seconds spent on scoring and on training so far, summed over candidates."""
-        return self._one('SELECT COALESCE(SUM(seconds), 0), COALESCE(SUM(training_seconds), 0) FROM candidates')
+        return self._fetch_one('SELECT COALESCE(SUM(seconds), 0), COALESCE(SUM(training_seconds), 0) FROM candidates')
 
     # Sessions, and the energy that they took.
 
     def begin_session(self, about: Mapping[str, Any]) -> int:
         """A process begins to work on the run; gives the session's number."""
         now = time.time()
-        return self._run('INSERT INTO sessions (started, heard, ended, about) VALUES (?, ?, 0, ?)', now, now,
-                         json.dumps(about, default=str))
+        return self._write('INSERT INTO sessions (started, heard, ended, about) VALUES (?, ?, 0, ?)', now, now,
+                           json.dumps(about, default=str))
 
     def keep_session(self, number: int, *, ended: bool = False, about: Mapping[str, Any] | None = None) -> None:
         """A sign of life of a session, perhaps its last one; ``about`` says it anew."""
-        self._run('UPDATE sessions SET heard = ?, ended = ?, about = COALESCE(?, about) WHERE number = ?', time.time(),
-                  int(ended), None if about is None else json.dumps(about, default=str), number)
+        self._write('UPDATE sessions SET heard = ?, ended = ?, about = COALESCE(?, about) WHERE number = ?', time.time(),
+                    int(ended), None if about is None else json.dumps(about, default=str), number)
 
     def sessions(self) -> list[Session]:
         """All sessions, the first one first; empty for a record of an earlier version."""
         return [Session(number, started, heard, bool(ended), json.loads(about)) for number, started, heard, ended, about in
-                self._all('sessions', 'SELECT number, started, heard, ended, about FROM sessions ORDER BY number')]
+                self._fetch_all('sessions', 'SELECT number, started, heard, ended, about FROM sessions ORDER BY number')]
 
     def set_energy(self, session: int, energy: Energy, row: int | None = None) -> int:
         """Write what was used in an interval, in the place of an earlier row where one is given; gives the row's number."""
         marks = ', '.join('?' * (2 + len(energy)))
-        return self._run(f'INSERT OR REPLACE INTO energy (id, session, {", ".join(Energy._fields)}) VALUES ({marks})',
-                         row, session, *energy)
+        return self._write(f'INSERT OR REPLACE INTO energy (id, session, {", ".join(Energy._fields)}) VALUES ({marks})',
+                           row, session, *energy)
 
     def energies(self, start: float | None = None, end: float | None = None) -> list[Energy]:
         """The intervals, the first one first; those alone that overlap the time from ``start`` to ``end``, where given."""
         condition = 'WHERE started < ? AND started + seconds > ?' if start is not None else ''
-        rows = self._all('energy', f'SELECT {", ".join(Energy._fields)} FROM energy {condition} ORDER BY id',
-                         *((end, start) if start is not None else ()))
+        rows = self._fetch_all('energy', f'SELECT {", ".join(Energy._fields)} FROM energy {condition} ORDER BY id',
+                               *((end, start) if start is not None else ()))
         return list(map(Energy._make, rows))
 
     # Reading.
 
     def steps(self) -> pd.DataFrame:
         """The learning curves: a row an intermediate report, with ``candidate``, ``step`` (from 1) and ``metric``."""
-        rows = self._all('steps', 'SELECT candidate, step, metric FROM steps ORDER BY candidate, step')
+        rows = self._fetch_all('steps', 'SELECT candidate, step, metric FROM steps ORDER BY candidate, step')
         frame = pd.DataFrame(rows, columns=['candidate', 'step', 'metric'])
         return frame.astype({'candidate': 'int64', 'step': 'int64', 'metric': 'float64'})
 
@@ -483,7 +485,7 @@ class Record:
         """Costs that were measured after scoring, by name."""
         for name in COSTS:
             if name in costs:
-                self._run(f'UPDATE candidates SET {name} = ? WHERE id = ?', costs[name], candidate)
+                self._write(f'UPDATE candidates SET {name} = ? WHERE id = ?', costs[name], candidate)
 
     def frame(self) -> pd.DataFrame:
         """All candidates as a table, best score first; last those that failed, break a constraint or are outside.
@@ -496,9 +498,9 @@ class Record:
             scoring), ``training_seconds``, ``training_kwh``, the costs ``parameters``, ``flops``, ``memory``, ``latency``
             (:data:`nni_knas.networks.COSTS`), and ``architecture`` (NNI's sample, a dict).
         """
-        fields = self._fields('id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, '
-                              f'{_COSTS}, sample')
-        rows = self._all('candidates', f'SELECT {fields} FROM candidates {_RANKING}')
+        fields = self._columns_or_null('id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, '
+                                       f'{_COSTS}, sample')
+        rows = self._fetch_all('candidates', f'SELECT {fields} FROM candidates {_RANKING}')
         columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
         columns[-1] = [decode_sample(sample) for sample in columns[-1]]
         frame = pd.DataFrame({name: pd.Series(values, dtype=kind)
@@ -506,42 +508,42 @@ class Record:
         frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
         return frame
 
-    def _add(self, sample: Sample, architecture: str, status: Status, seconds: float, number: int | None,
-             costs: Mapping[str, float] | None, *, quick: float | None = None, score: float | None = None,
-             reason: str | None = None) -> Candidate:
+    def _add_candidate(self, sample: Sample, architecture: str, status: Status, seconds: float, number: int | None,
+                       costs: Mapping[str, float] | None, *, quick: float | None = None, score: float | None = None,
+                       reason: str | None = None) -> Candidate:
         text, costs = encode_sample(sample), costs or {}
         values = (text, _digest(text), None if architecture == text else _digest(architecture), quick, score, seconds,
                   status, reason, *map(costs.get, COSTS))
         if number is not None and number in self:
             number = None
-        number = self._run(f'INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
-                           f'reason, {_COSTS}) VALUES (?{", ?" * len(values)})', number, *values)
+        number = self._write(f'INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
+                             f'reason, {_COSTS}) VALUES (?{", ?" * len(values)})', number, *values)
         return Candidate(number, sample, quick, score, seconds, status, reason, None, None, None, costs)
 
-    def _candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
+    def _select_candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
         with self._lock:
-            rows = self._connection.execute(f'SELECT {self._fields(f"{_FIELDS}, {_COSTS}")} FROM candidates {condition}',
-                                            values).fetchall()
+            columns = self._columns_or_null(f'{_FIELDS}, {_COSTS}')
+            rows = self._connection.execute(f'SELECT {columns} FROM candidates {condition}', values).fetchall()
         for number, sample, *others in rows:
             costs = {name: cost for name, cost in zip(COSTS, others[-len(COSTS):]) if cost is not None}
             candidate = Candidate._make([number, decode_sample(sample), *others[:-len(COSTS)], costs])
             yield candidate._replace(status=Status(candidate.status))
 
-    def _candidate(self, condition: str, *values: Any) -> Candidate | None:
-        return next(self._candidates(f'{condition} LIMIT 1', *values), None)
+    def _select_candidate(self, condition: str, *values: Any) -> Candidate | None:
+        return next(self._select_candidates(f'{condition} LIMIT 1', *values), None)
 
-    def _one(self, statement: str, *values: Any) -> Any:
+    def _fetch_one(self, statement: str, *values: Any) -> Any:
         with self._lock:
             return self._connection.execute(statement, values).fetchone()
 
-    def _all(self, table: str, statement: str, *values: Any) -> list[tuple]:
+    def _fetch_all(self, table: str, statement: str, *values: Any) -> list[tuple]:
         """Rows of a table that a record may lack, one of an earlier version or one that is just being made."""
         with self._lock:
             if not self._connection.execute('SELECT 1 FROM sqlite_master WHERE name = ?', (table,)).fetchone():
                 return []
             return self._connection.execute(statement, values).fetchall()
 
-    def _run(self, statement: str, *values: Any) -> int:
+    def _write(self, statement: str, *values: Any) -> int:
         """Write; gives the number of the row that was inserted last."""
         with self._lock:
             return self._connection.execute(statement, values).lastrowid or 0

@@ -56,14 +56,14 @@ def write_comparison(runs: Sequence[Any], path: str | Path) -> Path:
     names = run_names(opened)
     write_page(path, 'comparison.html', {
         'title': f'{len(opened)} KNAS runs', 'now': time.time(), 'names': names,
-        'rows': [_row(run, name) for run, name in zip(opened, names)],
+        'rows': [_run_row(run, name) for run, name in zip(opened, names)],
         'plots': [plot(what, title, plots.plot_comparison(opened, what), caption) for what, title, caption in _PLOTS],
         'different_metrics': len({(run.metric_name, run.optimize_mode) for run in opened}) > 1,
         'configurations': _configurations(opened), 'command': shlex.join(['nni-knas', 'compare', *map(str, folders)])})
     return path
 
 
-def _row(run: Moment, name: str) -> dict[str, Any]:
+def _run_row(run: Moment, name: str) -> dict[str, Any]:
     ranking, footprint, asked = run.ranking(), run.footprint(), run.configuration()
     better = -1 if run.optimize_mode == 'minimize' else 1
     scores = ranking.score if ranking.score.notna().all() else -ranking.index.to_series()
@@ -72,15 +72,15 @@ def _row(run: Moment, name: str) -> dict[str, Any]:
     seconds = footprint.stages.seconds if metered else {'coarse': None, 'fine': None}
     return {
         'name': name, 'quoted': shlex.quote(str(run.folder)), 'status': run.status, 'statement': footprint.statement,
-        'asked': [_text(asked.get('network') or asked.get('space')),
-                  *(_text(asked.get(key)) for key in ('data', 'score', 'explorer', 'seed'))],
+        'asked': [_cell_text(asked.get('network') or asked.get('space')),
+                  *(_cell_text(asked.get(key)) for key in ('data', 'score', 'explorer', 'seed'))],
         'scored': len(run.rated()), 'trained': len(ranking), 'metric': run.metric if len(ranking) else None,
         'metric_name': run.metric_name, 'mode': run.optimize_mode, 'rank': int(ranking.index[0]) if len(ranking) else None,
         'scoring': seconds['coarse'], 'training': seconds['fine'], 'kwh': footprint.kwh if metered else None,
         'co2_kg': footprint.co2_kg if metered else None, 'spearman': correlation, 'said': said}
 
 
-def _text(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     return NONE if value is None or value == {} else one_line(value)
 
 
@@ -88,6 +88,6 @@ def _configurations(runs: Sequence[Run]) -> dict[str, tuple[list[str], bool]]:
     """By field: what each run was asked for, and whether the runs differ in it."""
     asked = [run.configuration() for run in runs]
     fields = dict.fromkeys(key for values in asked for key in values)
-    table = {key: [_text(values.get(key)) for values in asked] for key in fields}
+    table = {key: [_cell_text(values.get(key)) for values in asked] for key in fields}
     lines = {key: (values, len(set(values)) > 1) for key, values in table.items()}
     return dict(sorted(lines.items(), key=lambda line: not line[1][1]))  # the differences first

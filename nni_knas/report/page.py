@@ -72,16 +72,16 @@ def energy_text(kwh: float | None) -> str:
 
 def json_script(content: Any) -> Markup:
     """JSON that may stand in a ``<script>`` element, whatever texts it has; numbers that are none become ``null``."""
-    text = json.dumps(_finite(content), separators=(',', ':'), allow_nan=False)
+    text = json.dumps(_without_infinities(content), separators=(',', ':'), allow_nan=False)
     return Markup(text.replace('<', r'\u003c').replace('>', r'\u003e').replace('&', r'\u0026'))
 
 
-def _finite(content: Any) -> Any:
+def _without_infinities(content: Any) -> Any:
     """JSON has no NaN, and what is infinite is written as text."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: _without_infinities(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
+        return [_without_infinities(value) for value in content]
     if isinstance(content, float) and not abs(content) < float('inf'):
         return None if content != content else ('Infinity' if content > 0 else '-Infinity')
     return content

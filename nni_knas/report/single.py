@@ -78,12 +78,12 @@ def write_report(run: Any, path: str | Path) -> Path:
     opened, path = Run.of(run), Path(path)
     opened.measured()  # kept in the record, from where all that follows has it
     with opened.record.transaction():  # of a run that goes on, every part of the page shows the same moment
-        values = _values(Moment(opened))
+        values = _template_values(Moment(opened))
     write_page(path, 'single.html', values)
     return path
 
 
-def _values(run: Moment) -> dict[str, Any]:
+def _template_values(run: Moment) -> dict[str, Any]:
     frame = run.scores()
     shown = columns(frame, run.metric_name, run.optimize_mode == 'minimize')
     footprint, sessions, searching = run.footprint(), run.sessions(), run.process is not None
@@ -91,16 +91,16 @@ def _values(run: Moment) -> dict[str, Any]:
         'title': f'{run.name}: a KNAS run', 'run': run, 'quoted': shlex.quote(str(run.folder)),
         'python': f'import nni_knas\nrun = nni_knas.open_run({str(run.folder)!r})\nrun.scores(), run.metric, run.network()',
         'status': run.status, 'searching': searching, 'stopped': not searching and not run.record.get_meta(keys.COMPLETE),
-        'now': time.time(), 'sessions': sessions, 'tiles': _tiles(run), 'footprint': footprint,
+        'now': time.time(), 'sessions': sessions, 'tiles': _tiles_of(run), 'footprint': footprint,
         'energy_unit': unit_of(footprint.kwh, ENERGIES), 'stages': {
             'coarse: scoring': footprint.stages.loc['coarse'], 'fine: training': footprint.stages.loc['fine'],
             'both': footprint.stages.sum()},
-        'winner': _winner(run), 'plots': list(_plots(run)), 'counts': frame.status.value_counts().to_dict(),
+        'winner': _winner_values(run), 'plots': list(_plots_of(run)), 'counts': frame.status.value_counts().to_dict(),
         'statuses': STATUS_TEXTS, 'columns': shown, 'candidates': json_script(candidate_data(frame, shown)),
         'failures': _failures(frame), 'configuration': run.configuration()}
 
 
-def _tiles(run: Moment) -> list[Tile]:
+def _tiles_of(run: Moment) -> list[Tile]:
     frame, ranking, footprint = run.scores(), run.ranking(), run.footprint()
     scored, metered = run.rated(), bool(footprint.statement)
     quick = int(scored.score.isna().sum())
@@ -127,7 +127,7 @@ def _tiles(run: Moment) -> list[Tile]:
     ]
 
 
-def _plots(run: Moment) -> Iterator[Plot]:
+def _plots_of(run: Moment) -> Iterator[Plot]:
     yield plot('scores', 'Scores', plots.plot_scores(run), _CAPTIONS['scores'], wide=True)
     yield plot('progress', 'Progress', plots.plot_progress(run), _CAPTIONS['progress'], wide=True)
     halves = [*_cost_plots(run), plot('curves', 'Learning curves', plots.plot_curves(run), _CAPTIONS['curves']),
@@ -148,7 +148,7 @@ def _cost_plots(run: Moment) -> Iterator[Plot]:
                        f'What a good score costs in {name}.{front if cost in COSTS else ""}')
 
 
-def _winner(run: Moment) -> dict[str, Any] | None:
+def _winner_values(run: Moment) -> dict[str, Any] | None:
     """What the page says of the winner; ``None`` where no candidate has a score."""
     try:
         row: Any = run.winner
@@ -164,13 +164,13 @@ def _winner(run: Moment) -> dict[str, Any] | None:
         ('memory (bytes)', row.memory, number(row.memory, ',.0f')), ('latency (s)', row.latency, number(row.latency, '.3g')),
         ('training time', row.training_seconds, duration(row.training_seconds)),
         ('training energy', row.training_kwh, energy_text(row.training_kwh))]
-    drawing, why_not = _drawing(run, rank)
+    drawing, why_not = _network_drawings(run, rank)
     return {'facts': [fact for fact in facts if known(fact[1])], 'architecture': row.architecture, 'drawing': drawing,
             'why_not': why_not, 'trained': row.status == Status.TRAINED and known(row.metric),
             'candidate': int(row.candidate)}
 
 
-def _drawing(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
+def _network_drawings(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
     """Drawings of a network with their captions, its blocks first; or why there are none."""
     from nni_knas.networks.drawing import draw_network
 

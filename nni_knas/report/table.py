@@ -50,10 +50,10 @@ def columns(frame: pd.DataFrame, metric: str, minimize: bool) -> list[Column]:
     minimize
         Whether a lower metric is better.
     """
-    flops, flops_unit = _unit(frame.flops, {'': 1, 'k': 1e3, 'M': 1e6, 'G': 1e9})
-    memory, memory_unit = _unit(frame.memory, {'B': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30})
-    latency, latency_unit = _unit(frame.latency, {'µs': 1e-6, 'ms': 1e-3, 's': 1})
-    energy, energy_unit = _unit(frame.training_kwh, {'mWh': 1e-6, 'Wh': 1e-3, 'kWh': 1})
+    flops, flops_unit = _unit_of(frame.flops, {'': 1, 'k': 1e3, 'M': 1e6, 'G': 1e9})
+    memory, memory_unit = _unit_of(frame.memory, {'B': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30})
+    latency, latency_unit = _unit_of(frame.latency, {'µs': 1e-6, 'ms': 1e-3, 's': 1})
+    energy, energy_unit = _unit_of(frame.training_kwh, {'mWh': 1e-6, 'Wh': 1e-3, 'kWh': 1})
     listed = [Column('rank', 'Rank'), Column('candidate', 'Candidate'), Column('score', 'Score', 5, True),
               Column('quick', 'Quick score', 5, True), Column('metric', metric.capitalize(), 5, not minimize),
               Column('status', 'Status', text=True),
@@ -65,7 +65,7 @@ def columns(frame: pd.DataFrame, metric: str, minimize: bool) -> list[Column]:
     return [column for column in listed if column.key in _ALWAYS or frame[column.key].notna().any()]
 
 
-def _unit(values: pd.Series, units: dict[str, float]) -> tuple[float, str]:
+def _unit_of(values: pd.Series, units: dict[str, float]) -> tuple[float, str]:
     """The largest unit that the typical value reaches."""
     typical = values.median()
     names = [name for name, size in units.items() if typical >= size]
@@ -92,18 +92,18 @@ def candidate_data(frame: pd.DataFrame, shown: list[Column]) -> dict[str, Any]:
             codes, different = pd.factorize(table[column.key])
             values[column.key], texts[column.key] = codes.tolist(), [str(text) for text in different]
         else:
-            values[column.key] = [_number(value) for value in table[column.key]]
+            values[column.key] = [_json_number(value) for value in table[column.key]]
     return {'columns': [column._asdict() for column in shown], 'values': values, 'texts': texts, 'statuses': STATUS_TEXTS,
-            **_architectures(list(frame.architecture))}
+            **_numbered_architectures(list(frame.architecture))}
 
 
-def _number(value: float) -> float | int | None:
+def _json_number(value: float) -> float | int | None:
     if math.isnan(value):
         return None
     return int(value) if abs(value) < 2**53 and value == int(value) else float(value)
 
 
-def _architectures(architectures: list[dict[str, Any]]) -> dict[str, Any]:
+def _numbered_architectures(architectures: list[dict[str, Any]]) -> dict[str, Any]:
     names = {name: number for number, name in enumerate(dict.fromkeys(
         name for architecture in architectures for name in architecture))}
     choices: list[dict[str, int]] = [{} for _ in names]
@@ -112,14 +112,14 @@ def _architectures(architectures: list[dict[str, Any]]) -> dict[str, Any]:
         row = [-1] * len(names)
         for name, value in architecture.items():
             known = choices[names[name]]
-            row[names[name]] = known.setdefault(_json(value), len(known))
+            row[names[name]] = known.setdefault(_compact_json(value), len(known))
         rows.append(row)
     return {'names': list(names), 'choices': [list(known) for known in choices], 'architectures': rows}
 
 
 def csv_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The candidates as they go into a CSV file: the architecture is JSON."""
-    return frame.reset_index().assign(architecture=[_json(architecture) for architecture in frame.architecture])
+    return frame.reset_index().assign(architecture=[_compact_json(architecture) for architecture in frame.architecture])
 
 
 def write_csv(run: Run, path: Path) -> None:
@@ -128,5 +128,5 @@ def write_csv(run: Run, path: Path) -> None:
         csv_table(run.scores()).to_csv(unfinished, index=False)
 
 
-def _json(value: Any) -> str:
+def _compact_json(value: Any) -> str:
     return json.dumps(value, separators=(',', ':'), default=str)

@@ -33,7 +33,7 @@ def fronts(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
     Source: non-dominated sorting of Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE
     Transactions on Evolutionary Computation 2002; with two objectives, one sweep of ``O(n log n)`` is enough (Jensen 2003).
     """
-    scores, costs = _pair(scores, costs)
+    scores, costs = _checked_pair(scores, costs)
     front = np.full(len(scores), -1, dtype=np.int64)
     # In the order of the sweep nobody is dominated by one that comes later. A front dominates a candidate if its cheapest
     # candidate so far is no dearer, and these lowest costs do not fall from front to front.
@@ -70,7 +70,7 @@ def choose(scores: ArrayLike, costs: ArrayLike, k: int) -> np.ndarray:
     numpy.ndarray of int64
         Their places in the arrays, best score first; of equal ones, the one that comes first.
     """
-    scores, costs = _pair(scores, costs)
+    scores, costs = _checked_pair(scores, costs)
     front = fronts(scores, costs)
     chosen: list[int] = []
     for number in range(int(front.max(initial=-1)) + 1):
@@ -107,7 +107,7 @@ def crowding(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
 
     Source: crowding distance of NSGA-II, see :func:`fronts`.
     """
-    scores, costs = _pair(scores, costs)
+    scores, costs = _checked_pair(scores, costs)
     distance = np.zeros(len(scores))
     # On a front of two objectives the order by score is the order by cost.
     points, where = np.unique(np.stack([scores, costs], axis=1), axis=0, return_index=True)
@@ -120,7 +120,7 @@ def crowding(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
     return distance
 
 
-def _pair(scores: ArrayLike, costs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _checked_pair(scores: ArrayLike, costs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     first, second = (np.asarray(values, dtype=np.float64) + 0.0 for values in (scores, costs))  # there is but one zero
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f'scores and costs have to be of one length, not of shapes {first.shape} and {second.shape}')

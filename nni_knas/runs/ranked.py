@@ -109,18 +109,18 @@ class RankedEvaluator(Evaluator):
             if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
                 metrics = before.metrics
                 return nni.report_final_result({fields.METRIC: before.metric, **metrics} if metrics else before.metric)
-            start, used = time.monotonic(), _begin_usage()
+            start, used = time.monotonic(), _begin_counting_usage()
             with trial_scalars(self.folder, self.candidate, **channel.entries) as channel.listener:
-                returned = self._train(model)
+                returned = self._train_and_keep_weights(model)
             if self.folder is not None and channel.reported:
                 metrics = dict(channel.reported[-1])
                 result = Result(metrics.pop(fields.METRIC), time.monotonic() - start, metrics or None, **used())
-                _write(result_path(self.folder, self.candidate),
-                       lambda path: path.write_text(json.dumps(result._asdict())))
+                _write_if_reachable(result_path(self.folder, self.candidate),
+                                    lambda path: path.write_text(json.dumps(result._asdict())))
             return returned
 
-    def _train(self, model: ExecutableModelSpace) -> Any:
-        self.evaluator = _unused(self.evaluator)
+    def _train_and_keep_weights(self, model: ExecutableModelSpace) -> Any:
+        self.evaluator = _fresh_evaluator(self.evaluator)
         model.evaluator = self.evaluator  # what the evaluator sees as the current model is what it would see without us
         if type(self.evaluator)._execute is not Evaluator._execute:  # it makes its own use of the model
             return self.evaluator._execute(model)
@@ -131,13 +131,13 @@ class RankedEvaluator(Evaluator):
         result = self.evaluate(network)
         after = {name: value.cpu() if torch.is_tensor(value) else value for name, value in network.state_dict().items()}
         if any(name not in after or not torch.equal(value, after[name]) for name, value in before.items()):
-            _write(weights_path(self.folder, self.candidate), lambda path: torch.save(after, path))
+            _write_if_reachable(weights_path(self.folder, self.candidate), lambda path: torch.save(after, path))
         else:
             _logger.info('The evaluator left the network as it was (it may have trained a copy): no weights to keep.')
         return result
 
 
-def _begin_usage() -> Callable[[], dict[str, Any]]:
+def _begin_counting_usage() -> Callable[[], dict[str, Any]]:
     """Begin to count what a training uses; the function that is given tells it.
 
     The start of a trial's own process counts, too, since each training has it.
@@ -149,7 +149,7 @@ def _begin_usage() -> Callable[[], dict[str, Any]]:
                     'host': platform.node()}
 
 
-def _unused(evaluator: Evaluator) -> Evaluator:
+def _fresh_evaluator(evaluator: Evaluator) -> Evaluator:
     """The evaluator, created anew if it is one of NNI's Lightning evaluators that has trained before.
 
     Their trainer counts its epochs on from one network to the next, so in one process it trains the first network only.
@@ -224,7 +224,7 @@ def load_weights(network: nn.Module, path: Path) -> bool:
     return True
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
+def _write_if_reachable(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file at once, so that a kill leaves the whole file or none."""
     try:
         with atomic_write(path) as unfinished:

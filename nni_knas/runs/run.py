@@ -187,20 +187,20 @@ class Run:
         if not len(lacking) or not costs or self._asked_to_measure.issuperset(costs):
             return frame
         self._asked_to_measure.update(costs)  # once: what could not be measured in time is not tried again and again
-        found = self._measure(lacking, costs)
+        found = self._measure_costs(lacking, costs)
         self._keep_costs(found)
         rows = pd.Series(frame.index, index=frame.candidate)
         for number, values in found.items():
             frame.loc[rows[number], list(values)] = list(values.values())
         return frame
 
-    def _measure(self, lacking: pd.DataFrame, costs: Collection[str]) -> dict[int, dict[str, float]]:
+    def _measure_costs(self, lacking: pd.DataFrame, costs: Collection[str]) -> dict[int, dict[str, float]]:
         """Costs of candidates by number, as far as the time suffices."""
         example, found = self.record.get_meta(keys.EXAMPLE), {}
         if not example:
             return {}
         try:
-            builder = NetworkBuilder(SimplifiedModelSpace.from_model(self._space().model.get()), 0)
+            builder = NetworkBuilder(SimplifiedModelSpace.from_model(self._build_space().model.get()), 0)
         except LookupError:
             return {}
         order = pd.concat([lacking[:100], lacking[100:].sample(frac=1, random_state=0)])
@@ -284,13 +284,13 @@ class Run:
             If the space cannot be built again, since it is no class that can be imported.
         """
         row = self.winner if rank is None else self.scores().loc[rank]
-        model = self._space()
+        model = self._build_space()
         model.sample = row.architecture
         network = model.executable_model()
         load_weights(network, weights_path(self.folder, int(row.candidate)))
         return network
 
-    def _space(self) -> SimplifiedModelSpace:
+    def _build_space(self) -> SimplifiedModelSpace:
         """The run's space, ready to be given a sample.
 
         Raises
@@ -398,7 +398,7 @@ def restore_model(space: ExecutableModelSpace, candidate: Candidate, weights: Pa
     if candidate.metric is not None:
         model.metrics.final = candidate.metric
     if weights is not None and weights.exists():
-        model.executable_model = _trained(model.executable_model, weights)  # type: ignore[method-assign]
+        model.executable_model = _with_trained_weights(model.executable_model, weights)  # type: ignore[method-assign]
     return model
 
 
@@ -407,7 +407,7 @@ _MODEL_STATUS = {Status.SCREENED: ModelStatus.Frozen, Status.SCORED: ModelStatus
                  Status.TRAINING_FAILED: ModelStatus.Failed}
 
 
-def _trained(build: Callable[[], Any], weights: Path) -> Callable[[], nn.Module]:
+def _with_trained_weights(build: Callable[[], Any], weights: Path) -> Callable[[], nn.Module]:
     def executable_model() -> nn.Module:
         network = build()
         load_weights(network, weights)

@@ -59,7 +59,7 @@ class _EventFile:
 
     def __init__(self, folder: Path) -> None:
         # Its record writer alone: EventFileWriter would start another thread, and torch's SummaryWriter two.
-        self._event, self._summary, writer = _tensorboard()
+        self._event, self._summary, writer = _tensorboard_classes()
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names: a later file has to come later.
         name = f'events.out.tfevents.{time.time():017.6f}.{os.uname().nodename}.{os.getpid()}{_SUFFIX}'
@@ -78,7 +78,7 @@ class _EventFile:
         self._writer.close()
 
 
-def _tensorboard() -> tuple[Any, Any, Any]:
+def _tensorboard_classes() -> tuple[Any, Any, Any]:
     """TensorBoard's ``Event``, ``Summary`` and ``RecordWriter``."""
     try:
         from tensorboard.compat.proto import event_pb2, summary_pb2  # type: ignore[import-untyped]
@@ -88,12 +88,12 @@ def _tensorboard() -> tuple[Any, Any, Any]:
     return event_pb2.Event, summary_pb2.Summary, RecordWriter
 
 
-def _events(folder: Path) -> Iterator[Any]:
+def _read_events(folder: Path) -> Iterator[Any]:
     """What is in our event files of a folder. An event that a kill has left half-written is skipped.
 
     TensorBoard's own reader would import TensorFlow, where it is installed.
     """
-    event = _tensorboard()[0]
+    event = _tensorboard_classes()[0]
     for path in sorted(folder.glob(f'*{_SUFFIX}')):
         content, position = path.read_bytes(), 0
         while position + 12 <= len(content):  # length, its checksum, the event, its checksum
@@ -152,19 +152,19 @@ class _SearchScalars:
 
     def write(self) -> None:
         if self._connection is None:
-            self._connection = self._open()
-        for step, values in self._explored():
+            self._connection = self._open_record()
+        for step, values in self._newly_explored():
             if step not in self._before:
-                self._add(step, values)
+                self._add_step(step, values)
         if self._quick:
-            for step, values in self._scored_in_full():
-                self._add(step, values)
+            for step, values in self._newly_scored_in_full():
+                self._add_step(step, values)
         if self._file is not None:
             self._file.flush()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open_record(self) -> sqlite3.Connection:
         """Open the record, after a look at what is written already."""
-        for event in _events(self._folder):
+        for event in _read_events(self._folder):
             for value in event.summary.value:
                 if value.tag == 'search/seconds':
                     self._before.add(event.step)
@@ -179,7 +179,7 @@ class _SearchScalars:
         assert self._connection is not None
         return self._connection.execute(query, values).fetchall()
 
-    def _explored(self) -> Iterator[tuple[int, dict[str, float]]]:
+    def _newly_explored(self) -> Iterator[tuple[int, dict[str, float]]]:
         """The candidates since the last time, as far as no earlier one is still to come, which a worker may have."""
         name = 'quick' if self._quick else 'score'
         for number, score, seconds, filtered in self._rows(f"SELECT id, {name}, seconds, status = '{Status.FILTERED}' "
@@ -196,7 +196,7 @@ class _SearchScalars:
                 values[f'search/best_{"quick_" if self._quick else ""}score'] = self._best
             yield number, values
 
-    def _scored_in_full(self) -> Iterator[tuple[int, dict[str, float]]]:
+    def _newly_scored_in_full(self) -> Iterator[tuple[int, dict[str, float]]]:
         """With adaptive effort: the full scores since the last time."""
         rows = self._rows('SELECT id, score FROM candidates WHERE score IS NOT NULL ORDER BY id')
         best = max((score for number, score in rows if number in self._rated), default=-math.inf)
@@ -207,7 +207,7 @@ class _SearchScalars:
                 yield len(self._rated), {'search/candidate': float(number), 'search/score': score,
                                          'search/best_score': best}
 
-    def _add(self, step: int, values: Mapping[str, float]) -> None:
+    def _add_step(self, step: int, values: Mapping[str, float]) -> None:
         self._file = self._file or _EventFile(self._folder)
         self._file.write(step, values, time.time())
 
@@ -266,22 +266,22 @@ class _TrialScalars:
         self._waiting.append((final, dict(metric), time.time()))
 
     def write(self) -> None:
-        self._file = self._file or self._begin()
+        self._file = self._file or self._begin_file()
         while self._waiting:
-            self._write(self._file, *self._waiting.popleft())
+            self._write_metric(self._file, *self._waiting.popleft())
         self._file.flush()
 
-    def _begin(self) -> _EventFile:
+    def _begin_file(self) -> _EventFile:
         before = list(self._target.glob(f'*{_SUFFIX}'))
         file = _EventFile(self._target)
         for path in before:
             path.unlink()
         file.write(0, {f'trial/{name}': value for name, value in self._about.items()}, self._started)
         with contextlib.suppress(OSError):
-            _show_in_portal(self._folder, self._target)
+            _link_into_portal(self._folder, self._target)
         return file
 
-    def _write(self, file: _EventFile, final: bool, metric: Mapping[str, Any], when: float) -> None:
+    def _write_metric(self, file: _EventFile, final: bool, metric: Mapping[str, Any], when: float) -> None:
         if not final:
             self._step += 1
         prefix = 'final_' if final else ''
@@ -293,7 +293,7 @@ class _TrialScalars:
             self._file.close()
 
 
-def _show_in_portal(folder: Path, target: Path) -> None:
+def _link_into_portal(folder: Path, target: Path) -> None:
     """Link a trial's scalars, and those of the search, to where NNI's manager looks when TensorBoard is asked for.
 
     NNI 3.0 has trials write their own to another place than it looks at, so that is linked, too.
@@ -302,13 +302,13 @@ def _show_in_portal(folder: Path, target: Path) -> None:
         return
     shown = folder / 'trials' / trial_env_vars.NNI_TRIAL_JOB_ID / 'output' / 'tensorboard'
     shown.mkdir(parents=True, exist_ok=True)
-    _link(shown / 'training', target)
-    _link(shown / 'search', scalars_folder(folder) / 'search')
+    _link_folder(shown / 'training', target)
+    _link_folder(shown / 'search', scalars_folder(folder) / 'search')
     if trial_env_vars.NNI_OUTPUT_DIR:
-        _link(shown / 'own', Path(trial_env_vars.NNI_OUTPUT_DIR) / 'tensorboard')
+        _link_folder(shown / 'own', Path(trial_env_vars.NNI_OUTPUT_DIR) / 'tensorboard')
 
 
-def _link(path: Path, target: Path) -> None:
+def _link_folder(path: Path, target: Path) -> None:
     """A relative link to a folder, which stays right when the run is moved."""
     target.mkdir(parents=True, exist_ok=True)  # a link to nowhere would be in the way of who copies the run
     with contextlib.suppress(FileExistsError):

@@ -97,25 +97,25 @@ class FineStage:
             If every training failed.
         """
         self._meter = meter
-        self._take_up([candidate for _, candidate in choose()])
+        self._adopt_resumed_trials([candidate for _, candidate in choose()])
         ranked = choose()
         done = sum(candidate.finished for _, candidate in ranked)
-        waiting = self._within_trials([(rank, candidate) for rank, candidate in ranked
-                                       if not candidate.finished and candidate.id not in self._taken_up])
+        waiting = self._within_trial_limit([(rank, candidate) for rank, candidate in ranked
+                                            if not candidate.finished and candidate.id not in self._taken_up])
         with tqdm(total=done + len(self._taken_up) + len(waiting), initial=done, desc='Training', unit='model',
                   disable=None) as self._bar:
             self._show_best()
-            self._train(waiting)
+            self._train_in_order(waiting)
             lost = self._taken_up.copy()
             self._taken_up.clear()
-            self._train([(rank, candidate) for rank, candidate in ranked if candidate.id in lost])
+            self._train_in_order([(rank, candidate) for rank, candidate in ranked if candidate.id in lost])
         failed = self.record.count(Status.TRAINING_FAILED)
         if failed and not self.record.count(Status.TRAINED):
             reason, times = self.record.frequent_reason(Status.TRAINING_FAILED) or ('', 0)
             raise RuntimeError(f'none of the {failed} best candidates could be trained; the most frequent reason ({times} '
                                f'times): {reason}')
 
-    def _within_trials(self, waiting: Ranked) -> Ranked:
+    def _within_trial_limit(self, waiting: Ranked) -> Ranked:
         """Those that the experiment's number of trials allows."""
         before = self.record.count(Status.TRAINED, Status.TRAINING_FAILED) + len(self._taken_up)
         allowed = max(0, self.max_trials - before)
@@ -125,14 +125,14 @@ class FineStage:
             return waiting[:int(allowed)]
         return waiting
 
-    def _train(self, waiting: Ranked) -> None:
+    def _train_in_order(self, waiting: Ranked) -> None:
         for position, (rank, candidate) in enumerate(waiting):
             if not self._wait_for_worker():
                 _logger.warning('The experiment\'s budget is used up: %d of the best candidates are not trained.',
                                 len(waiting) - position)
                 break
-            self._submit(rank, candidate)
-        self._wait()
+            self._submit_training(rank, candidate)
+        self._wait_for_trials()
 
     def _wait_for_worker(self) -> bool:
         """Wait until the engine can take a model; ``False`` when the budget ends."""
@@ -142,11 +142,11 @@ class FineStage:
             time.sleep(0.5)
         return False
 
-    def _submit(self, rank: int, candidate: Candidate) -> None:
+    def _submit_training(self, rank: int, candidate: Candidate) -> None:
         model = ranked_model(self.space.freeze(candidate.sample), candidate, rank, self.folder, self.keep_weights)
         self.record.start_training(candidate.id)
         self._running[model] = candidate, time.monotonic()
-        self._mark()
+        self._mark_energy_interval()
         try:
             self.engine.submit_models(model)
         except Exception as error:  # NNI's sequential engine raises what a trial raised, after reporting its end
@@ -154,16 +154,16 @@ class FineStage:
             self._running.pop(model, None)
             self.record.end_training(candidate.id, None, reason_of(error))
 
-    def _wait(self) -> None:
+    def _wait_for_trials(self) -> None:
         """Wait for all trials to end. When the experiment's budget ends, NNI starts none of those that still wait."""
         idle_since = time.monotonic()
-        while self._under_way():
-            if self._look_after() or self._running:
+        while self._is_any_under_way():
+            if self._record_ended_resumed_trials() or self._running:
                 idle_since = time.monotonic()
             if not self.engine.budget_available():
                 self.engine.wait_models()
                 time.sleep(1)  # the last events are on their way
-                self._look_after()
+                self._record_ended_resumed_trials()
                 break
             if time.monotonic() - idle_since > self.patience:
                 break
@@ -173,11 +173,11 @@ class FineStage:
                 self.record.stop_training(candidate_id)
             self._running.clear()
 
-    def _under_way(self) -> bool:
+    def _is_any_under_way(self) -> bool:
         with self._events:
             return bool(self._running or self._taken_up)
 
-    def _take_up(self, best: list[Candidate]) -> None:
+    def _adopt_resumed_trials(self, best: list[Candidate]) -> None:
         """After a restart: see what has become of the trials that were under way.
 
         Some have finished, with nobody to listen. Those that have not, NNI's training service starts again by itself.
@@ -186,28 +186,29 @@ class FineStage:
         for candidate_id in list(under_way):
             result = kept_result(self.folder, candidate_id)
             if result is not None:
-                self._end(candidate_id, result.metric)
+                self._record_end(candidate_id, result.metric)
                 under_way.remove(candidate_id)
         if under_way:
             self._taken_up = under_way & {trial.candidate for trial in trials(self.engine)}
-            self._look_after()
+            self._record_ended_resumed_trials()
 
-    def _look_after(self) -> bool:
+    def _record_ended_resumed_trials(self) -> bool:
         """Record those of the trials that NNI has started again that have ended; whether any is still under way."""
         alive = False
         for trial in trials(self.engine) if self._taken_up else ():
             if trial.candidate in self._taken_up:
                 alive = alive or trial.status in ('WAITING', 'RUNNING')
                 if trial.status == 'SUCCEEDED':
-                    self._end(trial.candidate, trial.metric)
+                    self._record_end(trial.candidate, trial.metric)
                 elif trial.status in UNSUCCESSFUL:
-                    self._end(trial.candidate, None, _REASON.format(trial.status))
+                    self._record_end(trial.candidate, None, _REASON.format(trial.status))
         return alive
 
-    def _end(self, candidate_id: int, metric: float | None, reason: str | None = None, seconds: float | None = None) -> None:
+    def _record_end(self, candidate_id: int, metric: float | None, reason: str | None = None,
+                    seconds: float | None = None) -> None:
         """Record the end of a training."""
         self._taken_up.discard(candidate_id)
-        self._mark()
+        self._mark_energy_interval()
         if metric is not None:
             self.record.set_metric(candidate_id, metric)
         result = kept_result(self.folder, candidate_id)  # its time is without NNI's queue and start-up
@@ -217,7 +218,7 @@ class FineStage:
             self._show_best()
             self._bar.update()
 
-    def _mark(self) -> None:
+    def _mark_energy_interval(self) -> None:
         """A trial has begun or ended: an interval of the energy ends here, in which all that were under way had part."""
         if self._meter is not None:
             self._meter.mark()
@@ -245,4 +246,4 @@ class FineStage:
             if event.model in self._running:
                 candidate, start = self._running.pop(event.model)
                 reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
-                self._end(candidate.id, None, reason, time.monotonic() - start)
+                self._record_end(candidate.id, None, reason, time.monotonic() - start)

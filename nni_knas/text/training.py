@@ -193,7 +193,7 @@ class TextClassification(Lightning):
         self.trainer_kwargs: dict[str, Any] = {'precision': precision, 'accelerator': accelerator, 'devices': 1,
                                                **trainer_kwargs}
         # A trainer counts its epochs on, so each seed gets one of its own; the base class wants to have seen one.
-        with _quiet():
+        with _quiet_lightning():
             trainer = Trainer(logger=False, enable_checkpointing=False, accelerator='cpu', enable_progress_bar=False,
                               enable_model_summary=False)
         super().__init__(_TextModule(self), trainer)
@@ -211,7 +211,7 @@ class TextClassification(Lightning):
         """
         if self.is_mutable():
             raise RuntimeError('Mutable evaluator must first be `freeze()` before evaluation.')
-        start = _weights(model)
+        start = _copy_weights(model)
         best: tuple[float, dict[str, Tensor]] | None = None
         self.results = []
         for seed in self.seeds:
@@ -219,11 +219,11 @@ class TextClassification(Lightning):
             result = self.fit(model, seed)
             self.results.append(result)
             if len(self.seeds) > 1 and (best is None or result.validation[self.metric] > best[0]):
-                best = result.validation[self.metric], _weights(model)
+                best = result.validation[self.metric], _copy_weights(model)
         if best is not None:
             model.load_state_dict(best[1])
         if nni.get_current_parameter() is not None:
-            nni.report_final_result(self._summary())
+            nni.report_final_result(self._summary_of_seeds())
         return self.results
 
     def fit(self, model: nn.Module, seed: int = 0) -> SeedResult:  # type: ignore[override]
@@ -235,7 +235,8 @@ class TextClassification(Lightning):
             If the training diverges, or ends before a validation.
         """
         start = time.monotonic()
-        with seeded(seed), cpu_threads(self.threads), _quiet(), tempfile.TemporaryDirectory(prefix='nni-knas-') as folder:
+        with seeded(seed), cpu_threads(self.threads), _quiet_lightning(), \
+                tempfile.TemporaryDirectory(prefix='nni-knas-') as folder:
             torch.manual_seed(seed)  # seeded passes over CUDA as long as nothing uses it, and its first use is yet to come
             reset = getattr(model, 'reset_parameters', None)
             if reset is not None:
@@ -256,7 +257,7 @@ class TextClassification(Lightning):
                 'enable_model_summary': False, 'use_distributed_sampler': False, **self.trainer_kwargs,
                 'callbacks': callbacks})
             with _interruptible(trainer):
-                trainer.fit(module, self._batches(self.train, seed), self._batches(self.validation))
+                trainer.fit(module, self._loader(self.train, seed), self._loader(self.validation))
             if not checkpoint.best_model_path:
                 raise ValueError(f'the training ended after {trainer.global_step} steps, before a validation: there is no '
                                  "best checkpoint; train for longer, and leave validation on in the trainer's options")
@@ -266,19 +267,19 @@ class TextClassification(Lightning):
             test = None
             if self.test is not None:
                 with _interruptible(trainer):
-                    trainer.validate(module, self._batches(self.test), verbose=False)
+                    trainer.validate(module, self._loader(self.test), verbose=False)
                 test = module.values()
             model.cpu()
         return SeedResult(seed, module.best, test, epochs, time.monotonic() - start)
 
-    def _batches(self, dataset: Dataset, seed: int | None = None) -> DataLoader:
+    def _loader(self, dataset: Dataset, seed: int | None = None) -> DataLoader:
         """Batches of a dataset: shuffled to train on, or large ones in a fixed order to validate on."""
         training = seed is not None
         batches = LengthBatches(dataset.lengths, self.batch_size if training else 4 * self.batch_size,  # type: ignore[attr-defined]
                                 shuffle=training, seed=seed or 0)
         return DataLoader(dataset, batch_sampler=batches, collate_fn=getattr(dataset, 'collate_fn', pad))
 
-    def _summary(self) -> dict[str, float]:
+    def _summary_of_seeds(self) -> dict[str, float]:
         """The results of all seeds in the figures that are reported."""
         figures: dict[str, float] = {}
         for prefix, parts in (('', [result.validation for result in self.results]),
@@ -392,7 +393,7 @@ def _check_texts(name: str, dataset: Any, num_labels: int) -> None:
                          f'they have to be from 0 to {num_labels - 1}')
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
+def _copy_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
@@ -412,7 +413,7 @@ def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_lightning() -> Iterator[None]:
     """Without Lightning's remarks on the machine, which are not the user's."""
     names = ('pytorch_lightning', 'pytorch_lightning.utilities.rank_zero', 'lightning')
     loggers = [logging.getLogger(name) for name in names]

@@ -86,7 +86,7 @@ class BackgroundSearch:
         self._config = dict(config)
         self._experiment_file = folder / 'knas' / 'experiment.yml'
         self._scoring = False
-        self._local = _platform(config) == 'local'
+        self._local = _platform_of(config) == 'local'
         self._lock = threading.RLock()
         self._generation = 0
         own_command = not str(config.get('trialCommand', '')).endswith('nni_knas.trial')
@@ -105,7 +105,7 @@ class BackgroundSearch:
         """The experiment ends."""
         self._session.close()
 
-    def _keep_experiment(self, search_space: dict[str, Any]) -> None:
+    def _write_experiment_file(self, search_space: dict[str, Any]) -> None:
         """Write the experiment's configuration, from which nnictl starts it again."""
         if self._config:
             with atomic_write(self._experiment_file) as unfinished:
@@ -116,15 +116,15 @@ class BackgroundSearch:
     def prepare(self, search_space: dict[str, Any]) -> bool:
         """Make ready to search a space, given in NNI's search space JSON; ``False`` if it was interrupted."""
         generation = self._generation
-        space = self._space(search_space)
+        space = self._build_space(search_space)
         kernel = self.options.make_kernel(self.data)
         Settings(self.options, search_space).write(self.folder)
-        self._keep_experiment(search_space)
+        self._write_experiment_file(search_space)
         self.record.set_meta(keys.COMPLETE, 0)
         before = self.record.get_meta(keys.SEARCH_SPACE)
         choices = search_space_of(space)
         if before is not None and json.loads(before) != choices:
-            self._exclude(space)
+            self._exclude_candidates_outside(space)
         strategy = self.options.make_strategy(kernel)
         stage = strategy.coarse_stage(space, self.record)
         self.record.set_meta(keys.SEARCH_SPACE, json.dumps(choices))
@@ -135,14 +135,14 @@ class BackgroundSearch:
                 stage.stop()
         return not stage.stopped
 
-    def _space(self, search_space: dict[str, Any]) -> ExecutableModelSpace:
+    def _build_space(self, search_space: dict[str, Any]) -> ExecutableModelSpace:
         if self.options.network is not None:
             return SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes, search_space))
         if self._full_space is None:
             self._full_space = SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes))
         return narrowed(self._full_space, search_space) if search_space else self._full_space
 
-    def _exclude(self, space: ExecutableModelSpace) -> None:
+    def _exclude_candidates_outside(self, space: ExecutableModelSpace) -> None:
         """The space was changed: candidates that are not in it count no longer, and the exploration begins anew."""
         self.record.readmit()
         self.record.exclude([row.id for row in self.record.explored() if not contains(space, row.sample)])
@@ -164,18 +164,19 @@ class BackgroundSearch:
         """Score, and choose the best; ``False`` if it was interrupted."""
         stage = self._stage
         assert stage is not None
-        with self._progress():
+        with self._progress_in_log():
             self._scoring = True
-            self._mark()
+            self._mark_energy_interval()
             try:
                 stage.run()
             finally:
                 self._scoring = False
-                self._mark()
+                self._mark_energy_interval()
         if stage.stopped:
             return False
         with self._lock:
-            self._waiting = [(rank, candidate) for rank, candidate in self._chosen() if self._is_open(candidate)]
+            self._waiting = [(rank, candidate) for rank, candidate in self._chosen_candidates()
+                             if self._needs_trial(candidate)]
         return True
 
     def interrupt(self) -> None:
@@ -186,7 +187,7 @@ class BackgroundSearch:
                 self._stage.stop()
 
     @contextlib.contextmanager
-    def _progress(self) -> Iterator[None]:
+    def _progress_in_log(self) -> Iterator[None]:
         """Say in the experiment's log, which the portal shows, how far scoring is."""
         def say() -> None:
             best = self.record.best_score()
@@ -205,19 +206,19 @@ class BackgroundSearch:
         """The next of the best that is to be trained: its number and its trial's parameters; ``None`` where all are."""
         with self._lock:
             if not self._waiting and self._resumed:
-                self._look_after()
+                self._check_resumed_trials()
             while self._waiting:
                 rank, candidate = self._waiting.pop(0)
                 candidate = self.record.get(candidate.id)  # a result may have been imported meanwhile
                 if candidate.status not in (Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED):
                     self.record.start_training(candidate.id)
                     self._started[candidate.id] = time.monotonic()
-                    self._mark()
+                    self._mark_energy_interval()
                     return candidate.id, trial_parameters(candidate, rank)
-            self._complete()
+            self._complete_if_over()
             return None
 
-    def _complete(self) -> None:
+    def _complete_if_over(self) -> None:
         """Where no trial is under way any more, the search has come to its end, and says what it has used."""
         if self._waiting or self._started or self._scoring or self.record.get_meta(keys.COMPLETE):
             return
@@ -226,7 +227,7 @@ class BackgroundSearch:
         self.record.set_meta(keys.STATEMENT, statement)
         _logger.info('KNAS: %s.', statement)
 
-    def _mark(self) -> None:
+    def _mark_energy_interval(self) -> None:
         """Scoring or a trial has begun or ended: what is used from now on is of another kind."""
         self._meter.enter('coarse' if self._scoring else 'fine' if self._started else None)
         self._meter.trials = len(self._started)
@@ -240,12 +241,12 @@ class BackgroundSearch:
         """A trial has ended."""
         result = kept_result(self.folder, number)
         start = self._started.pop(number, None)
-        self._mark()
+        self._mark_energy_interval()
         taken = None if start is None else time.monotonic() - start
         self.record.end_training(number, result.seconds if result is not None else taken, None if success else
                                  f'the trial did not succeed; its own log is below {self.folder / "environments"}',
                                  energy_of(self.record, result, taken if self._local else None))
-        self._complete()
+        self._complete_if_over()
 
     def import_result(self, parameters: Any, metric: float | None) -> None:
         """A result of training from elsewhere or from before a restart.
@@ -260,13 +261,13 @@ class BackgroundSearch:
         except ValueError as error:
             _logger.warning('Ignored an imported result: %s', error)
             return
-        candidate = self.record.find(sample) or self._score(sample)
+        candidate = self.record.find(sample) or self._score_unknown(sample)
         if candidate.status != Status.TRAINED or candidate.metric is None:
             self.record.set_metric(candidate.id, metric)
             result = kept_result(self.folder, candidate.id)
             self.record.end_training(candidate.id, result.seconds if result is not None else None)
 
-    def _score(self, sample: dict[str, Any]) -> Candidate:
+    def _score_unknown(self, sample: dict[str, Any]) -> Candidate:
         assert self._stage is not None
         scorer = self._stage.scoring.scorer
         score, reason, seconds = scorer.score(sample)[:3]
@@ -275,12 +276,12 @@ class BackgroundSearch:
             return self.record.add_failed(sample, architecture, reason or 'no score', seconds)
         return self.record.add_scored(sample, architecture, score, seconds)
 
-    def _chosen(self) -> Ranked:
+    def _chosen_candidates(self) -> Ranked:
         # A candidate in training stays in the ranking when the space has left it out.
         within = functools.partial(contains, self.space) if self.record.count(Status.OUTSIDE) else None
         return chosen(self.record, self.options.top_k, self.options.front, within)
 
-    def _is_open(self, candidate: Candidate) -> bool:
+    def _needs_trial(self, candidate: Candidate) -> bool:
         """Whether a candidate waits for a trial. One that was in training before a restart may be taken up by NNI itself."""
         if candidate.status != Status.TRAINING:
             return not candidate.finished
@@ -291,21 +292,21 @@ class BackgroundSearch:
             self.record.set_metric(candidate.id, result.metric)
             self.record.end_training(candidate.id, result.seconds)
             return False
-        status = self._unfinished().get(candidate.id)
+        status = self._unfinished_trials().get(candidate.id)
         if status is None:
             self.record.stop_training(candidate.id)
         elif status in UNSUCCESSFUL:
             self.end_trial(candidate.id, False)
         return status is None
 
-    def _look_after(self) -> None:
+    def _check_resumed_trials(self) -> None:
         """NNI does not tell a tuner the end of a trial that it has taken up: see what has become of those."""
-        for rank, candidate in self._chosen():
-            if candidate.status == Status.TRAINING and self._is_open(candidate):
+        for rank, candidate in self._chosen_candidates():
+            if candidate.status == Status.TRAINING and self._needs_trial(candidate):
                 self._waiting.append((rank, candidate))
 
     @staticmethod
-    def _unfinished() -> dict[int, str]:
+    def _unfinished_trials() -> dict[int, str]:
         try:
             return unfinished_trials()
         except requests.RequestException as error:
@@ -313,7 +314,7 @@ class BackgroundSearch:
             return {}
 
 
-def _platform(config: Mapping[str, Any]) -> str:
+def _platform_of(config: Mapping[str, Any]) -> str:
     """The kind of the training service, ``'local'`` where trials run on this machine."""
     service = config.get('trainingService') or {}
     return 'hybrid' if isinstance(service, list) else service.get('platform', 'local')

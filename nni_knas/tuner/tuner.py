@@ -63,7 +63,7 @@ class KNAS(Tuner):
         self._send: Callable[[int, Any], None] | None = None
         self._asked: deque[int] = deque()  # parameter ids that trials were asked for under, and not sent yet
         self._trials: dict[int, int] = {}  # candidates by parameter id
-        self._thread = threading.Thread(target=self._work, name='KNAS', daemon=True)
+        self._thread = threading.Thread(target=self._run_searches, name='KNAS', daemon=True)
 
     # What NNI calls.
 
@@ -87,7 +87,7 @@ class KNAS(Tuner):
         with self._lock:
             self._send = kwargs['st_callback']
             self._asked.extend(parameter_id_list)
-            if not self._ready or self._serve():
+            if not self._ready or self._send_trials():
                 return _SentByCallback(len(parameter_id_list))
             return []  # NNI then tells its manager that there are no more trials
 
@@ -120,25 +120,25 @@ class KNAS(Tuner):
 
     # The search, in a thread of its own.
 
-    def _work(self) -> None:
+    def _run_searches(self) -> None:
         try:
             from nni_knas.tuner.background import BackgroundSearch
 
             search = BackgroundSearch(self._arguments, experiment_directory(), experiment_config(), resumed=is_resumed())
             with self._lock:
                 self._search = search
-            while self._wait():
+            while self._wait_for_work():
                 if self._spaces:
                     self._search_once(search)
                 else:
-                    self._take_imports()
+                    self._record_imports()
         except Exception as error:
-            self._fail(error)
+            self._report_failure(error)
         finally:
             if self._search is not None:
                 self._search.close()
 
-    def _wait(self) -> bool:
+    def _wait_for_work(self) -> bool:
         """Wait until there is something to do; ``False`` when the dispatcher ends."""
         with self._lock:
             while not (self._exiting or self._spaces or self._imports):
@@ -160,19 +160,19 @@ class KNAS(Tuner):
             search.publish(shown)
         if not search.run():
             return
-        self._take_imports()
+        self._record_imports()
         with self._lock:
             if not self._spaces:
                 self._ready = True
-                self._serve(say=True)
+                self._send_trials(say=True)
 
-    def _take_imports(self) -> None:
+    def _record_imports(self) -> None:
         assert self._search is not None
         while self._imports:
             for entry in self._imports.popleft():
                 self._search.import_result(entry.get('parameter'), number_of(entry.get('value')))
 
-    def _serve(self, say: bool = False) -> bool:
+    def _send_trials(self, say: bool = False) -> bool:
         """Send the trials that were asked for; whether all were. ``say`` tells the manager, too, that there are no more."""
         assert self._search is not None
         while self._asked and self._send is not None:
@@ -187,7 +187,7 @@ class KNAS(Tuner):
             self._send(parameter_id, parameters)
         return True
 
-    def _fail(self, error: Exception) -> None:
+    def _report_failure(self, error: Exception) -> None:
         """Tell the manager, whose experiment ends with an error, in the words that a user should read."""
         mistake = isinstance(error, (ValueError, TypeError, LookupError, FileNotFoundError, RuntimeError))
         sentence = str(error) if mistake else f'{type(error).__name__}: {error}'

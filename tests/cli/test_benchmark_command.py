@@ -113,7 +113,7 @@ class TestCommand:
 
     @pytest.mark.parametrize('text, seeds', [('3', [0, 1, 2]), ('5,', [5]), ('4,2', [4, 2])])
     def test_seeds(self, text, seeds):
-        assert command._seeds(text) == seeds
+        assert command._parse_seeds(text) == seeds
 
     def test_help(self, capsys):
         with pytest.raises(SystemExit):

@@ -229,8 +229,8 @@ def test_numeric_labels_are_in_the_order_of_their_numbers(tmp_path, encoder):
 @given(st.permutations(['1.0', '10', '01', '1', '2']))
 def test_classes_are_in_one_order_in_each_process(labels):
     """The order within a set of strings differs from process to process."""
-    assert tokens._classes(labels) == ['01', '1', '1.0', '2', '10']
-    assert tokens._classes([*labels, 'nan']) == ['01', '1', '1.0', '10', '2', 'nan']
+    assert tokens._class_names(labels) == ['01', '1', '1.0', '2', '10']
+    assert tokens._class_names([*labels, 'nan']) == ['01', '1', '1.0', '10', '2', 'nan']
 
 
 @pytest.mark.parametrize('held_out', [0.001, 0.5, 0.999])
@@ -275,11 +275,11 @@ def warnings(monkeypatch):
 def test_texts_are_tokenised_once(task, encoder, cache, monkeypatch, warnings):
     first = text_data(task, 'train', encoder)
     assert len(list(cache.iterdir())) == 1
-    real = tokens._tokens
-    monkeypatch.setattr(tokens, '_tokens', lambda *arguments: pytest.fail('tokenised again'))
+    real = tokens._tokenise
+    monkeypatch.setattr(tokens, '_tokenise', lambda *arguments: pytest.fail('tokenised again'))
     second = text_data(task, 'train', encoder)
     assert all(torch.equal(first[i][0], second[i][0]) for i in range(len(first)))
-    monkeypatch.setattr(tokens, '_tokens', real)
+    monkeypatch.setattr(tokens, '_tokenise', real)
     text_data(task, 'train', encoder, max_length=9)
     assert len(list(cache.iterdir())) == 2
     for file in cache.iterdir():

@@ -63,8 +63,8 @@ class TestTrials:
                         costs=['flops'])
         samples = [{'width': width, 'inner': inner, 'outer': 'tanh'} for width in (4, 16) for inner in ('relu', 'tanh')]
         tasks = [trials.Task(number, sample) for number, sample in enumerate(samples, start=1)]
-        nni.load(nni.dump(trials.Chunk(1, tasks, trials._packed(scorer)))).execute()
-        verdicts = [trials._verdict(json.loads(report)) for report in reports[1:]]
+        nni.load(nni.dump(trials.Chunk(1, tasks, trials._packed_scorer(scorer)))).execute()
+        verdicts = [trials._verdict_of(json.loads(report)) for report in reports[1:]]
         assert [verdict._replace(seconds=0) for verdict in verdicts] == [
             scorer.score(sample)._replace(seconds=0) for sample in samples]
         assert [verdict.filtered for verdict in verdicts] == [False, False, True, True]

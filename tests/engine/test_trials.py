@@ -248,7 +248,7 @@ def test_a_chunk_in_its_trial(monkeypatch):
     samples = [scorer.space.random(random_state=np.random.RandomState(seed)).sample for seed in range(3)]
     reports = []
     monkeypatch.setattr(nni, 'report_intermediate_result', reports.append)
-    chunk = Chunk(7, [Task(n, sample) for n, sample in enumerate(samples, start=11)], trials_module._packed(scorer))
+    chunk = Chunk(7, [Task(n, sample) for n, sample in enumerate(samples, start=11)], trials_module._packed_scorer(scorer))
     text = nni.dump(chunk)
     assert len(text) < 20_000
     nni.load(text).execute()

@@ -154,7 +154,7 @@ def test_a_chunk_of_quick_scores_in_its_trial(monkeypatch):
     samples = [scorer.space.random(random_state=np.random.RandomState(seed)).sample for seed in range(3)]
     reports = []
     monkeypatch.setattr(nni, 'report_intermediate_result', reports.append)
-    chunk = Chunk(7, [Task(n, sample, True) for n, sample in enumerate(samples)], trials_module._packed(scorer))
+    chunk = Chunk(7, [Task(n, sample, True) for n, sample in enumerate(samples)], trials_module._packed_scorer(scorer))
     travelled = nni.load(nni.dump(chunk))
     assert travelled.tasks == chunk.tasks and travelled.quick
     travelled.execute()

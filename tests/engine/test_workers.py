@@ -171,7 +171,7 @@ class TestFaults:
         def put_and_kill(task):
             put(task)
             if task.number == 12:
-                wait_until(lambda: placement._hear() or len(lines(log)) >= 3)
+                wait_until(lambda: placement._receive_events() or len(lines(log)) >= 3)
                 for worker in list(placement._pool):
                     os.kill(worker._process.pid, signal.SIGKILL)
                 gate.unlink()
@@ -198,15 +198,15 @@ class TestFaults:
                 self.tasks.append(task)
 
         tasks = [Task(1, {}), Task(2, {})]
-        placement._worker = lambda place: Dead([])
+        placement._start_worker = lambda place: Dead([])
         placement._pool = [Dead(tasks)]
         for _ in range(2):
-            placement._take(workers._Event(placement._pool[0], 'end'))
-            placement._feed()
+            placement._handle_event(workers._Event(placement._pool[0], 'end'))
+            placement._feed_workers()
         assert [(task.number, verdict.reason) for task, verdict in placement._verdicts] == [
             (1, 'it killed two worker processes (signal 9)')]
         assert list(placement._pool[0].tasks) == [tasks[1]]
-        placement._take(workers._Event(placement._pool[0], 'retired'))
+        placement._handle_event(workers._Event(placement._pool[0], 'retired'))
         assert placement._deaths[2] == 0 and list(placement._waiting) == [tasks[1]]
 
     def test_a_worker_that_cannot_start(self, forked_workers):
@@ -244,14 +244,14 @@ class TestFaults:
         (tmp_path / 'gate').write_text('0')  # no score would ever come
         kernel = tiny_kernel(score=LoggedMGM(str(tmp_path / 'log'), gate=tmp_path / 'gate'))
         placement = Workers(1)
-        feed = placement._feed
+        feed = placement._feed_workers
 
         def interrupted():
             feed()
             if placement._pool and placement._pool[0].tasks:
                 raise KeyboardInterrupt
 
-        placement._feed = interrupted
+        placement._feed_workers = interrupted
         with pytest.raises(KeyboardInterrupt):
             run(TinySpace(), 12, kernel=kernel, placement=placement)
 

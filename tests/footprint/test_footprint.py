@@ -320,8 +320,8 @@ def test_a_record_of_before_there_were_footprints(tmp_path):
     record = Record(tmp_path / 'record.sqlite')
     record.add_scored({'a': 1}, 'x', 1., 0.1)
     for table in ('energy', 'sessions', 'steps'):
-        record._run(f'DROP TABLE {table}')
-    record._run('ALTER TABLE candidates DROP COLUMN training_kwh')
+        record._write(f'DROP TABLE {table}')
+    record._write('ALTER TABLE candidates DROP COLUMN training_kwh')
     record.close()
     old = Record(tmp_path / 'record.sqlite', readonly=True)
     assert footprint_of(old).statement == '' and old.sessions() == [] and not len(old.steps())

@@ -92,10 +92,10 @@ class Service(TrainingServiceExecutionEngine):
 class Simulated(Trials):
     """The placement, with the clock of its service."""
 
-    def _hear(self, wait=0.0):
+    def _receive_events(self, wait=0.0):
         if wait:
             self._engine.step()
-        return super()._hear()
+        return super()._receive_events()
 
 
 def score(task):

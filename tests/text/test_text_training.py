@@ -138,7 +138,7 @@ def test_the_metric_chooses():
     for metric in ('accuracy', 'f1'):
         subject = evaluator(metric=metric)
         subject.evaluate(bag())
-        assert subject._summary()['default'] == subject.results[0].validation[metric]
+        assert subject._summary_of_seeds()['default'] == subject.results[0].validation[metric]
 
 
 @given(steps=st.integers(1, 300), warmup=st.floats(0, 0.9))

@@ -89,37 +89,37 @@ def draw_network(network: nn.Module, example: Any) -> Drawing:
         raise ValueError(f'a network to draw has to be a torch.nn.Module, not {network!r:.80}')
     check_packages()
     try:
-        drawing = _by_trace(trace(network, example))
+        drawing = _draw_trace(trace(network, example))
     except Exception as error:
         _logger.info('The network is drawn by its modules, since it could not be followed: %s', error)
         drawing = None
     try:
-        return drawing or _by_modules(network)
+        return drawing or _draw_modules(network)
     except Exception as error:
         raise ValueError(f'{type(network).__name__} cannot be drawn: {error}') from error
 
 
-def _by_modules(network: nn.Module) -> Drawing:
+def _draw_modules(network: nn.Module) -> Drawing:
     return Drawing(svg_of(hierarchy(network), f'The modules of {type(network).__name__}'), traced=False)
 
 
-def _by_trace(traced: Trace) -> Drawing | None:
+def _draw_trace(traced: Trace) -> Drawing | None:
     root = innermost(traced)
     calls = find_blocks(root)
     boxes = graph_of(traced, root, {type(call.module) for call in calls})
-    if not _readable(boxes) or not any(box.kind != 'end' for box in boxes):
+    if not _is_readable(boxes) or not any(box.kind != 'end' for box in boxes):
         return None
-    blocks = [(form, graph_of(traced, form), count) for form, count in _forms(calls)]
+    blocks = [(form, graph_of(traced, form), count) for form, count in _common_forms(calls)]
     return Drawing(svg_of(boxes, f'The network {traced.root.name}'), tuple(
         Block(svg_of(inside, f'{form.name}, as {count} modules of the network are'), form.name, count)
-        for form, inside, count in blocks if _readable(inside)))
+        for form, inside, count in blocks if _is_readable(inside)))
 
 
-def _readable(boxes: Sequence[Box]) -> bool:
+def _is_readable(boxes: Sequence[Box]) -> bool:
     return len(boxes) <= _BOXES and sum(len(box.arrows) for box in boxes) <= _ARROWS
 
 
-def _forms(calls: list[Call]) -> list[tuple[Call, int]]:
+def _common_forms(calls: list[Call]) -> list[tuple[Call, int]]:
     """The most common form of a block, and a second one where a third of its operations are others."""
     forms: dict[tuple, list[Call]] = defaultdict(list)
     for call in calls:
@@ -128,13 +128,13 @@ def _forms(calls: list[Call]) -> list[tuple[Call, int]]:
     if not ranked:
         return []
     first = ranked[0]
-    distances = {form: _distance(forms[first][0], forms[form][0]) for form in ranked[1:]}
+    distances = {form: _share_of_differences(forms[first][0], forms[form][0]) for form in ranked[1:]}
     second = max(distances, key=lambda form: (distances[form], len(forms[form])), default=first)
     chosen = [first, second] if distances.get(second, 0) >= 1 / 3 else [first]
     return [(forms[form][0], len(forms[form])) for form in chosen]
 
 
-def _distance(one: Call, other: Call) -> float:
+def _share_of_differences(one: Call, other: Call) -> float:
     """The share of operations that one has and the other has not."""
     a, b = (Counter(operation for operation, *_ in structure(call)) for call in (one, other))
     return sum(((a - b) + (b - a)).values()) / max(1, sum((a + b).values()))

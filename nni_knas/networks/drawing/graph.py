@@ -62,7 +62,7 @@ def graph_of(trace: Trace, root: Call, closed: Collection[type] = ()) -> list[Bo
     those of which no parameter is trained, and those of the classes ``closed``, stay closed.
     """
     opened: set[Call] = set()
-    best = _boxes(trace, root, opened)
+    best = _boxes_of(trace, root, opened)
     classes = Counter(type(call.module) for call in root.all_calls())
     level = root.calls
     while level:
@@ -71,8 +71,8 @@ def graph_of(trace: Trace, root: Call, closed: Collection[type] = ()) -> list[Bo
             if not (is_single(call) or is_frozen(call.module) or isinstance(call.module, tuple(closed))):
                 kind = type(call.module)
                 groups[structure(call) if kind in _CONTAINERS else kind].append(call)
-        for kind, calls in sorted(groups.items(), key=lambda item: -sum(_size(call.module) for call in item[1])):
-            boxes = _boxes(trace, root, opened | {*calls})
+        for kind, calls in sorted(groups.items(), key=lambda item: -sum(_parameter_count(call.module) for call in item[1])):
+            boxes = _boxes_of(trace, root, opened | {*calls})
             if len(boxes) <= (ENOUGH if classes[kind] > 1 else MOST):
                 opened |= {*calls}
                 best = boxes
@@ -94,15 +94,16 @@ def find_blocks(root: Call) -> list[Call]:
     Of modules in one another it is the outer one, unless that is a mere row of the inner ones.
     """
     calls: dict[type, list[Call]] = defaultdict(list)
-    for call in _trained(root):
+    for call in _trained_calls(root):
         if type(call.module) not in _CONTAINERS and not is_single(call) and len(structure(call)) > 1:
             calls[type(call.module)].append(call)
-    repeated = {kind: each for kind, each in calls.items() if len(each) > 1 and any(_size(call.module) for call in each)}
+    repeated = {kind: each for kind, each in calls.items()
+                if len(each) > 1 and any(_parameter_count(call.module) for call in each)}
     rows = {outer for outer in repeated for inner in repeated
             if outer is not inner and all(_is_row(call, inner) for call in repeated[outer])}
     blocks = {kind: each for kind, each in repeated.items() if kind not in rows}
     outer = {kind: each for kind, each in blocks.items()
-             if not all(any(_inside(call, other) for other in blocks if other is not kind) for call in each)}
+             if not all(any(_is_inside(call, other) for other in blocks if other is not kind) for call in each)}
     return max(outer.values(), key=len, default=[])
 
 
@@ -111,7 +112,8 @@ def structure(call: Call) -> tuple:
     steps = [step for step in _all_steps(call) if not step.plumbing]
     places: dict[Value, Any] = {value: -1 - i for i, value in enumerate(dict.fromkeys(call.inputs))}
     places.update((value, i) for i, step in enumerate(steps) for value in step.outputs)
-    return tuple((_operation(step), *(places.get(value.origin(call.inputs)) for value in step.inputs)) for step in steps)
+    return tuple((_operation_name(step), *(places.get(value.origin(call.inputs)) for value in step.inputs))
+                 for step in steps)
 
 
 def hierarchy(network: nn.Module) -> list[Box]:
@@ -132,7 +134,7 @@ def hierarchy(network: nn.Module) -> list[Box]:
 def _module_boxes(modules: Iterable[tuple[str, nn.Module]]) -> list[Box]:
     boxes = []
     for path, module in modules:
-        name, size = name_module(module), _size(module)
+        name, size = name_module(module), _parameter_count(module)
         alike = (type(module), repr(module), size)
         boxes.append(Box(name.title, name.kind, parameters=size, alike=alike, about=path, frozen=is_frozen(module)))
     for before, box in pairwise(boxes):
@@ -140,11 +142,11 @@ def _module_boxes(modules: Iterable[tuple[str, nn.Module]]) -> list[Box]:
     return _merged(boxes)
 
 
-def _trained(call: Call) -> Iterator[Call]:
+def _trained_calls(call: Call) -> Iterator[Call]:
     for inner in call.calls:
         if not is_frozen(inner.module):
             yield inner
-            yield from _trained(inner)
+            yield from _trained_calls(inner)
 
 
 def _all_steps(call: Call) -> list[Step]:
@@ -158,17 +160,17 @@ def _is_row(call: Call, kind: type) -> bool:
                                   for step in _all_steps(call))
 
 
-def _inside(call: Call, kind: type) -> bool:
+def _is_inside(call: Call, kind: type) -> bool:
     parent = call.parent
-    return parent is not None and (type(parent.module) is kind or _inside(parent, kind))
+    return parent is not None and (type(parent.module) is kind or _is_inside(parent, kind))
 
 
-def _operation(step: Step) -> str:
+def _operation_name(step: Step) -> str:
     name = name_module(step.call.module)
     return name_step(step).title if name.kind == 'module' else name.title
 
 
-def _boxes(trace: Trace, root: Call, opened: Collection[Call]) -> list[Box]:
+def _boxes_of(trace: Trace, root: Call, opened: Collection[Call]) -> list[Box]:
     boxes = _pruned(_raw_boxes(trace, root, opened))
     if len(boxes) > FEW:
         boxes = _folded(boxes)
@@ -182,14 +184,14 @@ def _raw_boxes(trace: Trace, root: Call, opened: Collection[Call]) -> list[Box]:
     for step in trace.steps:
         if step.plumbing or not step.call.within(root):
             continue
-        key = _shown(step, root, opened)
+        key = _shown_in(step, root, opened)
         box = boxes.get(key)
         if box is None:
             box = boxes[key] = _box_of(key)
         known = {arrow.value for arrow in box.arrows}
         for value in step.inputs:
             origin = value.origin(inputs)
-            source = _source(origin, root, opened, boxes)
+            source = _source_of(origin, root, opened, boxes)
             if source is not box and (isinstance(key, Step) or origin not in known):
                 box.arrows.append(Arrow(source, origin))
                 known.add(origin)
@@ -199,7 +201,7 @@ def _raw_boxes(trace: Trace, root: Call, opened: Collection[Call]) -> list[Box]:
     outputs = {value: value.origin(inputs) for value in root.outputs}
     made = {value: origin for value, origin in outputs.items() if origin not in inputs} or outputs  # not only handed on
     last = Box('output', 'end', shape=next((value.shape for value in made), None))
-    last.arrows = [Arrow(_source(value, root, opened, boxes), value) for value in dict.fromkeys(made.values())]
+    last.arrows = [Arrow(_source_of(value, root, opened, boxes), value) for value in dict.fromkeys(made.values())]
     order = {value: i for i, value in reversed([*enumerate(root.inputs)])}
     given = sorted((key for key in boxes if isinstance(key, Value)), key=lambda value: order.get(value, -1))
     ends = [boxes[value] for value in given]
@@ -209,7 +211,7 @@ def _raw_boxes(trace: Trace, root: Call, opened: Collection[Call]) -> list[Box]:
     return [*ends, *(box for key, box in boxes.items() if not isinstance(key, Value)), last]
 
 
-def _shown(step: Step, root: Call, opened: Collection[Call]) -> Call | Step:
+def _shown_in(step: Step, root: Call, opened: Collection[Call]) -> Call | Step:
     """The box that a step is in: the outermost call that is not opened, or its own."""
     shown: Call | Step = step
     call: Call | None = step.call
@@ -220,9 +222,9 @@ def _shown(step: Step, root: Call, opened: Collection[Call]) -> Call | Step:
     return shown
 
 
-def _source(value: Value, root: Call, opened: Collection[Call], boxes: dict[Call | Step | Value, Box]) -> Box:
+def _source_of(value: Value, root: Call, opened: Collection[Call], boxes: dict[Call | Step | Value, Box]) -> Box:
     inside = value not in root.inputs and value.step is not None and value.step.call.within(root)
-    key = _shown(value.step, root, opened) if inside and value.step is not None else value
+    key = _shown_in(value.step, root, opened) if inside and value.step is not None else value
     if key not in boxes:
         boxes[key] = Box('input', 'end', shape=value.shape) if isinstance(key, Value) else _box_of(key)
     return boxes[key]
@@ -234,7 +236,7 @@ def _box_of(key: Any) -> Box:
     box = Box(name.title, name.kind, [name.detail] if name.detail else [], shape=value.shape if value else None)
     if isinstance(key, Call):
         box.about = f'{key.path}: {_one_line(key.module)}'
-        box.parameters, box.frozen = _size(key.module), is_frozen(key.module)
+        box.parameters, box.frozen = _parameter_count(key.module), is_frozen(key.module)
         box.alike = (type(key.module), structure(key), box.shape, box.parameters, tuple(value.shape for value in key.inputs))
     return box
 
@@ -244,7 +246,7 @@ def _one_line(module: nn.Module) -> str:
     return f'{type(module).__name__}({extra})' if extra and '\n' not in extra else type(module).__name__
 
 
-def _size(module: nn.Module) -> int:
+def _parameter_count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if not isinstance(p, nn.UninitializedParameter))
 
 

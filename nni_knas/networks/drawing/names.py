@@ -51,27 +51,27 @@ def name_step(step: Step) -> Name:
         return Name(title, kind)
     plain = step.name.rstrip('_')
     if 'pool' in plain:
-        return Name(_words(plain), 'pool')
+        return Name(_in_words(plain), 'pool')
     if 'conv' in plain:
-        return Name(_words(plain), 'conv')
+        return Name(_in_words(plain), 'conv')
     activation = hasattr(nn.functional, plain) or plain in ('tanh', 'sigmoid')
-    return Name(_words(plain), 'dropout' if 'dropout' in plain else 'activation' if activation else 'other')
+    return Name(_in_words(plain), 'dropout' if 'dropout' in plain else 'activation' if activation else 'other')
 
 
 def name_call(call: Call) -> Name:
     """The name of a module: of the one operation that it is about, or of its class."""
-    single = _single(call.module)
+    single = _layer_name(call.module)
     if single is not None:
         return single
     about = '' if type(call.module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict) else call.name
-    atoms = [*_atoms(call)]
-    operations = _pressed(atoms)
+    atoms = [*_atoms_of(call)]
+    operations = _merge_atoms(atoms)
     kinds = {atom.kind for atom in atoms}
     titles = {atom.title for atom in atoms}
     if len(operations) == 1 and not titles & {*_JOINING} and not _is_several(call, operations[0], atoms):
         return operations[0]._replace(detail=about)
     if kinds == {'skip'}:
-        return Name('skip' if about.lower() in ('', 'identity', 'skip') else _words(about), 'skip')
+        return Name('skip' if about.lower() in ('', 'identity', 'skip') else _in_words(about), 'skip')
     if 'zero' in kinds and not operations and not any(call.module.parameters()):
         return Name('zero', 'zero', '' if about.lower() == 'zero' else about)
     if atoms and kinds <= {*MINOR}:
@@ -94,7 +94,7 @@ def _is_several(call: Call, operation: Name, atoms: list[Name]) -> bool:
 
 def name_module(module: nn.Module) -> Name:
     """The name of a module of which no call is known: of a layer of torch, or of its class."""
-    return _single(module) or Name(type(module).__name__.strip('_'), 'module')
+    return _layer_name(module) or Name(type(module).__name__.strip('_'), 'module')
 
 
 def is_frozen(module: nn.Module) -> bool:
@@ -105,23 +105,23 @@ def is_frozen(module: nn.Module) -> bool:
 
 def is_layer(module: nn.Module) -> bool:
     """Whether it is a layer of torch that does one thing."""
-    return _single(module) is not None
+    return _layer_name(module) is not None
 
 
 def is_single(call: Call) -> bool:
     """Whether a module stands for one operation, and is never opened."""
-    return is_layer(call.module) or len([*_atoms(call)]) < 2 or name_call(call).kind != 'module'
+    return is_layer(call.module) or len([*_atoms_of(call)]) < 2 or name_call(call).kind != 'module'
 
 
-def _atoms(call: Call) -> Iterator[Name]:
+def _atoms_of(call: Call) -> Iterator[Name]:
     """The layers of torch, the functions, and the modules that join several paths, of which a module is made."""
     for part in call.parts:
         if isinstance(part, Step):
             if not part.plumbing:
                 yield name_step(part)
             continue
-        single = _single(part.module)
-        inner = [] if single is not None else [*_atoms(part)]
+        single = _layer_name(part.module)
+        inner = [] if single is not None else [*_atoms_of(part)]
         if single is not None:
             yield single
         elif any(atom.title in _JOINING for atom in inner) and type(part.module) is not nn.Sequential:
@@ -130,7 +130,7 @@ def _atoms(call: Call) -> Iterator[Name]:
             yield from inner
 
 
-def _pressed(atoms: list[Name]) -> list[Name]:
+def _merge_atoms(atoms: list[Name]) -> list[Name]:
     """The operations among atoms: a depthwise convolution and the one that mixes its channels are one, equal ones, too."""
     operations: list[Name] = []
     joined = False  # whether something lies between the last operation and this one
@@ -155,57 +155,57 @@ def _pressed(atoms: list[Name]) -> list[Name]:
     return [name._replace(title=f'{count} x {name.title}') if count > 1 else name for name, count in zip(result, counts)]
 
 
-def _single(module: nn.Module) -> Name | None:
+def _layer_name(module: nn.Module) -> Name | None:
     """The name of a layer of torch that does one thing."""
-    kind = _kind(module)
+    kind = _layer_kind(module)
     if kind is None:
         if type(module).__module__.startswith('torch.nn') and not any(module.children()):
-            return Name(_words(type(module).__name__), 'other')
+            return Name(_in_words(type(module).__name__), 'other')
         return None
     for base, describe in _DESCRIPTIONS:
         if isinstance(module, base):
-            return Name(describe(module), kind, width=_channels(module))
-    return Name(_words(re.sub(r'[123]d$', '', type(module).__name__)), kind)
+            return Name(describe(module), kind, width=_output_channels(module))
+    return Name(_in_words(re.sub(r'[123]d$', '', type(module).__name__)), kind)
 
 
-def _channels(module: Any) -> int:
+def _output_channels(module: Any) -> int:
     width = getattr(module, 'out_channels', getattr(module, 'out_features', 0))
     return 0 if getattr(module, 'groups', 1) > 1 else width
 
 
-def _kind(module: nn.Module) -> str | None:
+def _layer_kind(module: nn.Module) -> str | None:
     for kind, bases in _KINDS:
         if isinstance(module, bases):
             return kind
     return 'activation' if type(module).__module__ == 'torch.nn.modules.activation' else None
 
 
-def _size(value: Any, dimensions: int) -> str:
+def _size_text(value: Any, dimensions: int) -> str:
     sizes = value if isinstance(value, (tuple, list)) else [value] * dimensions
     return 'x'.join(str(size) for size in sizes)
 
 
-def _stride(module: Any) -> str:
+def _stride_text(module: Any) -> str:
     stride = module.stride if isinstance(module.stride, (tuple, list)) else (module.stride,)
     return f', stride {max(stride)}' if max(stride) > 1 else ''
 
 
-def _convolution(module: Any) -> str:
+def _convolution_name(module: Any) -> str:
     depthwise = module.groups > 1 and module.groups == module.in_channels
     words = ['dilated' if max(module.dilation) > 1 else '', 'depthwise' if depthwise else
              'grouped' if module.groups > 1 else '', 'transposed' if module.transposed else '',
-             'conv', _size(module.kernel_size, 1)]
-    return ' '.join(filter(None, words)) + _stride(module)
+             'conv', _size_text(module.kernel_size, 1)]
+    return ' '.join(filter(None, words)) + _stride_text(module)
 
 
-def _pooling(module: Any) -> str:
+def _pooling_name(module: Any) -> str:
     name = 'avg pool' if isinstance(module, _AvgPoolNd) else 'max pool' if isinstance(module, _MaxPoolNd) else 'power pool'
-    return f'{name} {_size(module.kernel_size, _dimensions(module))}{_stride(module)}'
+    return f'{name} {_size_text(module.kernel_size, _dimensions(module))}{_stride_text(module)}'
 
 
-def _adaptive(module: Any) -> str:
+def _adaptive_pooling_name(module: Any) -> str:
     name = 'avg pool' if isinstance(module, _AdaptiveAvgPoolNd) else 'max pool'
-    size = _size(module.output_size, _dimensions(module))
+    size = _size_text(module.output_size, _dimensions(module))
     return f'global {name}' if {*size} <= {'1', 'x'} else f'{name} to {size}'
 
 
@@ -214,12 +214,12 @@ def _dimensions(module: nn.Module) -> int:
     return int(match[1]) if match else 2
 
 
-def _recurrent(module: Any) -> str:
+def _recurrent_name(module: Any) -> str:
     both = 'bidirectional ' if module.bidirectional else ''
     return f'{both}{type(module).__name__}' + (f', {module.num_layers} layers' if module.num_layers > 1 else '')
 
 
-def _words(name: str) -> str:
+def _in_words(name: str) -> str:
     """``AdaptiveAvgPool`` as 'adaptive avg pool', but ``GELU`` and ``NasBench201Cell`` as they are."""
     if not re.fullmatch(r'(?:[A-Z][a-z]+)+|[a-z0-9_]+', name):
         return name
@@ -233,10 +233,11 @@ _KINDS: list[tuple[str, tuple[type, ...]]] = [
     ('norm', (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)), ('dropout', (_DropoutNd,)),
 ]
 _DESCRIPTIONS: list[tuple[Any, Any]] = [
-    (_ConvNd, _convolution), ((_AvgPoolNd, _MaxPoolNd, _LPPoolNd), _pooling),
-    ((_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd), _adaptive), (nn.RNNBase, _recurrent),
+    (_ConvNd, _convolution_name), ((_AvgPoolNd, _MaxPoolNd, _LPPoolNd), _pooling_name),
+    ((_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd), _adaptive_pooling_name), (nn.RNNBase, _recurrent_name),
     (nn.MultiheadAttention, lambda module: f'attention, {module.num_heads} heads'),
-    (nn.Identity, lambda module: 'skip'), (_NormBase, lambda module: _words(re.sub(r'[123]d$', '', type(module).__name__))),
+    (nn.Identity, lambda module: 'skip'),
+    (_NormBase, lambda module: _in_words(re.sub(r'[123]d$', '', type(module).__name__))),
     (nn.RMSNorm, lambda module: 'RMS norm'),
     (_DropoutNd, lambda module: f'dropout {module.p:g}'), (nn.Linear, lambda module: 'linear'),
     (nn.Embedding, lambda module: 'embedding'),

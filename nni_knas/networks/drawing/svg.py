@@ -42,37 +42,37 @@ def svg_of(boxes: list[Box], title: str) -> str:
     Its boxes are groups of the class ``box`` and of their kind (``conv``, ``pool``, ...), its arrows of the class ``arrow``;
     colours can be changed by CSS, or by the variables ``--drawing-conv`` and so on. It has no ids.
     """
-    texts = [_texts(box) for box in boxes]
-    sizes = [_size(box, lines) for box, lines in zip(boxes, texts)]
-    width, height, places, splines = _layout(boxes, sizes)
+    texts = [_lines_of(box) for box in boxes]
+    sizes = [_size_of(box, lines) for box, lines in zip(boxes, texts)]
+    width, height, places, splines = _lay_out(boxes, sizes)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="network" role="img" width="100%" '
              f'viewBox="0 0 {width:.0f} {height:.0f}" '
              f'style="min-width:{0.75 * width:.0f}px;max-width:{width:.0f}px;height:auto" fill="currentColor" '
              f'stroke="none" font-family="{_FONT}" text-anchor="middle">', f'<title>{escape(title)}</title>']
-    parts += [_arrow(points, source.kind == 'zero' or not directed) for points, source, directed in splines]
-    parts += [_box(box, lines, size, place) for box, lines, size, place in zip(boxes, texts, sizes, places)]
+    parts += [_arrow_svg(points, source.kind == 'zero' or not directed) for points, source, directed in splines]
+    parts += [_box_svg(box, lines, size, place) for box, lines, size, place in zip(boxes, texts, sizes, places)]
     return '\n'.join([*parts, '</svg>'])
 
 
-def _texts(box: Box) -> list[_Text]:
+def _lines_of(box: Box) -> list[_Text]:
     title = f'{box.count} x {box.title}' if box.count > 1 else box.title
     before = {source.shape for source in box.sources}
     same = before == {box.shape} or (box.kind == 'merge' and box.shape in before)
     shape = '' if box.shape is None or same else ' x '.join(map(str, box.shape))
-    size = f'{_rounded(box.parameters)} parameters{" (frozen)" if box.frozen else ""}' if box.parameters else ''
+    size = f'{_rounded_number(box.parameters)} parameters{" (frozen)" if box.frozen else ""}' if box.parameters else ''
     return [_Text(title, _TITLE, True), *(_Text(line, _DETAIL, False) for line in (
-        *(part for each in box.details for part in _wrapped(each)), *_wrapped(' · '.join(box.after)),
+        *(part for each in box.details for part in _wrap(each)), *_wrap(' · '.join(box.after)),
         ' · '.join(filter(None, (shape, size)))) if line)]
 
 
-def _rounded(number: int) -> str:
+def _rounded_number(number: int) -> str:
     for size, letter in ((10**9, 'G'), (10**6, 'M'), (10**3, 'k')):
         if number >= size:
             return f'{number / size:.3g}{letter}' if number < 999.5 * size else f'{number / size:.0f}{letter}'
     return str(number)
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrap(text: str) -> list[str]:
     """A list of things, over several lines where it is long."""
     lines: list[str] = []
     for part in text.split(' · '):
@@ -83,7 +83,7 @@ def _wrapped(text: str) -> list[str]:
     return lines
 
 
-def _size(box: Box, lines: list[_Text]) -> tuple[float, float]:
+def _size_of(box: Box, lines: list[_Text]) -> tuple[float, float]:
     width = max(sum(_WIDTHS.get(letter, 0.58) for letter in line.text) * line.size * (1.12 if line.bold else 1.03)
                 for line in lines)
     if box.kind == 'merge' and len(lines) == 1 and len(box.title) == 1:
@@ -91,7 +91,7 @@ def _size(box: Box, lines: list[_Text]) -> tuple[float, float]:
     return max(48, width + 22), sum(line.size * 1.35 for line in lines) + 11
 
 
-def _layout(boxes: list[Box], sizes: list[tuple[float, float]]) -> tuple[float, float, list[tuple[float, float]], list]:
+def _lay_out(boxes: list[Box], sizes: list[tuple[float, float]]) -> tuple[float, float, list[tuple[float, float]], list]:
     """Width and height, the centre of each box, and the points of each arrow with its source, in pixels."""
     import pygraphviz
 
@@ -121,7 +121,7 @@ def _layout(boxes: list[Box], sizes: list[tuple[float, float]]) -> tuple[float, 
     return width + 2 * margin, height + 2 * margin, places, splines
 
 
-def _arrow(points: list[tuple[float, float]], dashed: bool) -> str:
+def _arrow_svg(points: list[tuple[float, float]], dashed: bool) -> str:
     (x0, y0), (x, y) = points[-2:]
     length = math.hypot(x - x0, y - y0) or 1
     dx, dy = (x - x0) / length, (y - y0) / length
@@ -133,7 +133,7 @@ def _arrow(points: list[tuple[float, float]], dashed: bool) -> str:
             f'stroke-width="1.2"{dashes}/><polygon points="{head}" fill="var(--drawing-arrow, currentColor)"/></g>')
 
 
-def _box(box: Box, lines: list[_Text], size: tuple[float, float], place: tuple[float, float]) -> str:
+def _box_svg(box: Box, lines: list[_Text], size: tuple[float, float], place: tuple[float, float]) -> str:
     (width, height), (x, y) = size, place
     round_ = height / 2 if box.kind in ('end', 'merge') else 5
     stroke = ' stroke-dasharray="3 3"' if box.kind == 'zero' or box.frozen else ''

@@ -123,10 +123,10 @@ def trace(network: nn.Module, example: Any) -> Trace:
     """
     network = copy.deepcopy(network).cpu().eval()
     recorder = _Recorder(network)
-    args, kwargs = arguments_of(network, _suited(example, network, recorder))
+    args, kwargs = arguments_of(network, _suit_example(example, network, recorder))
     with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder.hooked(), recorder:
         network(*args, **kwargs)
-    return Trace(recorder.root, _simplified(recorder.steps, recorder.root))
+    return Trace(recorder.root, _simplify(recorder.steps, recorder.root))
 
 
 class _Recorder(TorchFunctionMode):
@@ -143,23 +143,23 @@ class _Recorder(TorchFunctionMode):
                            kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         given = [tensor for tensor in tree_leaves([args, kwargs]) if isinstance(tensor, Tensor)]
-        inputs = _values(given)
+        inputs = _values_of(given)
         result = function(*args, **kwargs)
         name = getattr(function, '__name__', 'function')
         in_place = (name.endswith('_') and not name.endswith('__')) or name.startswith('__i') or bool(kwargs.get('inplace'))
-        name = _named(name, args)
+        name = _operation_name(name, args)
         if not inputs or name in ('size', 'dim', 'numel', 'len'):
             return result
         made = given[:1] if name == 'setitem' else result
         step = Step(name, self.call, inputs)
         if not in_place and not step.plumbing:  # some functions give back their input itself
-            made = result = tree_map(lambda each: _renewed(each, given), result)
+            made = result = tree_map(lambda each: _as_new_view(each, given), result)
         step.outputs = [self.note(each, step) for each in tree_leaves(made) if isinstance(each, Tensor)]
         if step.outputs:
-            self._add(step)
+            self._add_step(step)
         return result
 
-    def _add(self, step: Step) -> None:
+    def _add_step(self, step: Step) -> None:
         self.steps.append(step)
         step.call.parts.append(step)
 
@@ -174,19 +174,20 @@ class _Recorder(TorchFunctionMode):
     def hooked(self) -> Iterator[None]:
         """Notes the calls of the network's modules."""
         for module in self.paths:
-            module.register_forward_pre_hook(self._enter, with_kwargs=True)
-            module.register_forward_hook(self._leave, with_kwargs=True)  # the network is a copy: they need not be removed
+            # The network is a copy: hooks need not be removed.
+            module.register_forward_pre_hook(self._enter_module, with_kwargs=True)
+            module.register_forward_hook(self._leave_module, with_kwargs=True)
         yield
 
-    def _enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _enter_module(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if module is self.root.module and self.call is self.root:
-            self.root.inputs = _values(tree_leaves([args, kwargs]))
+            self.root.inputs = _values_of(tree_leaves([args, kwargs]))
             return
-        call = Call(module, self.paths[module], self.call, _values(tree_leaves([args, kwargs])))
+        call = Call(module, self.paths[module], self.call, _values_of(tree_leaves([args, kwargs])))
         self.call.parts.append(call)
         self.call = call
 
-    def _leave(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
+    def _leave_module(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
         call = self.call
         direct = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
         alone = len({value for value in call.inputs if value.real}) < 2
@@ -200,16 +201,16 @@ class _Recorder(TorchFunctionMode):
                 other = each.view_as(each)
             step = Step(PASS if alone and any(each is tensor for tensor in direct) else 'alias', call, [value])
             step.outputs = [self.note(other, step)]
-            self._add(step)
+            self._add_step(step)
             return other
 
         result = tree_map(leave, result)
-        call.outputs = _values(tree_leaves(result))
+        call.outputs = _values_of(tree_leaves(result))
         self.call = call.parent or self.root
         return result
 
 
-def _suited(example: Any, network: nn.Module, recorder: _Recorder) -> Any:
+def _suit_example(example: Any, network: nn.Module, recorder: _Recorder) -> Any:
     """At most two samples on the CPU, in the network's precision, each known to the recorder."""
     tensors = [each for each in tree_leaves(example) if isinstance(each, Tensor)]
     same = len({len(each) if each.ndim else None for each in tensors}) == 1
@@ -228,24 +229,24 @@ def _suited(example: Any, network: nn.Module, recorder: _Recorder) -> Any:
     return tree_map(suit, dict(example) if isinstance(example, Mapping) else example)
 
 
-def _values(tensors: Iterable[Any]) -> list[Value]:
+def _values_of(tensors: Iterable[Any]) -> list[Value]:
     return [getattr(each, _VALUE) for each in tensors if isinstance(each, Tensor) and hasattr(each, _VALUE)]
 
 
-def _renewed(tensor: Any, given: list[Tensor]) -> Any:
+def _as_new_view(tensor: Any, given: list[Tensor]) -> Any:
     if isinstance(tensor, Tensor) and any(tensor is each for each in given):
         return tensor.view_as(tensor)
     return tensor
 
 
-def _named(name: str, args: tuple) -> str:
+def _operation_name(name: str, args: tuple) -> str:
     name = name.strip('_')
     name = _NAMES.get(name, name)
     times_zero = name == 'mul' and any(isinstance(arg, (int, float)) and arg == 0 for arg in args)
     return ZERO if times_zero or name in ('zeros_like', 'new_zeros') else name
 
 
-def _simplified(steps: list[Step], root: Call) -> list[Step]:
+def _simplify(steps: list[Step], root: Call) -> list[Step]:
     """A sum of a stack, and a chain of sums, are one sum."""
     users: dict[Value, list[Step | None]] = defaultdict(list)
     for value in root.outputs:
