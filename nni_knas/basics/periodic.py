@@ -24,9 +24,9 @@ def repeated(work: Callable[[], None], seconds: float, *, share: float = 1.0, la
     work
         Called without arguments, by one thread at a time.
     seconds
-        Between two calls.
+        The time between two calls.
     share
-        Of the time that the work may take at most: where it takes long, it is done more rarely.
+        The part of the time that the work may take at most: where it takes long, it is done more rarely.
     last
         Whether it is done once more at the end.
     """

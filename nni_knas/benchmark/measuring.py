@@ -43,13 +43,13 @@ def measure(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures
     benchmark
         Whose architectures they are.
     kernel
-        Its minibatch, seed, normalisation and device are used, and its own score is not.
+        The kernel whose minibatch, seed, normalisation and device are used; its own score is not.
     architectures
-        Which ones.
+        The architectures to measure.
     scores
         Scores and baselines.
     cache
-        Where they are kept.
+        The file in which measurements are kept.
     """
     settings = {score.name: settings_of(kernel, score) for score in scores}
     known = {score.name: cache.get(benchmark.key, settings[score.name], score.name) for score in scores}
@@ -92,7 +92,7 @@ class Measurement:
     Parameters
     ----------
     benchmark, kernel, cache
-        As for :func:`measure`, which has been run before.
+        What :func:`measure` was given, which has been run before.
     """
 
     def __init__(self, benchmark: Benchmark, kernel: GradientKernelEvaluator, cache: ScoreCache) -> None:

@@ -33,15 +33,15 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
     Parameters
     ----------
     results
-        As :func:`~nni_knas.benchmark.correlation.correlation_table` gives it; the order of the panels is its own.
+        The table that :func:`~nni_knas.benchmark.correlation.correlation_table` gives; the order of the panels is its own.
     scores
-        As :func:`~nni_knas.benchmark.correlation.score_table` gives it; of several seeds the first is shown.
+        The table that :func:`~nni_knas.benchmark.correlation.score_table` gives; of several seeds the first is shown.
     metric
         Column of the accuracies.
     title
         What was measured.
     folder
-        Where the pictures go.
+        The folder that the pictures go to.
     """
     rows = results[results.metric == metric]
     accuracy = scores[metric].to_numpy()

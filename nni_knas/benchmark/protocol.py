@@ -59,7 +59,7 @@ def search_table(measurements: Sequence[Measurement], draws: Sequence[Sequence[s
     top_k
         How many of the best scores go to the fine stage; each by itself.
     seed
-        Of the random choice.
+        The seed of the random choice.
 
     Returns
     -------

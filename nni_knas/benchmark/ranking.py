@@ -57,7 +57,7 @@ def spearman_resampled(scores: np.ndarray, accuracy: np.ndarray, counts: np.ndar
     scores, accuracy
         Shape ``N``.
     counts
-        Of :func:`bootstrap_counts`, shape ``B x N``.
+        What :func:`bootstrap_counts` gives, shape ``B x N``.
 
     Returns
     -------

@@ -24,7 +24,7 @@ __all__ = ['WHERE', 'load_nats_table']
 WHERE = ('it is a CSV with the columns index or arch_str and accuracies, or NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder '
          'NATS-tss-v1_0-3ffb9-simple (both linked at https://github.com/D-X-Y/NATS-Bench), or NNI\'s database '
          'nasbench201-b2b60732.db (python -m nni.nas.benchmark.download nasbench201)')
-"""Where a table is to be had."""
+"""Says where a table is to be had."""
 
 CACHE = Path('~/.cache/nni-knas/tables').expanduser()
 DATASETS = {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'ImageNet16-120': 'imagenet16'}
@@ -193,7 +193,7 @@ WHERE i.current_epoch = ? AND c.num_epochs = 200 GROUP BY c.id
 
 
 def _nni_database() -> Path:
-    """Where NNI keeps its database."""
+    """The path at which NNI keeps its database."""
     folder = Path(os.environ.get('NASBENCHMARK_DIR') or Path(nni_cache_home()) / 'nasbenchmark')
     return next(iter(sorted(folder.glob('nasbench201*.db'))), folder / 'nasbench201-b2b60732.db')
 

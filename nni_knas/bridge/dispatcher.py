@@ -65,7 +65,7 @@ def show_search_space(search_space: dict[str, Any]) -> None:
 
 
 def unfinished_trials() -> dict[int, str]:
-    """Of the candidates that a trial was ever submitted for and has not succeeded: the status of the last one."""
+    """The status of the last trial of each candidate that has had one, where that has not succeeded."""
     trials: dict[int, str] = {}
     for job in requests.get(_manager_url('/trial-jobs'), timeout=20).json():
         for text in job.get('hyperParameters') or ():

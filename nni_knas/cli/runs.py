@@ -233,7 +233,7 @@ def _nni_config(folder: Path) -> dict[str, Any]:
 
 
 def _code_directories(folder: Path) -> list[str]:
-    """Where the modules of a run may be: in the directory that it ran in, and here."""
+    """The folders that the modules of a run may be in: the one that it ran in, and this one."""
     directory = _nni_config(folder).get('trialCodeDirectory')
     return [*([directory] if directory else []), str(Path.cwd())]
 

@@ -29,7 +29,7 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     settings
         What is to be done.
     port
-        Of the web portal. Default: 8080, or a free one where that is taken.
+        The port of the web portal. Default: 8080, or a free one where that is taken.
     resume
         NNI's id of the run to take up.
     watch

@@ -173,9 +173,9 @@ def load_text(source: Any, encoder: str, **options: Any) -> TextData:
     Parameters
     ----------
     source, encoder
-        See :func:`text_data`.
+        What :func:`text_data` takes under these names.
     **options
-        Those of :func:`text_data`.
+        The options of :func:`text_data`.
     """
     train, validation = (text_data(source, part, encoder, **options) for part in ('train', 'validation'))
     test = text_data(source, 'test', encoder, **options) if has_split(source, 'dev') else None
@@ -208,7 +208,7 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
     held_out
         Share of the training split that is kept for validation.
     seed
-        Of the split.
+        The seed of the split.
 
     Raises
     ------

@@ -98,7 +98,7 @@ def load_encoder(encoder: str | Path) -> Any:
     Returns
     -------
     transformers.PreTrainedModel
-        In evaluation mode, its parameters frozen.
+        The model in evaluation mode, its parameters frozen.
 
     Raises
     ------

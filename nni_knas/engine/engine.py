@@ -37,17 +37,17 @@ class _Scored:
     Attributes
     ----------
     number
-        In the order of exploration.
+        The candidate's number in the order of exploration.
     text
-        Its sample as text.
+        The candidate's sample as text.
     architecture
         What tells its network from others, as text.
     known
         Whether the verdict is there.
     score
-        Of the verdict; ``None`` where it failed or was filtered.
+        The score of the verdict; ``None`` where it failed or was filtered.
     filtered
-        Of the verdict.
+        Whether it broke a constraint, as the verdict says.
     """
 
     number: int
@@ -91,7 +91,7 @@ class ScoringEngine(ExecutionEngine):
         The budget: number of different candidates in the record, failed ones included, without those that break a
         constraint and those that are outside of the space.
     placement
-        Where candidates are scored, within :meth:`opened`.
+        The place where candidates are scored, within :meth:`opened`.
     ahead
         How many models the strategy may be ahead of the results. Default: what keeps the placement busy, and the same
         for all but large ones.

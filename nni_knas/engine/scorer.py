@@ -67,7 +67,7 @@ class Scorer:
     Parameters
     ----------
     kernel
-        Scores the networks.
+        The kernel that scores the networks.
     space
         The space that the candidates are of.
     hyper_parameters
@@ -111,11 +111,11 @@ class Scorer:
         Parameters
         ----------
         sample
-            NNI's sample.
+            The candidate, as NNI's sample.
         quick
-            Score it quickly.
+            Whether to score it quickly.
         measured
-            Its costs are known, and keep to the constraints.
+            Whether its costs are known, and keep to the constraints.
         """
         start = time.perf_counter()
         costs: dict[str, float] = {}
@@ -212,9 +212,9 @@ class Scorer:
         Parameters
         ----------
         data
-            What :meth:`dumps` gave.
+            The bytes that :meth:`dumps` gave.
         device
-            Where to score, in the place of the kernel's device.
+            The device to score on, in the place of the kernel's.
         elsewhere
             This may be another machine: where the user chose no device for the kernel, this machine's is taken.
         """

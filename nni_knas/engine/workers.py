@@ -59,7 +59,7 @@ class Workers(Placement):
     threads
         Number of CPU threads that each uses; the kernel's by default.
     devices
-        Where they score, one device for each worker; the kernel's device by default.
+        The devices that they score on, one for each worker; the kernel's device by default.
     """
 
     fed = 2
@@ -229,11 +229,11 @@ class _Setting(NamedTuple):
     Attributes
     ----------
     scorer
-        What :meth:`Scorer.dumps` gave.
+        The bytes that :meth:`Scorer.dumps` gave.
     threads
         Number of CPU threads.
     device
-        Where to score, if not on the kernel's device.
+        The device to score on, if it is not the kernel's.
     """
 
     scorer: bytes
@@ -251,7 +251,7 @@ class _Worker:
     setting
         What it is told at first.
     events
-        Where to say what comes from the worker.
+        The queue that takes what comes from the worker.
     """
 
     def __init__(self, place: int, setting: _Setting, events: queue.SimpleQueue[_Event]) -> None:

@@ -31,11 +31,11 @@ class Meter:
     Parameters
     ----------
     record
-        Of the run.
+        The record of the run.
     session
-        The session's number in it.
+        The session's number in the record.
     country
-        See :func:`~nni_knas.footprint.power.power_source`.
+        The country that the energy comes from, see :func:`~nni_knas.footprint.power.power_source`.
     root
         The process whose CPU time, with that of its descendants, is the run's. Default: this one.
 
@@ -48,7 +48,7 @@ class Meter:
     interval = 5.0
     """Seconds between two readings."""
     share = 0.005
-    """Of a core's time that readings may take."""
+    """The part of a core's time that readings may take."""
     growth = 0.002
     """Length of an interval in the record, as part of the time that has passed: long runs have long ones."""
     least_covered = 0.2

@@ -20,12 +20,12 @@ __all__ = ['CodeCarbon', 'PowerSource', 'Reading', 'StatedModel', 'check_country
 _logger = logging.getLogger(__name__)
 
 WATTS_PER_CORE = 12.0
-"""Of a CPU core at work. Source: Lannelongue, Grealey, Inouye, "Green Algorithms: Quantifying the Carbon Footprint of
-Computation", Advanced Science 2021; the value of its calculator for a CPU that is not known."""
+"""The power of a CPU core at work. Source: Lannelongue, Grealey, Inouye, "Green Algorithms: Quantifying the Carbon
+Footprint of Computation", Advanced Science 2021; the value of its calculator for a CPU that is not known."""
 WATTS_PER_GIB = 0.3725
-"""Of memory in use. Source: the same."""
+"""The power of memory in use. Source: the same."""
 WATTS_PER_GPU = 200.0
-"""Of a GPU. Source: the same calculator, for a GPU that is not known."""
+"""The power of a GPU. Source: the same calculator, for a GPU that is not known."""
 WORLD = 0.475
 """Kilograms of CO2-equivalent a kWh, the world's average. Source: International Energy Agency, "Global Energy and CO2 Status
 Report 2019", which codecarbon uses, too."""

@@ -28,10 +28,10 @@ class Estimate(NamedTuple):
     Attributes
     ----------
     kwh
-        Energy.
+        The energy that it would have taken.
     low, high
-        Its interval, in which it lies with a probability of 95 % if the candidates that were trained are like the others;
-        ``nan`` where there was but one trial.
+        The bounds of the interval in which it lies with a probability of 95 % if the candidates that were trained are like
+        the others; ``nan`` where there was but one trial.
     seconds
         Time of all trials, one after the other.
     co2_kg
@@ -58,7 +58,7 @@ class Footprint:
         How each of ``cpu``, ``gpu``, ``memory``, ``co2`` and ``share`` is known: texts that begin with ``measured`` or
         ``modelled``. Empty where nothing was recorded.
     estimate
-        Of training every candidate; ``None`` where no trial's energy is known.
+        What training every candidate would have taken; ``None`` where no trial's energy is known.
     statement
         All that in one sentence; empty where nothing was recorded.
     """
@@ -115,7 +115,7 @@ def estimate_of(kwh: Sequence[float], seconds: Sequence[float], candidates: int,
     Parameters
     ----------
     kwh, seconds
-        Of the ``k`` trials.
+        The energies and times of the ``k`` trials.
     candidates
         ``N``; ``k`` at least.
     kg_per_kwh
@@ -155,7 +155,7 @@ def energy_within(energies: Iterable[Energy], start: float, end: float, cpu: flo
     energies
         Intervals of the run.
     start, end
-        Of the trial, in seconds since the epoch.
+        The start and the end of the trial, in seconds since the epoch.
     cpu
         CPU time in seconds that its processes used, on this machine.
 

@@ -58,7 +58,7 @@ class Gradients:
         Number of samples that go through the network at once; all of them by default. When memory runs out it is
         halved and the pass goes on.
     seed
-        For scores that draw entries of the gradients at random.
+        The seed for scores that draw entries of the gradients at random.
     """
 
     def __init__(self, network: nn.Module, minibatch: Minibatch, *, loss: Loss | None = None,
@@ -84,7 +84,7 @@ class Gradients:
         Returns
         -------
         dict of str to Tensor
-            For each parameter that the loss depends on, a tensor of the parameter's shape.
+            A tensor of the parameter's shape for each parameter that the loss depends on.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Gradients:
         Returns
         -------
         dict of str to Tensor
-            For each parameter a tensor of shape ``n x`` the parameter's shape.
+            A tensor of shape ``n x`` the parameter's shape for each parameter.
         """
         chosen = {name: p for name, p in self.parameters.items() if names is None or name in names}
         if not chosen:

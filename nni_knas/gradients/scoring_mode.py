@@ -182,7 +182,7 @@ class ScoringMode(TorchFunctionMode):
     Parameters
     ----------
     normalization
-        See :class:`Gradients`.
+        The statistics that BatchNorm normalises by, see :class:`Gradients`.
     samples
         Number of samples that the network is given.
     whole

@@ -35,7 +35,7 @@ class GradientKernelEvaluator(Evaluator):
     Parameters
     ----------
     dataset
-        Where the minibatch is drawn from, once: a torch ``Dataset`` or ``DataLoader``, or a pair ``(inputs, targets)`` of
+        What the minibatch is drawn from, once: a torch ``Dataset`` or ``DataLoader``, or a pair ``(inputs, targets)`` of
         tensors (or tuples or dicts of them), samples along the first dimension. Where the kernel has to travel to NNI's
         trials, use what is created with :func:`nni.trace`.
     score
@@ -51,7 +51,7 @@ class GradientKernelEvaluator(Evaluator):
     loss
         ``loss(outputs, targets)``; cross-entropy by default. See :class:`~nni_knas.gradients.Gradients`.
     device
-        Where to score: cuda where there is one, else cpu, by default.
+        The device to score on: cuda where there is one, else cpu, by default.
     micro_batch
         Number of samples that go through a network at once, to save memory; the score is the same to rounding.
         Default: all, halved whenever memory runs out.

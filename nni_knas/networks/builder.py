@@ -42,9 +42,9 @@ class NetworkBuilder:
     space
         The candidates' space, in any of NNI's formats.
     seed
-        Of the initial weights.
+        The seed of the initial weights.
     device
-        Where the networks are to be; the CPU, or wherever the space puts them, by default.
+        The device for the networks; the CPU, or wherever the space puts them, by default.
     prepare
         Called with each network, or part of one, that was constructed, to change its tensors in place; what it does may
         depend on a layer's kind and shapes alone.
@@ -143,7 +143,7 @@ class _Skeleton:
     Parameters
     ----------
     network
-        As it was constructed.
+        The network as it was constructed.
     structure
         The choices that its construction depended on otherwise than by choosing a layer.
     slots

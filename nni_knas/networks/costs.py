@@ -52,18 +52,18 @@ def measure(network: nn.Module, sample: Any, names: Collection[str], device: tor
     Parameters
     ----------
     network
-        At any weights; of the costs, none depends on them as long as the forward pass does not.
+        The network, at any weights: no cost depends on them as long as the forward pass does not.
     sample
         What the network takes, a batch of one: a tensor of shape ``1 x ...``, or a tuple or dict of them.
     names
         Which of :data:`COSTS` to measure; no other one is paid for.
     device
-        Where to measure; where the network is by default.
+        The device to measure on; where the network is by default.
 
     Returns
     -------
     dict of float
-        By name, in the order of :data:`COSTS`.
+        The costs by name, in the order of :data:`COSTS`.
 
     Raises
     ------
@@ -124,11 +124,11 @@ def _measure_memory(forward: Pass, network: nn.Module, inputs: Any, held: int) -
     Parameters
     ----------
     forward
-        The pass.
+        The forward pass, to be called.
     network, inputs
-        Of what, and of what sample.
+        The network of the pass, and the sample that it is of.
     held
-        Bytes of the network's parameters and buffers.
+        The bytes of the network's parameters and buffers.
     """
     own = [*network.parameters(), *network.buffers()]
     given = [leaf for leaf in tree_flatten(inputs)[0] if isinstance(leaf, Tensor)]

@@ -43,7 +43,7 @@ def export(network: nn.Module, example: Any, folder: str | Path, formats: Sequen
     example
         Inputs of it: a tensor of shape ``n x ...``, or a tuple or dict of them.
     folder
-        Where the files go; it is created, and files of an earlier export are replaced.
+        The folder that the files go to; it is created, and files of an earlier export are replaced.
     formats
         Any of ``'program'`` (``winner.pt2``, for ``torch.export.load``), ``'state-dict'`` (``winner.pt``, for ``torch.load``
         and the program's module) and ``'onnx'`` (``winner.onnx``; needs the packages of ``nni-knas[onnx]``).
@@ -122,11 +122,11 @@ def example_inputs(text: str, batch: int = 2, seed: int = 0) -> Any:
     Parameters
     ----------
     text
-        What :func:`describe_inputs` gave.
+        The text that :func:`describe_inputs` gave.
     batch
         Number of samples.
     seed
-        Of the values, which are normally distributed; integers are zeros.
+        The seed of the values, which are normally distributed; integers are zeros.
     """
     generator = torch.Generator().manual_seed(seed)
 

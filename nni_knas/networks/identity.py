@@ -31,7 +31,7 @@ class Identity:
     space
         The candidates' space.
     minibatch
-        Its first sample is what networks are compared on.
+        The minibatch whose first sample networks are compared on.
     """
 
     digits = 8

@@ -92,7 +92,7 @@ def axis(title: str) -> dict[str, Any]:
 
 
 def ticks(values: pd.Series) -> dict[str, Any]:
-    """For the axis of scores or costs: its scale, and powers of ten, or prefixes such as M where these are large numbers."""
+    """Settings for the axis of scores or costs: its scale, and powers of ten, or prefixes such as M for large numbers."""
     wide = is_wide(values)
     if wide:
         return {'type': 'log', 'exponentformat': 'power', 'nticks': 6}  # more would be labelled 2 and 5 between the powers
@@ -100,7 +100,7 @@ def ticks(values: pd.Series) -> dict[str, Any]:
 
 
 def whole_ticks(highest: float) -> dict[str, Any]:
-    """For the axis of a number of things: ticks at whole numbers alone, where there are few."""
+    """Settings for the axis of a number of things: ticks at whole numbers alone, where there are few."""
     return {'dtick': 1} if highest <= 10 else {}
 
 

@@ -19,7 +19,7 @@ __all__ = ['strategy_html']
 ROWS = 10
 """Candidates in the table."""
 WIDTH, HEIGHT = 480, 90
-"""Of the histogram, in pixels."""
+"""The size of the histogram in pixels."""
 
 # No colours of text and background: a fragment has those of the notebook, light or dark.
 _LINE = ('font-size: inherit; color: inherit; border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); '
@@ -37,7 +37,7 @@ def strategy_html(settings: Mapping[str, str], run: Run | None) -> str:
     settings
         What the strategy is set to, by name; what is empty is left out.
     run
-        Its run, finished or not; ``None`` before it.
+        The strategy's run, finished or not; ``None`` before it.
     """
     parts = [_settings_table(settings), *(_results_html(run) if run is not None else [])]
     state = f'run {run.name}, {run.status}' if run is not None else 'not run yet'

@@ -310,7 +310,7 @@ def _panels_of(rated: pd.DataFrame) -> list[_Panel]:
 
 
 def _panel_domains(panels: Sequence[_Panel], gap: float) -> list[tuple[float, float]]:
-    """From where to where each panel goes, in heights of the figure."""
+    """The lower and the upper end of each panel, as parts of the figure's height."""
     return [(0, 1)] if len(panels) == 1 else [(0.5 + gap / 2, 1), (0, 0.5 - gap / 2)]
 
 
@@ -380,7 +380,7 @@ def _legend_once(traces: list[Any]) -> list[Any]:
 
 
 def _best_so_far(rated: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the best score of a column changes, and the last candidate."""
+    """The candidates at which the best score of a column changes, and the last one, with that score."""
     explored = rated[rated[column].notna()].sort_values('candidate')
     best = explored[column].cummax().to_numpy()
     steps = np.flatnonzero(np.r_[True, np.diff(best) > 0])

@@ -21,7 +21,7 @@ def histogram(values: ArrayLike, wide: bool, edges: np.ndarray | None = None) ->
     wide
         Whether bins are of equal width on a logarithmic axis rather than on a linear one.
     edges
-        Of the bins. Default: about the square root of ``n`` bins, 10 at least and :data:`MOST_BINS` at most.
+        The edges of the bins. Default: about the square root of ``n`` bins, 10 at least and :data:`MOST_BINS` at most.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def spearman(scores: ArrayLike, metrics: ArrayLike, seed: int = 0) -> tuple[floa
     scores, metrics
         Shape ``n``, higher is better in both.
     seed
-        Of the permutations.
+        The seed of the permutations.
 
     Returns
     -------

@@ -86,22 +86,22 @@ _LATER = (*COSTS, 'training_kwh')  # columns that files of earlier versions lack
 
 
 def record_path(folder: Path) -> Path:
-    """Where the record of the experiment in ``folder`` is."""
+    """The path of the record of the experiment in ``folder``."""
     return folder / 'knas' / 'record.sqlite'
 
 
 def weights_path(folder: Path, candidate: int) -> Path:
-    """Where the trained weights of a candidate are kept."""
+    """The path at which the trained weights of a candidate are kept."""
     return folder / 'knas' / 'weights' / f'{candidate}.pt'
 
 
 def result_path(folder: Path, candidate: int) -> Path:
-    """Where a trial leaves the final metric of a candidate, for when nobody listens to it."""
+    """The path at which a trial leaves the final metric of a candidate, for when nobody listens to it."""
     return folder / 'knas' / 'results' / f'{candidate}.json'
 
 
 def settings_path(folder: Path) -> Path:
-    """Where what the run of the experiment in ``folder`` was started with is; see :mod:`nni_knas.config.settings`."""
+    """The path of what the run of the experiment in ``folder`` was started with; see :mod:`nni_knas.config.settings`."""
     return folder / 'knas' / 'config.json'
 
 
@@ -146,7 +146,7 @@ class Session(NamedTuple):
     Attributes
     ----------
     number
-        From 1.
+        The session's number, from 1.
     started, heard
         When it began, and the last sign of life, in seconds since the epoch.
     ended
@@ -271,11 +271,11 @@ class Record:
         Parameters
         ----------
         sample
-            NNI's sample.
+            The candidate, as NNI's sample.
         architecture
             What tells its network from others, as text.
         score
-            Higher is better.
+            The score; higher is better.
         seconds
             Time spent on building and scoring.
         number
@@ -302,7 +302,7 @@ class Record:
         return self._add_candidate(sample, architecture, Status.SCREENED, seconds, number, costs, quick=quick)
 
     def networks(self) -> Iterator[tuple[int, float | None, float | None, bool]]:
-        """Of each network its first candidate: number, quick score, score, and whether there is no full score to come.
+        """The first candidate of each network: number, quick score, score, and whether there is no full score to come.
 
         Filtered candidates and those outside of the space are not among them.
         """

@@ -32,4 +32,4 @@ class Status(str, Enum):
 
 
 UNUSABLE = (Status.FAILED, Status.FILTERED, Status.OUTSIDE)
-"""Of candidates that are never chosen."""
+"""The statuses of candidates that are never chosen."""

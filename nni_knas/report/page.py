@@ -44,11 +44,11 @@ def plot(name: str, title: str, figure: Figure, caption: str, wide: bool = False
     Parameters
     ----------
     name
-        Of its element in the page.
+        The name of its element in the page.
     title
         Goes into the page's text, with the lines below the figure's own title, which is left out.
     figure
-        What is drawn.
+        The figure that is drawn.
     caption
         What there is to see in it, and what one can do with it.
     wide

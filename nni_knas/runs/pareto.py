@@ -28,7 +28,7 @@ def fronts(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
     Returns
     -------
     numpy.ndarray of int64
-        From 0, of shape ``n``; -1 where score or cost is ``nan``. Equal candidates are on one front.
+        The numbers from 0, of shape ``n``; -1 where score or cost is ``nan``. Equal candidates are on one front.
 
     Source: non-dominated sorting of Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE
     Transactions on Evolutionary Computation 2002; with two objectives, one sweep of ``O(n log n)`` is enough (Jensen 2003).
@@ -98,12 +98,12 @@ def crowding(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
     Parameters
     ----------
     scores, costs
-        Of the ``m`` candidates of one front.
+        The scores and costs of the ``m`` candidates of one front.
 
     Returns
     -------
     numpy.ndarray of float64
-        Of shape ``m``.
+        The distances, of shape ``m``.
 
     Source: crowding distance of NSGA-II, see :func:`fronts`.
     """

@@ -47,7 +47,7 @@ class Result(NamedTuple):
     metric
         The final metric.
     seconds
-        Its time without waiting and start-up.
+        The time that it took, without waiting and start-up.
     metrics
         The numbers that were reported with the final metric, by name.
     started, ended
@@ -198,7 +198,7 @@ def energy_of(record: Record, result: Result | None, seconds: float | None) -> f
     Parameters
     ----------
     record
-        With the energy that was metered.
+        The record with the energy that was metered.
     result
         What was kept of the training, if anything was.
     seconds

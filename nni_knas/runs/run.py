@@ -267,7 +267,7 @@ class Run:
         Parameters
         ----------
         rank
-            Of the candidate, by score; the winner by default.
+            The rank of the candidate by score; the winner by default.
         """
         row: Any = self.winner if rank is None else self.scores().loc[rank]
         result = kept_result(self.folder, int(row.candidate))
@@ -315,9 +315,9 @@ class Run:
         Parameters
         ----------
         folder, formats
-            See :func:`nni_knas.networks.exporting.export`.
+            The folder that the files go to and their formats, see :func:`nni_knas.networks.exporting.export`.
         rank
-            Of the candidate, by score; the winner by default.
+            The rank of the candidate by score; the winner by default.
         example
             Inputs of the network: a tensor of shape ``n x ...``, or a tuple or dict of them; by default random ones of the
             shape that the run's candidates were scored on.

@@ -41,7 +41,7 @@ _SUFFIX = '.knas'
 
 
 def scalars_folder(folder: Path) -> Path:
-    """Where the scalars of the experiment in ``folder`` are."""
+    """The folder of the scalars of the experiment in ``folder``."""
     return folder / 'knas' / 'tensorboard'
 
 
@@ -237,7 +237,7 @@ def trial_scalars(folder: Path | None, candidate: int,
     Yields
     ------
     Callable
-        To be called with each metric that is reported: whether it is the final one, and its entries by name.
+        What is to be called with each metric that is reported: whether it is the final one, and its entries by name.
     """
     if folder is None or not folder.is_dir():
         yield lambda final, metric: None

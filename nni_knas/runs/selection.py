@@ -22,9 +22,9 @@ def chosen(record: Record, k: int, front: str | None = None, within: Callable[[S
     Parameters
     ----------
     record
-        Has the candidates.
+        The record that has the candidates.
     k
-        How many.
+        The number of candidates to choose.
     front
         Name of a cost. The candidates are then taken from the Pareto front of score against this cost, and where it has
         fewer than ``k``, from the next fronts.

@@ -31,13 +31,13 @@ def session(record: Record, asked: Mapping[str, Any], *, name: str | None = None
     Parameters
     ----------
     record
-        Of the run.
+        The record of the run.
     asked
         What the run was asked for, by name.
     name
         The run's name, where it has one.
     country
-        Where the energy comes from; see :func:`~nni_knas.footprint.power.power_source`.
+        The country that the energy comes from; see :func:`~nni_knas.footprint.power.power_source`.
     command
         What was typed to start it. Default: the command of this process.
     root
@@ -46,7 +46,7 @@ def session(record: Record, asked: Mapping[str, Any], *, name: str | None = None
     Yields
     ------
     Meter
-        To be told of stages and trials.
+        The meter, to be told of stages and trials.
     """
     process = psutil.Process()
     about = {'pid': process.pid, 'created': process.create_time(), 'host': platform.node(), 'name': name,
@@ -83,7 +83,7 @@ def command_of(arguments: list[str]) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that a run depends on."""
+    """The versions of Python and of the packages that a run depends on."""
     known = {'python': platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -50,7 +50,7 @@ class CoarseStage:
     Parameters
     ----------
     kernel
-        Scores the candidates.
+        The kernel that scores the candidates.
     space
         The model space.
     record

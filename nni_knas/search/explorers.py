@@ -116,11 +116,11 @@ class Checkpoints:
     Parameters
     ----------
     explorer
-        Explores, initialised.
+        The strategy that explores, initialised.
     engine
         Whose models it submits.
     record
-        Where checkpoints are kept.
+        The record that keeps the checkpoints.
     """
 
     least = 100

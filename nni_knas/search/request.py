@@ -18,7 +18,7 @@ Effort = Literal['adaptive', 'full']
 OptimizeMode = Literal['maximize', 'minimize']
 
 PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': Trials}
-"""Where candidates are scored, by name."""
+"""The places where candidates are scored, by name."""
 
 FEW = 3
 """How many are trained where a search is started without Python, and nothing is said of it: enough for a first look."""
@@ -35,7 +35,7 @@ class SearchRequest:
     ----------
     candidates, top_k, placement, workers, ahead, effort, merge_identical, constraints, front, optimize_mode, country, \
 keep_weights
-        See :class:`~nni_knas.KNAS`.
+        The fields of the same names that :class:`~nni_knas.KNAS` documents.
 
     Raises
     ------
@@ -81,7 +81,7 @@ keep_weights
             raise ValueError(f'workers={self.workers} goes with placement="workers", not with {self.placement!r}')
 
     def place(self) -> str | Placement:
-        """Where candidates are scored: what ``workers`` implies, and else ``placement``.
+        """The place where candidates are scored: what ``workers`` implies, and else ``placement``.
 
         Raises
         ------

@@ -48,7 +48,7 @@ class KNAS(Strategy):
     Parameters
     ----------
     kernel
-        Scores the candidates.
+        The kernel that scores the candidates.
     candidates
         How many different candidates to score. Where the space has fewer, all of them are.
     top_k
@@ -63,7 +63,7 @@ class KNAS(Strategy):
         Keep the trained weights of the fine stage in the experiment's directory, where :func:`nni_knas.open_run` finds
         them.
     placement
-        Where candidates are scored: ``'process'``, in this process; ``'workers'``, in processes of this machine;
+        The place where candidates are scored: ``'process'``, in this process; ``'workers'``, in processes of this machine;
         ``'gpus'``, a process for each CUDA device; ``'trials'``, in trials of the experiment's training service; or a
         :class:`~nni_knas.engine.Placement`. The same seed gives the same candidates, scores and ranking in all of them, to
         the last bit on one kind of device.
@@ -95,7 +95,7 @@ class KNAS(Strategy):
         Whether the metric of training is to be maximised or minimised: ``'maximize'`` or ``'minimize'``. (Higher scores are
         better in any case.)
     country
-        Where the energy comes from that the run takes, as ISO 3166 code of three letters (``'DEU'``), for its
+        The country that the energy comes from, as ISO 3166 code of three letters (``'DEU'``), for its
         CO2-equivalent. Default: the country of codecarbon's configuration, or else of the locale.
 
     Raises

@@ -229,7 +229,7 @@ def narrowed(space: ExecutableModelSpace, search_space: dict[str, Any]) -> Execu
     Parameters
     ----------
     space
-        In NNI's simplified or raw format.
+        The space, in NNI's simplified or raw format.
     search_space
         NNI's search space JSON with the choices that are to be kept of each parameter, as :func:`search_space_of` writes it.
         Parameters that it does not name keep all.

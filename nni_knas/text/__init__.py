@@ -16,8 +16,8 @@ def classifier(data: Data, **options: Any) -> TextClassification:
     Parameters
     ----------
     data
-        Its training and validation parts are tokens.
+        The data, whose training and validation parts are tokens.
     **options
-        Of :class:`TextClassification`: what ``evaluator_args`` holds.
+        Options of :class:`TextClassification`: what ``evaluator_args`` holds.
     """
     return TextClassification(data.train, data.validation, num_labels=data.classes, **options)

@@ -112,7 +112,7 @@ class TextClassification(Lightning):
     learning_rate, encoder_learning_rate
         Largest learning rates of what is new, and of what the network's ``pretrained_parameters()`` gives.
     weight_decay
-        Of matrices; biases and normalisations have none.
+        The weight decay of matrices; biases and normalisations have none.
     warmup
         Share of the steps in which the learning rates rise.
     clip

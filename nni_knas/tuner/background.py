@@ -219,7 +219,7 @@ class BackgroundSearch:
             return None
 
     def _complete_if_over(self) -> None:
-        """Where no trial is under way any more, the search has come to its end, and says what it has used."""
+        """End the search where no trial is under way any more: it says what it has used."""
         if self._waiting or self._started or self._scoring or self.record.get_meta(keys.COMPLETE):
             return
         statement = footprint_of(self.record).statement

@@ -44,7 +44,7 @@ class KNAS(Tuner):
     Parameters
     ----------
     **arguments
-        The fields.
+        The fields of the options, by name.
     """
 
     def __init__(self, **arguments: Any) -> None:

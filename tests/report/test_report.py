@@ -125,7 +125,7 @@ def test_record_of_an_earlier_version(tmp_path):
     record = Record(record_path(tmp_path / 'run'))
     record.add_scored({'n': 1}, '1', 3., 0.1)
     for table in ('sessions', 'energy', 'steps'):
-        record._run(f'DROP TABLE {table}')
+        record._write(f'DROP TABLE {table}')
     record.close()
     page = report(Run(tmp_path / 'run'), tmp_path)
     assert page.values()['kwh'] == page.values()['seconds'] == ''
@@ -233,7 +233,7 @@ def test_units_of_columns(tmp_path):
 def test_what_is_measured_is_measured_once(tiny, tmp_path):
     shutil.copytree(tiny.folder, tmp_path / 'run')
     record = Record(record_path(tmp_path / 'run'))
-    record._run('UPDATE candidates SET parameters = NULL')
+    record._write('UPDATE candidates SET parameters = NULL')
     with mock.patch.object(Run, 'measured', autospec=True, side_effect=lambda run, costs=(): run.scores()) as measured:
         write_report(Run(tmp_path / 'run'), tmp_path / 'report.html')
     assert measured.call_count == 1

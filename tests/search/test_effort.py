@@ -169,15 +169,15 @@ class TestFailures:
             def give(self, task):
                 self.tasks.append(task)
 
-        placement._worker = lambda place: Dying()
+        placement._start_worker = lambda place: Dying()
         placement._pool = [Dying()]
         for quick in (True, False):
             placement._waiting.append(Task(1, {}, quick))
             for _ in range(2):
                 assert not placement._verdicts
-                placement._feed()
+                placement._feed_workers()
                 placement._pool[0].tasks = type(placement._waiting)(placement._pool[0].tasks)
-                placement._take(_Event(placement._pool[0], 'end'))
+                placement._handle_event(_Event(placement._pool[0], 'end'))
             [(task, verdict)] = placement._verdicts
             assert task.quick == quick and verdict.reason == 'it killed two worker processes (signal 9)'
             placement._verdicts.clear()

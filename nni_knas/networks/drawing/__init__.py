@@ -33,7 +33,7 @@ class Drawing(NamedTuple):
     Attributes
     ----------
     svg
-        The whole network.
+        The drawing of the whole network.
     blocks
         The block that it repeats, the most common form of it first; empty where it repeats none.
     traced
@@ -73,7 +73,7 @@ def draw_network(network: nn.Module, example: Any) -> Drawing:
     Returns
     -------
     Drawing
-        Where the network cannot be run on the example, its modules are drawn in the order in which they are defined.
+        The drawing; where the network cannot be run on the example, of its modules in the order of their definition.
 
     Raises
     ------

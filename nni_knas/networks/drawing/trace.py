@@ -119,7 +119,7 @@ def trace(network: nn.Module, example: Any) -> Trace:
     network
         It is left as it is.
     example
-        Its inputs: a tensor of shape ``n x ...``, or a tuple or dict of such. Two samples are used at most.
+        The network's inputs: a tensor of shape ``n x ...``, or a tuple or dict of such. Two samples are used at most.
     """
     network = copy.deepcopy(network).cpu().eval()
     recorder = _Recorder(network)
