@@ -144,6 +144,16 @@ class KNAS(Strategy):
         self._coarse: CoarseStage | None = None
         self._fine: FineStage | None = None
 
+    @property
+    def candidates(self) -> int:
+        """How many different candidates to score."""
+        return self.request.candidates
+
+    @property
+    def top_k(self) -> int:
+        """How many of the best to train."""
+        return self.request.top_k
+
     def extra_repr(self) -> str:
         return (f'kernel={self.kernel!r}, candidates={self.request.candidates}, top_k={self.request.top_k}, '
                 f'explorer={self.explorer!r}, placement={self.placement!r}')
