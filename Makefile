@@ -20,6 +20,8 @@ test: lint types unit
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/pre-commit validate-config
 
 # Mends what `make lint` finds, where that can be done by itself.
 format: $(VENV)/ready-test

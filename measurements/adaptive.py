@@ -63,10 +63,14 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - start)
     quick, full, accuracy = np.array(scores['quick']), np.array(scores['full']), table[options.column].to_numpy()
     costs = {name: statistics.mean(times) for name, times in seconds.items()}
-    print(f'{kernel.score_function.name}: a quick score costs {costs["quick"] / costs["full"]:.2f} of a full one; '
-          f'Spearman between the two {pd.Series(quick).corr(pd.Series(full), method="spearman"):.3f}')
-    print(f'{"candidates":>10} {"k":>3} {"in full":>8} {"cost":>5} {"top k found":>12} {"least":>6} '
-          f'{"best of k":>10} {"full effort":>12}')
+    print(
+        f'{kernel.score_function.name}: a quick score costs {costs["quick"] / costs["full"]:.2f} of a full one; '
+        f'Spearman between the two {pd.Series(quick).corr(pd.Series(full), method="spearman"):.3f}'
+    )
+    print(
+        f'{"candidates":>10} {"k":>3} {"in full":>8} {"cost":>5} {"top k found":>12} {"least":>6} '
+        f'{"best of k":>10} {"full effort":>12}'
+    )
     random_state = np.random.RandomState(0)
     for count, k in SEARCHES:
         if count > len(table):
@@ -76,12 +80,15 @@ def main() -> None:
             chosen = random_state.choice(len(table), count, replace=False)
             done = search(quick[chosen], full[chosen], k)
             best = np.argsort(-full[chosen])[:k]
-            rows.append((len(done), len({*done[:k]} & {*best}) / k, accuracy[chosen][done[:k]].max(),
-                         accuracy[chosen][best].max()))
+            rows.append(
+                (len(done), len({*done[:k]} & {*best}) / k, accuracy[chosen][done[:k]].max(), accuracy[chosen][best].max())
+            )
         in_full, found, ours, reference = np.array(rows).T
         cost = (count * costs['quick'] + in_full.mean() * costs['full']) / (count * costs['full'])
-        print(f'{count:>10} {k:>3} {in_full.mean():8.0f} {cost:5.2f} {found.mean():12.3f} {found.min():6.2f} '
-              f'{ours.mean():10.2f} {reference.mean():12.2f}')
+        print(
+            f'{count:>10} {k:>3} {in_full.mean():8.0f} {cost:5.2f} {found.mean():12.3f} {found.min():6.2f} '
+            f'{ours.mean():10.2f} {reference.mean():12.2f}'
+        )
 
 
 if __name__ == '__main__':

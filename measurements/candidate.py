@@ -70,8 +70,10 @@ def costs(options, space, data) -> None:
         table = pd.read_csv(options.table).sample(options.architectures, random_state=0)
         architectures, accuracies = list(table.arch_str), table[options.column]
     images, labels = GradientKernelEvaluator(data, 'mgm', 50).minibatch
-    scorers = {name: Scorer(GradientKernelEvaluator(data, score, n, resolution=pixels), space)
-               for name, (score, n, pixels) in SETTINGS.items()}
+    scorers = {
+        name: Scorer(GradientKernelEvaluator(data, score, n, resolution=pixels), space)
+        for name, (score, n, pixels) in SETTINGS.items()
+    }
     records = {name: Record(Path(options.folder) / f'{i}.sqlite') for i, name in enumerate(SETTINGS)}
     states = {name: np.random.RandomState(0) for name in SETTINGS}
     for model in random_models(space, 40, 1):  # the skeleton of the space is made and proven once a run
@@ -83,8 +85,11 @@ def costs(options, space, data) -> None:
     for architecture in architectures:
         model = space.random(random_state=state) if architecture is None else space.freeze(to_sample(architecture))
         for name in times:
-            took, score = (seconds(authors_procedure, model, images, labels) if name == AUTHORS else
-                           seconds(candidate, space, scorers[name], records[name], states[name], architecture))
+            took, score = (
+                seconds(authors_procedure, model, images, labels)
+                if name == AUTHORS
+                else seconds(candidate, space, scorers[name], records[name], states[name], architecture)
+            )
             times[name].append(took)
             scores[name].append(score)
     print(f'a whole candidate, {options.architectures} architectures, one thread:')
@@ -113,11 +118,13 @@ def overheads(options, space, data) -> None:
                 ratios.setdefault(f'{score}', []).append(best_of(5, kernel.score, network) / plain)
             channels_last = images.contiguous(memory_format=torch.channels_last)
             ratios.setdefault('plain, images channels-last', []).append(
-                best_of(5, forward_backward, network, channels_last, labels) / plain)
+                best_of(5, forward_backward, network, channels_last, labels) / plain
+            )
             with torch.autocast('cpu', torch.bfloat16):
                 forward_backward(network, images, labels)
                 ratios.setdefault('plain, bfloat16', []).append(
-                    best_of(5, forward_backward, network, images, labels) / plain)
+                    best_of(5, forward_backward, network, images, labels) / plain
+                )
         for name, values in ratios.items():
             print(f'{statistics.median(values):8.2f}  {name}, {n} images')
 
@@ -130,14 +137,22 @@ def everything(options, data) -> None:
         score, n, pixels = SETTINGS[options.setting]
         kernel, k = GradientKernelEvaluator(data, score, n, resolution=pixels), 0
     space = SimplifiedModelSpace.from_model(NasBench201(), FunctionalEvaluator(report_nothing))
-    strategy = KNAS(kernel, candidates=15625, top_k=k, explorer=GridSearch(shuffle=False),
-                    record=Path(options.folder) / 'record.sqlite', workers=options.workers)
+    strategy = KNAS(
+        kernel,
+        candidates=15625,
+        top_k=k,
+        explorer=GridSearch(shuffle=False),
+        record=Path(options.folder) / 'record.sqlite',
+        workers=options.workers,
+    )
     start = time.perf_counter()
     strategy(space, SequentialExecutionEngine())
     took = time.perf_counter() - start
     scores = strategy.scores()
-    print(f'{len(scores)} architectures, {scores.score.notna().sum()} of them in full: {options.setting}, {options.workers} '
-          f'worker(s), {took:.0f} s, {1000 * took / len(scores):.1f} ms each')
+    print(
+        f'{len(scores)} architectures, {scores.score.notna().sum()} of them in full: {options.setting}, {options.workers} '
+        f'worker(s), {took:.0f} s, {1000 * took / len(scores):.1f} ms each'
+    )
 
 
 def report_nothing(network) -> None:
@@ -153,8 +168,9 @@ def main() -> None:
     parser.add_argument('--architectures', type=int, default=10)
     parser.add_argument('--networks', type=int, default=10, help='for the overheads')
     parser.add_argument('--all', action='store_true')
-    parser.add_argument('--setting', choices=[ADAPTIVE, *SETTINGS], default=ADAPTIVE,
-                        help='for --all (default: %(default)s)')
+    parser.add_argument(
+        '--setting', choices=[ADAPTIVE, *SETTINGS], default=ADAPTIVE, help='for --all (default: %(default)s)'
+    )
     parser.add_argument('--workers', type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -62,8 +62,10 @@ def report(run: nni_knas.Run) -> None:
         best = trained[:k]
         estimate = estimate_of(best.training_kwh.tolist(), best.training_seconds.tolist(), len(trained))
         if estimate is not None and k < len(trained):
-            print(f'by the best {k:>2} by score: {energy(estimate.kwh)}, {energy(estimate.low)} to {energy(estimate.high)}, '
-                  f'{estimate.kwh / total:.2f} times as much')
+            print(
+                f'by the best {k:>2} by score: {energy(estimate.kwh)}, {energy(estimate.low)} to {energy(estimate.high)}, '
+                f'{estimate.kwh / total:.2f} times as much'
+            )
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """How many of NAS-Bench-201's 15,625 architectures are different networks, and what it saves to score each network once.
 
-    python measurements/identity.py
-    python measurements/identity.py --every 10
+python measurements/identity.py
+python measurements/identity.py --every 10
 """
 
 import argparse
@@ -48,8 +48,8 @@ def main() -> None:
     choices = {label: mutable.values for label, mutable in space.simplify().items()}
     samples = [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
     np.random.RandomState(0).shuffle(samples)
-    samples = samples[:len(samples) // options.every]
-    for sample in samples[::max(1, len(samples) // 30)]:  # the skeletons are made and proven once a run
+    samples = samples[: len(samples) // options.every]
+    for sample in samples[:: max(1, len(samples) // 30)]:  # the skeletons are made and proven once a run
         identity.fingerprint(sample), scorer.build(sample)
     start = time.perf_counter()
     fingerprints = [identity.fingerprint(sample) for sample in tqdm(samples, desc='Fingerprints', disable=None)]
@@ -61,7 +61,7 @@ def main() -> None:
     scorer.kernel = quick  # the same networks
     quickly = statistics.mean(scorer.score(samples[i]).seconds for i in chosen)
     different, by_text = len(set(fingerprints)), len({canonical(sample) for sample in samples})
-    print(f'{len(samples)} architectures: {different} networks by what they compute, {by_text} by the authors\' text')
+    print(f"{len(samples)} architectures: {different} networks by what they compute, {by_text} by the authors' text")
     for name, seconds in (('a full score (16 images)', scoring), ('a quick score (2 images of half the size)', quickly)):
         with_it = fingerprinting * len(samples) + seconds * different
         print(f'{fingerprinting / seconds:6.2f}  a fingerprint / {name}')

@@ -93,8 +93,18 @@ def main() -> None:
 
 def run(record: Path, arguments: argparse.Namespace, *more: str) -> None:
     """A search in a process of its own."""
-    subprocess.run([sys.executable, __file__, f'--record={record}', f'--candidates={arguments.candidates}',
-                    f'--explorer={arguments.explorer}', f'--space={arguments.space}', *more], check=False)
+    subprocess.run(
+        [
+            sys.executable,
+            __file__,
+            f'--record={record}',
+            f'--candidates={arguments.candidates}',
+            f'--explorer={arguments.explorer}',
+            f'--space={arguments.space}',
+            *more,
+        ],
+        check=False,
+    )
 
 
 def search(arguments: argparse.Namespace, record: Path) -> None:
@@ -109,8 +119,10 @@ def search(arguments: argparse.Namespace, record: Path) -> None:
     strategy(SimplifiedModelSpace.from_model(space), SequentialExecutionEngine())
     seconds = time.perf_counter() - start
     new = arguments.candidates - known
-    print(f'  {new} new candidates in {seconds:.1f} s, the benchmark\'s own work {placement.seconds:.1f} s: '
-          f'{(seconds - placement.seconds) / new * 1e3:.3f} ms a candidate')
+    print(
+        f"  {new} new candidates in {seconds:.1f} s, the benchmark's own work {placement.seconds:.1f} s: "
+        f'{(seconds - placement.seconds) / new * 1e3:.3f} ms a candidate'
+    )
     print(f'  {notes["number"]} checkpoints, {notes["bytes"] / 2**20:.2f} MiB together, {notes["seconds"]:.2f} s')
 
 

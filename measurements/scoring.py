@@ -1,7 +1,7 @@
 """What a score costs, as ratios within one run, on NAS-Bench-201 (C=16, N=5) and images of 32 x 32.
 
-    python measurements/scoring.py
-    python measurements/scoring.py --threads 2 --architectures 10
+python measurements/scoring.py
+python measurements/scoring.py --threads 2 --architectures 10
 """
 
 import argparse
@@ -89,8 +89,9 @@ def main() -> None:
         for n, kernel in kernels.items():
             kernel.score(network)
             plain = statistics.median(seconds(forward_backward, network, *kernel.minibatch)[0] for _ in range(3))
-            found[f'mgm / plain forward-backward, {n} images'] = statistics.median(
-                seconds(kernel.score, network)[0] for _ in range(3)) / plain
+            found[f'mgm / plain forward-backward, {n} images'] = (
+                statistics.median(seconds(kernel.score, network)[0] for _ in range(3)) / plain
+            )
         looped = seconds(half_covariance_loop, network, half.minibatch)[0]
         found['half-covariance by a loop / vectorised'] = looped / seconds(half.score, network)[0]
         for name, ratio in found.items():

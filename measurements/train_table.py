@@ -53,10 +53,34 @@ class Preset:
 
 
 PRESETS = {
-    'darts-cifar10': Preset(darts_cifar10_space, networks=48, data='cifar10', size=16, train=10000, valid=2000, epochs=3,
-                            batch_size=64, learning_rate=5e-3, weight_decay=5e-2, shift=2, flip=True),
-    'autoformer-digits': Preset(autoformer_digits_space, networks=40, data='digits', size=16, train=400, valid=1038,
-                                epochs=60, batch_size=40, learning_rate=2e-3, weight_decay=5e-2, shift=1, flip=False),
+    'darts-cifar10': Preset(
+        darts_cifar10_space,
+        networks=48,
+        data='cifar10',
+        size=16,
+        train=10000,
+        valid=2000,
+        epochs=3,
+        batch_size=64,
+        learning_rate=5e-3,
+        weight_decay=5e-2,
+        shift=2,
+        flip=True,
+    ),
+    'autoformer-digits': Preset(
+        autoformer_digits_space,
+        networks=40,
+        data='digits',
+        size=16,
+        train=400,
+        valid=1038,
+        epochs=60,
+        batch_size=40,
+        learning_rate=2e-3,
+        weight_decay=5e-2,
+        shift=1,
+        flip=False,
+    ),
 }
 
 
@@ -71,7 +95,7 @@ def split(preset: Preset, name: str) -> tuple[Images, Images, Images]:
     """Training and validation images, drawn by a fixed seed from the data's training part, and its other part to test on."""
     data = load_data(name, size=preset.size)
     order = np.random.default_rng(0).permutation(len(data.train))  # type: ignore[arg-type]
-    train, valid = order[:preset.train], order[preset.train:preset.train + preset.valid]
+    train, valid = order[: preset.train], order[preset.train : preset.train + preset.valid]
     test = np.arange(len(data.validation))  # type: ignore[arg-type]
     return in_memory(data.train, train), in_memory(data.train, valid), in_memory(data.validation, test)
 
@@ -95,9 +119,9 @@ def train(network: nn.Module, data: Images, preset: Preset) -> float:
     steps = preset.epochs * math.ceil(len(images) / preset.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.learning_rate, total_steps=steps, pct_start=0.1)
     network.train()
-    total = 0.
+    total = 0.0
     for _ in range(preset.epochs):
-        total = 0.
+        total = 0.0
         for batch in torch.randperm(len(images)).split(preset.batch_size):
             loss = F.cross_entropy(network(augmented(images[batch], preset.shift, preset.flip)), labels[batch])
             optimizer.zero_grad()
@@ -149,8 +173,14 @@ def main() -> None:
         # A row is the same whichever rows came before it.
         torch.manual_seed(options.seed + zlib.crc32(architecture.encode()))
         loss = train(network, training, preset)
-        row = (architecture, f'{accuracy(network, validation):.2f}', f'{accuracy(network, test):.2f}', f'{loss:.4f}',
-               sum(p.numel() for p in network.parameters()), f'{time.perf_counter() - start:.1f}')
+        row = (
+            architecture,
+            f'{accuracy(network, validation):.2f}',
+            f'{accuracy(network, test):.2f}',
+            f'{loss:.4f}',
+            sum(p.numel() for p in network.parameters()),
+            f'{time.perf_counter() - start:.1f}',
+        )
         with output.open('a', newline='') as file:
             csv.writer(file, lineterminator='\n').writerow(row)
 

@@ -48,11 +48,18 @@ def main() -> None:
     first, step = map(int, options.part.split('/'))
 
     data = load_text(options.data, 'minilm', max_length=options.max_length)
-    evaluator = TextClassification(data.train, data.validation, data.test, num_labels=data.num_labels,
-                                   max_epochs=options.epochs, encoder_learning_rate=2e-4, precision=options.precision,
-                                   accelerator='cpu')
+    evaluator = TextClassification(
+        data.train,
+        data.validation,
+        data.test,
+        num_labels=data.num_labels,
+        max_epochs=options.epochs,
+        encoder_learning_rate=2e-4,
+        precision=options.precision,
+        accelerator='cpu',
+    )
     held_out, dev = len(data.validation), len(data.test)
-    models = random_models(SimplifiedModelSpace.from_model(text_space()), options.networks, seed=0)[first - 1::step]
+    models = random_models(SimplifiedModelSpace.from_model(text_space()), options.networks, seed=0)[first - 1 :: step]
     trained = done(options.output)
     for model in tqdm(models, desc='Training', unit='network', disable=None):
         architecture = encode_sample(model.sample)
@@ -63,8 +70,14 @@ def main() -> None:
         result = evaluator.fit(network, seed=0)
         valid, test = (100 * part['accuracy'] for part in (result.validation, result.test))
         both = (valid * held_out + test * dev) / (held_out + dev)
-        row = (architecture, f'{valid:.2f}', f'{test:.2f}', f'{both:.2f}',
-               sum(p.numel() for p in network.parameters() if p.requires_grad), f'{time.perf_counter() - start:.1f}')
+        row = (
+            architecture,
+            f'{valid:.2f}',
+            f'{test:.2f}',
+            f'{both:.2f}',
+            sum(p.numel() for p in network.parameters() if p.requires_grad),
+            f'{time.perf_counter() - start:.1f}',
+        )
         with options.output.open('a', newline='') as file:
             csv.writer(file, lineterminator='\n').writerow(row)
 

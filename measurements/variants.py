@@ -42,8 +42,15 @@ def restarted(gradients: Gradients, start: Callable[[Tensor], Tensor]) -> float:
         with seeded(gradients.seed):
             for layer in layers:
                 start(layer.weight)
-        return GradientRank()(Gradients(gradients.network, gradients.minibatch, loss=gradients.loss,
-                                        normalization=gradients.normalization, seed=gradients.seed))
+        return GradientRank()(
+            Gradients(
+                gradients.network,
+                gradients.minibatch,
+                loss=gradients.loss,
+                normalization=gradients.normalization,
+                seed=gradients.seed,
+            )
+        )
     finally:
         with torch.no_grad():
             for layer, weight in zip(layers, found):
@@ -73,8 +80,9 @@ def sizes(gradients: Gradients) -> Tensor:
 def norm_by_layer(gradients: Gradients) -> float:
     """Sum over layers of r^2 log(1 + n / |g|^2)."""
     layers = mean_matrices(gradients)
-    terms = [r**2 * torch.log1p(m.numel() / m.double().square().sum())
-             for r, m in zip(effective_ranks(layers), layers) if r > 0]
+    terms = [
+        r**2 * torch.log1p(m.numel() / m.double().square().sum()) for r, m in zip(effective_ranks(layers), layers) if r > 0
+    ]
     return float(sum(terms))
 
 
@@ -105,8 +113,18 @@ VARIANTS: dict[str, Callable[[Gradients], float]] = {
 }
 
 for variant, function in VARIANTS.items():
-    register(type(variant, (Score,), {'name': variant, 'passes': '1', '__doc__': variant,
-                                      '__call__': lambda self, gradients, function=function: function(gradients)}))
+    register(
+        type(
+            variant,
+            (Score,),
+            {
+                'name': variant,
+                'passes': '1',
+                '__doc__': variant,
+                '__call__': lambda self, gradients, function=function: function(gradients),
+            },
+        )
+    )
 
 if __name__ == '__main__':
     sys.exit(main(['benchmark', '--scores', ','.join(['steady-rank', 'gradient-rank', *VARIANTS]), *sys.argv[1:]]))

@@ -30,12 +30,28 @@ if TYPE_CHECKING:
     from nni_knas.search import KNAS
 
 __version__ = '0.1.0'
-__all__ = ['KNAS', 'GradientKernelEvaluator', 'Run', 'open_run', 'plot_comparison', 'plot_costs', 'plot_curves',
-           'plot_footprint', 'plot_progress', 'plot_ranks', 'plot_scores', 'write_comparison', 'write_report']
+__all__ = [
+    'KNAS',
+    'GradientKernelEvaluator',
+    'Run',
+    'open_run',
+    'plot_comparison',
+    'plot_costs',
+    'plot_curves',
+    'plot_footprint',
+    'plot_progress',
+    'plot_ranks',
+    'plot_scores',
+    'write_comparison',
+    'write_report',
+]
 
 _MODULES = {'KNAS': 'search', 'GradientKernelEvaluator': 'kernel', 'Run': 'runs', 'open_run': 'runs'}
-_LATER = {**dict.fromkeys((name for name in __all__ if name.startswith('plot_')), 'plots'),
-          'write_report': 'report', 'write_comparison': 'report'}  # imported when they are asked for
+_LATER = {
+    **dict.fromkeys((name for name in __all__ if name.startswith('plot_')), 'plots'),
+    'write_report': 'report',
+    'write_comparison': 'report',
+}  # imported when they are asked for
 
 
 def __getattr__(name: str) -> Any:

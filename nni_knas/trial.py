@@ -55,8 +55,10 @@ def _options_with(changes: Mapping[str, Any]) -> SearchOptions:
     if folder is not None and settings_path(folder).exists():
         return SearchOptions.from_mapping({**Settings.read(folder).options.to_mapping(), **changes})
     if 'space' not in changes and 'network' not in changes:
-        raise ValueError('the experiment\'s settings are not on this machine: name the space and the data, for example '
-                         'python -m nni_knas.trial --space module:Class --data module:function')
+        raise ValueError(
+            "the experiment's settings are not on this machine: name the space and the data, for example "
+            'python -m nni_knas.trial --space module:Class --data module:function'
+        )
     return SearchOptions.from_mapping(changes)
 
 
@@ -69,8 +71,11 @@ def _experiment_folder() -> Path | None:
 
 def _build_space(options: SearchOptions, data: Data, parameters: Mapping[str, Any]) -> ExecutableModelSpace:
     """The model space; where a function builds the networks, that of these parameters alone."""
-    search_space = {label: {'_type': 'choice', '_value': [value]} for label, value in parameters.items()
-                    if label not in fields.EXTRAS} if options.network is not None else None
+    search_space = (
+        {label: {'_type': 'choice', '_value': [value]} for label, value in parameters.items() if label not in fields.EXTRAS}
+        if options.network is not None
+        else None
+    )
     return SimplifiedModelSpace.from_model(options.make_space(data.classes, search_space))
 
 
@@ -83,13 +88,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 when all went well, 2 for a mistake of the user's.
     """
     parser = argparse.ArgumentParser(
-        prog='python -m nni_knas.trial', description='Build the network of the parameters that NNI hands to this trial, and '
-        'train it with NNI\'s evaluator. All fields are those of the experiment, where it is on this machine.')
-    fields = [option for option in all_options() if option.section in ('space and data', 'fine stage')
-              and option.name not in ('top_k', 'optimize_mode')]
+        prog='python -m nni_knas.trial',
+        description='Build the network of the parameters that NNI hands to this trial, and '
+        "train it with NNI's evaluator. All fields are those of the experiment, where it is on this machine.",
+    )
+    fields = [
+        option
+        for option in all_options()
+        if option.section in ('space and data', 'fine stage') and option.name not in ('top_k', 'optimize_mode')
+    ]
     for option in fields:
-        parser.add_argument(f'--{option.name.replace("_", "-")}', dest=option.name, help=option.help.replace('%', '%%'),
-                            type=json.loads if option.kind is dict else str, metavar=option.metavar)
+        parser.add_argument(
+            f'--{option.name.replace("_", "-")}',
+            dest=option.name,
+            help=option.help.replace('%', '%%'),
+            type=json.loads if option.kind is dict else str,
+            metavar=option.metavar,
+        )
     given = vars(parser.parse_args(arguments))
     try:
         _train_candidate(_options_with({name: value for name, value in given.items() if value is not None}))
@@ -102,8 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train_candidate(options: SearchOptions) -> None:
     parameters = nni.get_next_parameter()
     if parameters is None:
-        raise ValueError('there are no parameters: this is the trial command of an experiment with the tuner KNAS, '
-                         'started by nnictl create')
+        raise ValueError(
+            'there are no parameters: this is the trial command of an experiment with the tuner KNAS, '
+            'started by nnictl create'
+        )
     data = options.load_data()
     space = _build_space(options, data, parameters)
     space.evaluator = options.make_evaluator(data)
@@ -112,8 +129,13 @@ def _train_candidate(options: SearchOptions) -> None:
     assert model.evaluator is not None
     if number is not None:  # a person may have added a trial in the portal, which has no rank
         folder = _experiment_folder()
-        model.evaluator = RankedEvaluator(model.evaluator, number, parameters[fields.KERNEL_SCORE],
-                                          parameters[fields.KERNEL_RANK], str(folder) if folder is not None else None)
+        model.evaluator = RankedEvaluator(
+            model.evaluator,
+            number,
+            parameters[fields.KERNEL_SCORE],
+            parameters[fields.KERNEL_RANK],
+            str(folder) if folder is not None else None,
+        )
     model.execute()
 
 

@@ -33,8 +33,10 @@ class Import(NamedTuple):
 @cache
 def modules() -> dict[str, Path]:
     """The files of the package, by module."""
-    return {'.'.join(file.relative_to(REPOSITORY).with_suffix('').parts).removesuffix('.__init__'): file
-            for file in sorted(ROOT.rglob('*.py'))}
+    return {
+        '.'.join(file.relative_to(REPOSITORY).with_suffix('').parts).removesuffix('.__init__'): file
+        for file in sorted(ROOT.rglob('*.py'))
+    }
 
 
 def rooms() -> set[str]:
@@ -100,7 +102,7 @@ def test_a_room_imports_only_from_rooms_below_it(monkeypatch):
 
 
 def test_thirteen_floors():
-    contract, = read_configuration(SETTINGS)['contracts_options']
+    (contract,) = read_configuration(SETTINGS)['contracts_options']
     assert len(contract['layers']) <= 13
 
 

@@ -13,7 +13,7 @@ from nni.mutable import Sample
 
 __all__ = ['NONE', 'count', 'duration', 'energy', 'known', 'mass', 'moment', 'number', 'one_line', 'table']
 
-NONE = '–'  # noqa: RUF001
+NONE = '–'
 """Stands where nothing is known."""
 
 
@@ -71,8 +71,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     lines = []
     for line in [header, *rows]:
-        cells = [cell.rjust(width) if name in right else cell.ljust(width)
-                 for cell, width, name in zip(line, widths, header)]
+        cells = [
+            cell.rjust(width) if name in right else cell.ljust(width) for cell, width, name in zip(line, widths, header)
+        ]
         lines.append('  '.join(cells).rstrip())
     return '\n'.join(lines)
 

@@ -21,7 +21,29 @@ from nni_knas.benchmark.nats import to_sample
 from nni_knas.benchmark.plots import have_matplotlib, plot_scores, plot_search
 from nni_knas.benchmark.protocol import draw_candidates, search_table
 
-__all__ = ['BASELINES', 'PLAIN_IMAGES', 'TOP', 'Benchmark', 'Measurement', 'ScoreCache', 'autoformer_digits_space',
-           'benchmark_names', 'correlation_table', 'cost', 'darts_cifar10_space', 'default_data', 'draw_candidates',
-           'have_matplotlib', 'load_benchmark', 'measure', 'plot_scores', 'plot_search', 'register_benchmark',
-           'score_table', 'search_table', 'space_benchmark', 'text_space', 'to_sample']
+__all__ = [
+    'BASELINES',
+    'PLAIN_IMAGES',
+    'TOP',
+    'Benchmark',
+    'Measurement',
+    'ScoreCache',
+    'autoformer_digits_space',
+    'benchmark_names',
+    'correlation_table',
+    'cost',
+    'darts_cifar10_space',
+    'default_data',
+    'draw_candidates',
+    'have_matplotlib',
+    'load_benchmark',
+    'measure',
+    'plot_scores',
+    'plot_search',
+    'register_benchmark',
+    'score_table',
+    'search_table',
+    'space_benchmark',
+    'text_space',
+    'to_sample',
+]

@@ -18,8 +18,13 @@ __all__ = ['TOP', 'correlation_table', 'score_table']
 TOP = (1, 10, 20, 40)
 
 
-def correlation_table(measurements: Sequence[Measurement], architectures: Sequence[str], scores: Sequence[Score],
-                      metrics: Sequence[str], resamples: int = 1000) -> pd.DataFrame:
+def correlation_table(
+    measurements: Sequence[Measurement],
+    architectures: Sequence[str],
+    scores: Sequence[Score],
+    metrics: Sequence[str],
+    resamples: int = 1000,
+) -> pd.DataFrame:
     """Rank correlations of scores with metrics, and the best that the top of each ranking holds.
 
     Parameters
@@ -50,22 +55,29 @@ def correlation_table(measurements: Sequence[Measurement], architectures: Sequen
     rows = []
     for score in tqdm(scores, desc='Resampling', unit='score', disable=None):
         # A baseline is the same under every seed.
-        values = [each.values(score, architectures) for each in measurements[:1 if isinstance(score, Baseline) else None]]
+        values = [each.values(score, architectures) for each in measurements[: 1 if isinstance(score, Baseline) else None]]
         reasons = measurements[0].reasons(score, architectures)
         for metric in metrics:
-            rows.append({'metric': metric, 'score': score.name,
-                         'kind': 'baseline' if isinstance(score, Baseline) else 'score',
-                         **_correlations(values, truth[metric], counts), **_top_and_regret(values, truth[metric]),
-                         'failed': float(np.mean([np.isnan(each).sum() for each in values])),
-                         'reason': reasons[0] if reasons else ''})
+            rows.append(
+                {
+                    'metric': metric,
+                    'score': score.name,
+                    'kind': 'baseline' if isinstance(score, Baseline) else 'score',
+                    **_correlations(values, truth[metric], counts),
+                    **_top_and_regret(values, truth[metric]),
+                    'failed': float(np.mean([np.isnan(each).sum() for each in values])),
+                    'reason': reasons[0] if reasons else '',
+                }
+            )
     table = pd.DataFrame(rows)
     table['metric'] = pd.Categorical(table.metric, categories=list(metrics), ordered=True)
     table = table.sort_values(['metric', 'spearman'], ascending=[True, False], kind='stable', ignore_index=True)
     return table.astype({'metric': 'object'})
 
 
-def score_table(measurements: Sequence[Measurement], architectures: Sequence[str], scores: Sequence[Score],
-                metrics: Sequence[str]) -> pd.DataFrame:
+def score_table(
+    measurements: Sequence[Measurement], architectures: Sequence[str], scores: Sequence[Score], metrics: Sequence[str]
+) -> pd.DataFrame:
     """Metrics and scores of each architecture; with several seeds a column ``score@seed`` each."""
     table = measurements[0].benchmark.table.loc[list(architectures), list(metrics)].rename_axis('architecture')
     columns: dict[str, np.ndarray] = {}

@@ -23,8 +23,9 @@ __all__ = ['PLAIN_IMAGES', 'cost']
 PLAIN_IMAGES = 32
 
 
-def cost(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures: Sequence[str],
-         scores: Sequence[Score]) -> pd.DataFrame:
+def cost(
+    benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures: Sequence[str], scores: Sequence[Score]
+) -> pd.DataFrame:
     """Time of each score by itself, on a few architectures, with nothing shared.
 
     Returns
@@ -52,8 +53,12 @@ def cost(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures: S
             seconds = _scoring_seconds(score, kernel, network)
             if seconds is not None:
                 spent[score.name].append((seconds, seconds / plain[-1]))
-    table = pd.DataFrame([_medians(spent[score.name]) for score in scores], columns=['seconds', 'passes'],
-                         index=[score.name for score in scores], dtype='float64')
+    table = pd.DataFrame(
+        [_medians(spent[score.name]) for score in scores],
+        columns=['seconds', 'passes'],
+        index=[score.name for score in scores],
+        dtype='float64',
+    )
     table.attrs = {'build_seconds': _median(building), 'plain_seconds': _median(plain), 'architectures': len(plain)}
     return table
 

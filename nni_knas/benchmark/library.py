@@ -23,9 +23,12 @@ RESULTS = ['valid_acc', 'test_acc']
 def nats_tss(table: str | None, classes: int = 10) -> Benchmark:
     """NATS-Bench's topology space (NAS-Bench-201): 15,625 architectures, as strings; the user has the table."""
     space = SimplifiedModelSpace.from_model(NasBench201(num_labels=classes))
-    return Benchmark('nats-tss', load_nats_table(table),
-                     lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
-                     key=f'nats-tss with {classes} classes')
+    return Benchmark(
+        'nats-tss',
+        load_nats_table(table),
+        lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
+        key=f'nats-tss with {classes} classes',
+    )
 
 
 @register_benchmark('darts-cifar10', data='cifar10', image_size=16)
@@ -49,7 +52,8 @@ def text_rte() -> Benchmark:
 def _read_shipped(name: str, results: list[str] = RESULTS) -> pd.DataFrame:
     file = resources.files('nni_knas.benchmark') / 'tables' / f'{name}.csv'
     if not file.is_file():
-        raise ValueError(f'the table {name}.csv is missing in this installation: install nni-knas anew, or take another '
-                         'benchmark')
+        raise ValueError(
+            f'the table {name}.csv is missing in this installation: install nni-knas anew, or take another benchmark'
+        )
     with file.open() as lines:
         return pd.read_csv(lines).set_index('architecture')[results]

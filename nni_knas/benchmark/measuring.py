@@ -31,8 +31,13 @@ from nni_knas.scores import Score
 __all__ = ['Measurement', 'measure']
 
 
-def measure(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures: Sequence[str], scores: Sequence[Score],
-            cache: ScoreCache) -> None:
+def measure(
+    benchmark: Benchmark,
+    kernel: GradientKernelEvaluator,
+    architectures: Sequence[str],
+    scores: Sequence[Score],
+    cache: ScoreCache,
+) -> None:
     """Compute what is missing in the cache.
 
     The scores of an architecture share one :class:`~nni_knas.gradients.Gradients`, so that a pass that several of them need
@@ -53,16 +58,18 @@ def measure(benchmark: Benchmark, kernel: GradientKernelEvaluator, architectures
     """
     settings = {score.name: settings_of(kernel, score) for score in scores}
     known = {score.name: cache.get(benchmark.key, settings[score.name], score.name) for score in scores}
-    missing = {architecture: [score for score in scores if architecture not in known[score.name]]
-               for architecture in architectures}
+    missing = {
+        architecture: [score for score in scores if architecture not in known[score.name]] for architecture in architectures
+    }
     work = [architecture for architecture in architectures if missing[architecture]]
     for architecture in tqdm(work, desc=f'Scoring (seed {kernel.seed})', unit='architecture', disable=None):
         for score, measured in _measure_architecture(benchmark, kernel, architecture, missing[architecture]):
             cache.add(benchmark.key, architecture, settings[score.name], score.name, measured)
 
 
-def _measure_architecture(benchmark: Benchmark, kernel: GradientKernelEvaluator, architecture: str,
-                          scores: Sequence[Score]) -> Iterator[tuple[Score, Measured]]:
+def _measure_architecture(
+    benchmark: Benchmark, kernel: GradientKernelEvaluator, architecture: str, scores: Sequence[Score]
+) -> Iterator[tuple[Score, Measured]]:
     rest = list(scores)
     try:
         network = benchmark.network(architecture, kernel.seed)

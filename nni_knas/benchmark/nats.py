@@ -24,8 +24,13 @@ from typing import Any
 
 __all__ = ['EDGES', 'OPERATIONS', 'SIZE', 'index_of', 'string_of', 'to_sample', 'to_string']
 
-OPERATIONS = {'none': 'none', 'skip_connect': 'skip_connect', 'nor_conv_1x1': 'conv_1x1', 'nor_conv_3x3': 'conv_3x3',
-              'avg_pool_3x3': 'avg_pool_3x3'}
+OPERATIONS = {
+    'none': 'none',
+    'skip_connect': 'skip_connect',
+    'nor_conv_1x1': 'conv_1x1',
+    'nor_conv_3x3': 'conv_3x3',
+    'avg_pool_3x3': 'avg_pool_3x3',
+}
 """NNI's name of each of the benchmark's operations, in the benchmark's order."""
 EDGES = ('0_1', '0_2', '1_2', '0_3', '1_3', '2_3')
 """The edges in the order of the string."""
@@ -34,8 +39,9 @@ SIZE = len(OPERATIONS) ** len(EDGES)
 
 _NATS_NAMES = {ours: theirs for theirs, ours in OPERATIONS.items()}
 _OPERATION = f'({"|".join(OPERATIONS)})'
-_PATTERN = re.compile(r'\+'.join(
-    r'\|' + ''.join(rf'{_OPERATION}~{source}\|' for source in range(node)) for node in (1, 2, 3)))
+_PATTERN = re.compile(
+    r'\+'.join(r'\|' + ''.join(rf'{_OPERATION}~{source}\|' for source in range(node)) for node in (1, 2, 3))
+)
 _SHUFFLE_SEED = 88  # with which the benchmark's authors shuffled the architectures before they numbered them
 
 
@@ -67,8 +73,10 @@ def to_string(sample: Mapping[str, Any]) -> str:
     for edge in EDGES:
         operation = sample.get(f'cell/{edge}')
         if operation not in _NATS_NAMES:
-            raise ValueError(f'the sample is no architecture of NAS-Bench-201: its cell/{edge} is {operation!r}, and should '
-                             f'be one of {", ".join(_NATS_NAMES)}')
+            raise ValueError(
+                f'the sample is no architecture of NAS-Bench-201: its cell/{edge} is {operation!r}, and should '
+                f'be one of {", ".join(_NATS_NAMES)}'
+            )
         operations.append(_NATS_NAMES[operation])
     return _write_string(operations)
 
@@ -104,8 +112,10 @@ def string_of(index: int) -> str:
 def _parse_operations(architecture: str) -> tuple[str, ...]:
     match = _PATTERN.fullmatch(architecture) if isinstance(architecture, str) else None
     if match is None:
-        raise ValueError(f'{architecture!r} is no architecture of NAS-Bench-201: it should look like '
-                         f'|op~0|+|op~0|op~1|+|op~0|op~1|op~2| with each op one of {", ".join(OPERATIONS)}')
+        raise ValueError(
+            f'{architecture!r} is no architecture of NAS-Bench-201: it should look like '
+            f'|op~0|+|op~0|op~1|+|op~0|op~1|op~2| with each op one of {", ".join(OPERATIONS)}'
+        )
     return match.groups()
 
 

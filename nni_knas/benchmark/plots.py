@@ -64,10 +64,22 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
         axes.invert_yaxis()
 
     return [
-        _save_figure(panels, score_panel, 'score', f'{metric} (%)', f'Score against {metric}; {title}\n(the lowest 5 % of '
-                     'accuracies may lie below the panels)', folder / f'score-{metric}.png'),
-        _save_figure(panels, rank_panel, 'rank by score (1 is the best)', f'rank by {metric}', f'Rank against rank; {title}',
-                     folder / f'rank-{metric}.png'),
+        _save_figure(
+            panels,
+            score_panel,
+            'score',
+            f'{metric} (%)',
+            f'Score against {metric}; {title}\n(the lowest 5 % of accuracies may lie below the panels)',
+            folder / f'score-{metric}.png',
+        ),
+        _save_figure(
+            panels,
+            rank_panel,
+            'rank by score (1 is the best)',
+            f'rank by {metric}',
+            f'Rank against rank; {title}',
+            folder / f'rank-{metric}.png',
+        ),
     ]
 
 
@@ -79,8 +91,9 @@ def plot_search(results: pd.DataFrame, metric: str, title: str, folder: Path) ->
     figure = Figure(figsize=(5.5 * len(blocks), 1.5 + 0.26 * len(blocks[0][1])), layout='constrained')
     for axes, (k, block) in zip(np.ravel(figure.subplots(1, len(blocks))), blocks):
         colors = [COLORS[kind] for kind in block.kind]
-        axes.errorbar(block['mean'], range(len(block)), xerr=block.deviation.fillna(0), fmt='none', ecolor=colors,
-                      elinewidth=1.2)
+        axes.errorbar(
+            block['mean'], range(len(block)), xerr=block.deviation.fillna(0), fmt='none', ecolor=colors, elinewidth=1.2
+        )
         axes.scatter(block['mean'], range(len(block)), c=colors, zorder=3)
         axes.set_yticks(range(len(block)), block.score)
         axes.set_xlabel(f'{metric} (%)')
@@ -92,8 +105,9 @@ def plot_search(results: pd.DataFrame, metric: str, title: str, folder: Path) ->
     return [path]
 
 
-def _save_figure(panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.ndarray], None], x: str, y: str, title: str,
-                 path: Path) -> Path:
+def _save_figure(
+    panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.ndarray], None], x: str, y: str, title: str, path: Path
+) -> Path:
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(panels))
@@ -103,11 +117,14 @@ def _save_figure(panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.n
     for axes, (row, values) in zip(grid.flat, panels):
         axes.color = COLORS[row.kind]
         draw(axes, values)
-        axes.set_title(f'{row.score}{" (baseline)" if row.kind == "baseline" else ""}\n'
-                       rf'$\rho$ {row.spearman:.2f}, $\tau$ {row.kendall:.2f}', fontsize=9)
+        axes.set_title(
+            f'{row.score}{" (baseline)" if row.kind == "baseline" else ""}\n'
+            rf'$\rho$ {row.spearman:.2f}, $\tau$ {row.kendall:.2f}',
+            fontsize=9,
+        )
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.25)
-    for axes in grid.flat[len(panels):]:
+    for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=11)
     figure.supxlabel(x, fontsize=9)
@@ -135,7 +152,7 @@ def _scale_axis(axes: Any, values: np.ndarray) -> None:
             axes.set_xscale('log')
         else:
             axes.set_xscale('symlog', linthresh=np.median(sizes))
-            ends = [values.min(), 0., values.max()]  # the axis' own ticks run into one another around 0
+            ends = [values.min(), 0.0, values.max()]  # the axis' own ticks run into one another around 0
             axes.set_xticks(ends, [f'{end:.1g}' for end in ends])
             axes.minorticks_off()
         return

@@ -21,15 +21,17 @@ from nni_knas.gradients import first_line
 
 __all__ = ['WHERE', 'load_nats_table']
 
-WHERE = ('it is a CSV with the columns index or arch_str and accuracies, or NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder '
-         'NATS-tss-v1_0-3ffb9-simple (both linked at https://github.com/D-X-Y/NATS-Bench), or NNI\'s database '
-         'nasbench201-b2b60732.db (python -m nni.nas.benchmark.download nasbench201)')
+WHERE = (
+    'it is a CSV with the columns index or arch_str and accuracies, or NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder '
+    "NATS-tss-v1_0-3ffb9-simple (both linked at https://github.com/D-X-Y/NATS-Bench), or NNI's database "
+    'nasbench201-b2b60732.db (python -m nni.nas.benchmark.download nasbench201)'
+)
 """Says where a table is to be had."""
 
 CACHE = Path('~/.cache/nni-knas/tables').expanduser()
 DATASETS = {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'ImageNet16-120': 'imagenet16'}
 EARLY_EPOCH = 20  # of the run over 200 epochs, by which the paper's fine stage chooses
-SHORT_RUN = 12    # epochs of the benchmark's short run
+SHORT_RUN = 12  # epochs of the benchmark's short run
 
 
 def load_nats_table(source: str | Path | None) -> pd.DataFrame:
@@ -93,8 +95,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
     metrics = table.drop(columns=['index', 'arch_str'], errors='ignore').select_dtypes('number')
     metrics = metrics[[name for name in metrics.columns if not str(name).startswith('Unnamed')]]
     if metrics.columns.empty:
-        raise ValueError(f'{path} has no accuracy column: besides index and arch_str it should have at least one numeric '
-                         'column')
+        raise ValueError(
+            f'{path} has no accuracy column: besides index and arch_str it should have at least one numeric column'
+        )
     return metrics.astype('float64').set_axis(pd.Index(architectures, name='architecture'))
 
 
@@ -111,8 +114,10 @@ def _architectures(table: pd.DataFrame, path: Path) -> list[str]:
         except ValueError as error:
             raise ValueError(f'line {row} of {path}: {error}') from None
         if by_string and by_index and by_string != by_index:
-            raise ValueError(f'line {row} of {path}: index and arch_str disagree, index {index} is {by_index} and '
-                             f'{by_string} has index {index_of(by_string)}')
+            raise ValueError(
+                f'line {row} of {path}: index and arch_str disagree, index {index} is {by_index} and '
+                f'{by_string} has index {index_of(by_string)}'
+            )
         found.append(by_string or by_index or '')
     return found
 
@@ -146,8 +151,11 @@ def _evaluated_indices(api: Any, path: Path) -> list[int]:
     """Indices of the architectures that the file or folder has results of."""
     if not path.is_dir():
         return sorted(api.evaluated_indexes)
-    return [index for index in range(len(api))
-            if any((path / f'{name}.pickle.pbz2').is_file() for name in (f'{index:06d}', f'{index:d}'))]
+    return [
+        index
+        for index in range(len(api))
+        if any((path / f'{name}.pickle.pbz2').is_file() for name in (f'{index:06d}', f'{index:d}'))
+    ]
 
 
 def _nats_row(api: Any, index: int) -> dict[str, float]:
@@ -157,8 +165,14 @@ def _nats_row(api: Any, index: int) -> dict[str, float]:
         final, short = (_nats_info(api, index, validated, hp) for hp in ('200', str(SHORT_RUN)))
         early = _nats_info(api, index, validated, '200', EARLY_EPOCH - 1)
         tested = final if validated == dataset else _nats_info(api, index, dataset, '200')
-        row |= _metrics_of(name, final.get('valid-accuracy'), tested.get('test-accuracy'), short.get('valid-accuracy'),
-                           early.get('valid-accuracy'), early.get('valtest-accuracy'))
+        row |= _metrics_of(
+            name,
+            final.get('valid-accuracy'),
+            tested.get('test-accuracy'),
+            short.get('valid-accuracy'),
+            early.get('valid-accuracy'),
+            early.get('valtest-accuracy'),
+        )
     return row
 
 
@@ -172,9 +186,13 @@ def _nats_info(api: Any, index: int, dataset: str, epochs: str, epoch: int | Non
 
 def _metrics_of(name: str, valid: Any, test: Any, short: Any, early: Any, early_mixed: Any) -> dict[str, float]:
     """The metrics of one architecture on one dataset; ``nan`` for what is not known."""
-    values = {f'{name}_valid_acc': valid, f'{name}_test_acc': test, f'{name}_valid_acc_epoch{SHORT_RUN}': short,
-              f'{name}_valid_acc_epoch{EARLY_EPOCH}': early,
-              f'{name}_valtest_acc_epoch{EARLY_EPOCH}': early_mixed if early is None else None}
+    values = {
+        f'{name}_valid_acc': valid,
+        f'{name}_test_acc': test,
+        f'{name}_valid_acc_epoch{SHORT_RUN}': short,
+        f'{name}_valid_acc_epoch{EARLY_EPOCH}': early,
+        f'{name}_valtest_acc_epoch{EARLY_EPOCH}': early_mixed if early is None else None,
+    }
     return {key: math.nan if value is None else float(value) for key, value in values.items()}
 
 

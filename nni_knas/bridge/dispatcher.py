@@ -19,8 +19,15 @@ from nni.runtime.msg_dispatcher import MsgDispatcher
 from nni_knas.bridge import fields
 from nni_knas.bridge.callers import caller
 
-__all__ = ['calling_dispatcher', 'experiment_config', 'experiment_directory', 'is_resumed', 'manager_process',
-           'show_search_space', 'unfinished_trials']
+__all__ = [
+    'calling_dispatcher',
+    'experiment_config',
+    'experiment_directory',
+    'is_resumed',
+    'manager_process',
+    'show_search_space',
+    'unfinished_trials',
+]
 
 
 def calling_dispatcher() -> MsgDispatcher | None:
@@ -31,7 +38,7 @@ def calling_dispatcher() -> MsgDispatcher | None:
 def experiment_directory() -> Path:
     """The experiment's own directory, which its id is the name of."""
     if not dispatcher_env_vars.NNI_LOG_DIRECTORY:
-        raise RuntimeError('the tuner KNAS runs in NNI\'s dispatcher: start it with nnictl create')
+        raise RuntimeError("the tuner KNAS runs in NNI's dispatcher: start it with nnictl create")
     return Path(dispatcher_env_vars.NNI_LOG_DIRECTORY).parent
 
 

@@ -24,9 +24,27 @@ from nni.tools.nnictl.constants import NNI_HOME_DIR
 from nni_knas.bridge import fields
 from nni_knas.bridge.callers import caller
 
-__all__ = ['UNNAMED', 'UNSUCCESSFUL', 'ChunkTrial', 'Trial', 'TrialLimits', 'allow_another_trial', 'calling_experiment',
-           'cancel_trials', 'chunk_trials', 'experiment_folder', 'find_folder', 'is_local', 'last_words',
-           'manager_lives', 'max_duration', 'max_trials', 'reported_steps', 'trial_limits', 'trials']
+__all__ = [
+    'UNNAMED',
+    'UNSUCCESSFUL',
+    'ChunkTrial',
+    'Trial',
+    'TrialLimits',
+    'allow_another_trial',
+    'calling_experiment',
+    'cancel_trials',
+    'chunk_trials',
+    'experiment_folder',
+    'find_folder',
+    'is_local',
+    'last_words',
+    'manager_lives',
+    'max_duration',
+    'max_trials',
+    'reported_steps',
+    'trial_limits',
+    'trials',
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -119,8 +137,10 @@ class TrialLimits(NamedTuple):
 def trial_limits(experiment: NasExperiment) -> TrialLimits:
     """The limits of an experiment that runs; a person may have changed them in the portal."""
     duration = experiment.config.canonical_copy().max_trial_duration
-    return TrialLimits(experiment.get_experiment_profile()['params']['trialConcurrency'],
-                       math.inf if duration is None else parse_time(duration))
+    return TrialLimits(
+        experiment.get_experiment_profile()['params']['trialConcurrency'],
+        math.inf if duration is None else parse_time(duration),
+    )
 
 
 def allow_another_trial(experiment: NasExperiment) -> int:
@@ -161,8 +181,9 @@ def last_words(experiment: NasExperiment, number: int) -> str:
     where = f'its output is in {trial.folder}'
     prefix = f'{experiment.url_prefix}/' if experiment.url_prefix else ''
     try:
-        answer = requests.get(f'http://localhost:{experiment.port}/{prefix}api/v1/nni/trial-file/{trial.id}/stderr',
-                              timeout=20)
+        answer = requests.get(
+            f'http://localhost:{experiment.port}/{prefix}api/v1/nni/trial-file/{trial.id}/stderr', timeout=20
+        )
         lines = answer.text.split('\n') if answer.ok else []
     except requests.RequestException:
         lines = []
@@ -187,12 +208,15 @@ def reported_steps(folder: Path) -> pd.DataFrame:
         ``candidate`` (number in the record), ``step`` (of its last trial, from 1) and ``metric``.
     """
     database, rows = folder / 'db' / 'nni.sqlite', []
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(
-            sqlite3.connect(f'{database.absolute().as_uri()}?mode=ro', uri=True, timeout=20)) as connection:
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f'{database.absolute().as_uri()}?mode=ro', uri=True, timeout=20)) as connection,
+    ):
         rows = connection.execute(
-            "SELECT trialJobId, sequence, MetricData.data, event.data FROM MetricData JOIN (SELECT trialJobId, data FROM "
-            "TrialJobEvent WHERE data IS NOT NULL GROUP BY trialJobId) AS event USING (trialJobId) "
-            "WHERE type = 'PERIODICAL' ORDER BY MetricData.timestamp, MetricData.rowid").fetchall()
+            'SELECT trialJobId, sequence, MetricData.data, event.data FROM MetricData JOIN (SELECT trialJobId, data FROM '
+            'TrialJobEvent WHERE data IS NOT NULL GROUP BY trialJobId) AS event USING (trialJobId) '
+            "WHERE type = 'PERIODICAL' ORDER BY MetricData.timestamp, MetricData.rowid"
+        ).fetchall()
     steps: dict[int, tuple[str, dict[int, float]]] = {}
     for job, sequence, data, parameters in rows:
         candidate, metric = _candidate_of(parameters), fields.number_of(fields.decoded(data))
@@ -200,8 +224,14 @@ def reported_steps(folder: Path) -> pd.DataFrame:
             if candidate not in steps or steps[candidate][0] != job or sequence == 0:  # a trial that began anew
                 steps[candidate] = job, {}
             steps[candidate][1][sequence] = metric
-    return pd.DataFrame([(candidate, sequence + 1, metric) for candidate, (_, metrics) in steps.items()
-                         for sequence, metric in metrics.items()], columns=['candidate', 'step', 'metric'])
+    return pd.DataFrame(
+        [
+            (candidate, sequence + 1, metric)
+            for candidate, (_, metrics) in steps.items()
+            for sequence, metric in metrics.items()
+        ],
+        columns=['candidate', 'step', 'metric'],
+    )
 
 
 def _candidate_of(text: str) -> int | None:
@@ -229,5 +259,4 @@ def find_folder(run: str | Path) -> Path:
     for home in [*homes, Path(NNI_HOME_DIR)]:
         if (home / str(run)).is_dir():
             return home / str(run)
-    raise FileNotFoundError(f'there is no experiment {str(run)!r}: give the id that NNI printed, or the experiment\'s '
-                            'folder')
+    raise FileNotFoundError(f"there is no experiment {str(run)!r}: give the id that NNI printed, or the experiment's folder")

@@ -10,9 +10,28 @@ import contextlib
 import json
 from typing import Any
 
-__all__ = ['BEST_KERNEL_SCORE', 'BEST_SO_FAR', 'CHUNK', 'EXTRAS', 'FILTERED', 'KERNEL', 'KERNEL_RANK', 'KERNEL_SCORE',
-           'KNAS_CANDIDATE', 'MEASURED', 'METRIC', 'MUTATION_SUMMARY', 'QUICK', 'REASON', 'SCORED_CANDIDATE', 'SCORER',
-           'SECONDS', 'TASKS', 'decoded', 'number_of']
+__all__ = [
+    'BEST_KERNEL_SCORE',
+    'BEST_SO_FAR',
+    'CHUNK',
+    'EXTRAS',
+    'FILTERED',
+    'KERNEL',
+    'KERNEL_RANK',
+    'KERNEL_SCORE',
+    'KNAS_CANDIDATE',
+    'MEASURED',
+    'METRIC',
+    'MUTATION_SUMMARY',
+    'QUICK',
+    'REASON',
+    'SCORED_CANDIDATE',
+    'SCORER',
+    'SECONDS',
+    'TASKS',
+    'decoded',
+    'number_of',
+]
 
 # In the parameters of a trial that trains, and in what it reports.
 

@@ -19,8 +19,16 @@ def portal_page(experiment_id: str) -> str:
     NNI's manager serves what is in an experiment's log folder under ``/logs``.
     """
     # What a trial has not, it shows empty; a column that no trial has is not shown.
-    columns = ['sequenceId', 'id', 'space/scoring', 'duration', 'status', 'latestAccuracy',
-               f'metric/{fields.KERNEL_SCORE}', f'metric/{fields.KERNEL_RANK}']
+    columns = [
+        'sequenceId',
+        'id',
+        'space/scoring',
+        'duration',
+        'status',
+        'latestAccuracy',
+        f'metric/{fields.KERNEL_SCORE}',
+        f'metric/{fields.KERNEL_RANK}',
+    ]
     return f"""<!DOCTYPE html>
 <title>KNAS trials</title>
 <script>

@@ -73,49 +73,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='nni-knas', description='Training-free neural architecture search for NNI: score networks by their gradients '
-        'at initialisation, and train only the best few.')
+        prog='nni-knas',
+        description='Training-free neural architecture search for NNI: score networks by their gradients '
+        'at initialisation, and train only the best few.',
+    )
     parser.add_argument('--version', action='version', version=f'nni-knas {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 
     search_parser = commands.add_parser(
-        'search', formatter_class=argparse.RawDescriptionHelpFormatter,
+        'search',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         help='search a space: score many candidates, train the best few',
         description='Draw candidates from a model space, score each without training (coarse stage), train the best few\n'
-                    'with NNI on this machine (fine stage), and print the ranking. The web portal is on while it runs.',
+        'with NNI on this machine (fine stage), and print the ranking. The web portal is on while it runs.',
         epilog='examples:\n'
-               '  nni-knas search                                        NAS-Bench-201 on digits\n'
-               '  nni-knas search --data folder:photos --epochs 10       your own images, one folder a class\n'
-               '  nni-knas search --explorer evolution --candidates 1000 --top-k 5\n'
-               '  nni-knas search --space mymodels:MySpace --space-args \'{"width": 32}\' --data mydata:load\n'
-               '  nni-knas search --config search.yml --top-k 5          all from a file, but for what is given here\n')
+        '  nni-knas search                                        NAS-Bench-201 on digits\n'
+        '  nni-knas search --data folder:photos --epochs 10       your own images, one folder a class\n'
+        '  nni-knas search --explorer evolution --candidates 1000 --top-k 5\n'
+        '  nni-knas search --space mymodels:MySpace --space-args \'{"width": 32}\' --data mydata:load\n'
+        '  nni-knas search --config search.yml --top-k 5          all from a file, but for what is given here\n',
+    )
     _add_options(search_parser, [option.section for option in options()])
     run = search_parser.add_argument_group('the run')
-    run.add_argument('--config', type=Path, metavar='FILE', help='a YAML file with these options and NNI\'s own, other '
-                                                                 'training services among them; see docs/config.md')
+    run.add_argument(
+        '--config',
+        type=Path,
+        metavar='FILE',
+        help="a YAML file with these options and NNI's own, other training services among them; see docs/config.md",
+    )
     run.add_argument('--concurrency', type=int, metavar='N', help='trials at the same time (default: 2, with a GPU 1)')
     run.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
-    run.add_argument('--directory', type=Path, metavar='DIR',
-                     help='where runs are kept (default: NNI\'s own, ~/nni-experiments)')
-    run.add_argument('--resume', metavar='ID', help='take up a run that was interrupted, with its own options but for those '
-                                                    'given here')
+    run.add_argument(
+        '--directory', type=Path, metavar='DIR', help="where runs are kept (default: NNI's own, ~/nni-experiments)"
+    )
+    run.add_argument(
+        '--resume', metavar='ID', help='take up a run that was interrupted, with its own options but for those given here'
+    )
     add_watch(run)
     search_parser.set_defaults(command=_run_search)
 
     score = commands.add_parser(
-        'score', formatter_class=argparse.RawDescriptionHelpFormatter,
+        'score',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         help='score given architectures, or a random sample of a space',
         description='Score architectures of a space without training them, and print them best first.',
         epilog='examples:\n'
-               '  nni-knas score --samples 20                            20 random architectures of NAS-Bench-201\n'
-               '  nni-knas score --score mgm-sampled --csv scores.csv\n'
-               '  nni-knas score --architectures mine.json               a list of NNI samples, or one a line\n')
+        '  nni-knas score --samples 20                            20 random architectures of NAS-Bench-201\n'
+        '  nni-knas score --score mgm-sampled --csv scores.csv\n'
+        '  nni-knas score --architectures mine.json               a list of NNI samples, or one a line\n',
+    )
     _add_options(score, ['space and data', 'scoring'])
     which = score.add_mutually_exclusive_group()
-    which.add_argument('--samples', type=int, default=10, metavar='N',
-                       help='how many random architectures (default: %(default)s)')
-    which.add_argument('--architectures', type=Path, metavar='FILE',
-                       help='JSON file of NNI samples (architecture dicts): a list, or one a line')
+    which.add_argument(
+        '--samples', type=int, default=10, metavar='N', help='how many random architectures (default: %(default)s)'
+    )
+    which.add_argument(
+        '--architectures',
+        type=Path,
+        metavar='FILE',
+        help='JSON file of NNI samples (architecture dicts): a list, or one a line',
+    )
     score.add_argument('--csv', type=Path, metavar='FILE', help='write the table to a file, too')
     score.set_defaults(command=_run_scoring)
 
@@ -123,9 +140,12 @@ def _build_parser() -> argparse.ArgumentParser:
     add_report_commands(commands)
     add_benchmark(commands)
 
-    schema_parser = commands.add_parser('schema', help='print the JSON Schema of configuration files',
-                                        description='Print the JSON Schema of configuration files (nni-knas search '
-                                                    '--config), with which editors complete and check them.')
+    schema_parser = commands.add_parser(
+        'schema',
+        help='print the JSON Schema of configuration files',
+        description='Print the JSON Schema of configuration files (nni-knas search '
+        '--config), with which editors complete and check them.',
+    )
     schema_parser.add_argument('--markdown', action='store_true', help='as tables for people')
     schema_parser.set_defaults(command=_print_schema)
     return parser
@@ -137,8 +157,9 @@ def _add_options(parser: argparse.ArgumentParser, sections: Sequence[str]) -> No
     for option in options():
         if option.section in groups:
             _add_option(groups[option.section], option)
-    groups['space and data'].add_argument('--search-space', type=Path, metavar='FILE',
-                                          help='NNI\'s search space, JSON or YAML; goes with --network')
+    groups['space and data'].add_argument(
+        '--search-space', type=Path, metavar='FILE', help="NNI's search space, JSON or YAML; goes with --network"
+    )
 
 
 def _add_option(group: Any, option: Option) -> None:
@@ -185,8 +206,12 @@ def _run_search(parsed: argparse.Namespace) -> None:
         config.trial_concurrency = parsed.concurrency
     if parsed.directory is not None:
         config.experiment_working_directory = str(parsed.directory.expanduser().absolute())
-    search(SearchConfig(search_options, search_space, config), parsed.port, parsed.resume and Path(parsed.resume).name,
-           parsed.watch)
+    search(
+        SearchConfig(search_options, search_space, config),
+        parsed.port,
+        parsed.resume and Path(parsed.resume).name,
+        parsed.watch,
+    )
 
 
 def _search_config(parsed: argparse.Namespace) -> SearchConfig:
@@ -239,8 +264,10 @@ def _run_scoring(parsed: argparse.Namespace) -> None:
         table.to_csv(parsed.csv, index=False)
     print(f'{"score":>10}  {"parameters":>10}  {"seconds":>7}  architecture')
     for row in table.itertuples():
-        print(f'{row.score:>10.4g}  {row.parameters:>10}  {row.seconds:>7.2f}  {one_line(json.loads(row.architecture))}'
-              + (f'  ({row.reason})' if row.reason else ''))
+        print(
+            f'{row.score:>10.4g}  {row.parameters:>10}  {row.seconds:>7.2f}  {one_line(json.loads(row.architecture))}'
+            + (f'  ({row.reason})' if row.reason else '')
+        )
 
 
 def _chosen_models(parsed: argparse.Namespace, space: ExecutableModelSpace, seed: int) -> list[ExecutableModelSpace]:

@@ -19,24 +19,27 @@ __all__ = ['add_report_commands']
 def add_report_commands(commands: Any) -> None:
     """Add the commands to the command line's."""
     report = commands.add_parser(
-        'report', formatter_class=argparse.RawDescriptionHelpFormatter,
+        'report',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         help='a run as one HTML page, and as CSV',
         description='Write a run, running, finished or killed, as one HTML page that needs no network to be opened, and\n'
-                    'the table of its candidates as CSV beside it.',
+        'the table of its candidates as CSV beside it.',
         epilog='examples:\n'
-               '  nni-knas report k3vn8qyz                               report.html and report.csv in the run\'s folder\n'
-               '  nni-knas report k3vn8qyz --to pages/digits.html        pages/digits.html and pages/digits.csv\n')
-    report.add_argument('run', metavar='RUN', help='NNI\'s id of the run, or its folder')
-    _add_options(report, 'report.html in the run\'s folder')
+        "  nni-knas report k3vn8qyz                               report.html and report.csv in the run's folder\n"
+        '  nni-knas report k3vn8qyz --to pages/digits.html        pages/digits.html and pages/digits.csv\n',
+    )
+    report.add_argument('run', metavar='RUN', help="NNI's id of the run, or its folder")
+    _add_options(report, "report.html in the run's folder")
     report.set_defaults(command=_write_run_report)
 
     compare = commands.add_parser(
-        'compare', formatter_class=argparse.RawDescriptionHelpFormatter,
+        'compare',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         help='several runs side by side, as one HTML page',
         description='Write two or more runs side by side as one HTML page that needs no network to be opened.',
-        epilog='examples:\n'
-               '  nni-knas compare k3vn8qyz 0z1ykqj6                     comparison.html here\n')
-    compare.add_argument('runs', metavar='RUN', nargs='+', help='NNI\'s ids of the runs, or their folders')
+        epilog='examples:\n  nni-knas compare k3vn8qyz 0z1ykqj6                     comparison.html here\n',
+    )
+    compare.add_argument('runs', metavar='RUN', nargs='+', help="NNI's ids of the runs, or their folders")
     _add_options(compare, 'comparison.html here')
     compare.set_defaults(command=_write_comparison)
 

@@ -35,32 +35,46 @@ def add_commands(commands: Any) -> None:
     _add_directory(listing)
     listing.set_defaults(command=_list_runs)
 
-    show = commands.add_parser('show', help='show a run: what was searched, its ranking, its failures',
-                               description='Show a run, finished or not.')
+    show = commands.add_parser(
+        'show', help='show a run: what was searched, its ranking, its failures', description='Show a run, finished or not.'
+    )
     _add_run(show)
     show.add_argument('--top', type=int, default=10, metavar='N', help='how many of the best to show (default: %(default)s)')
     add_watch(show)
     show.set_defaults(command=_show_run)
 
-    resume = commands.add_parser('resume', help='take up a run that was interrupted',
-                                 description='Take up a run that was interrupted, with the options that it began with. '
-                                             'Nothing is scored or trained twice.')
+    resume = commands.add_parser(
+        'resume',
+        help='take up a run that was interrupted',
+        description='Take up a run that was interrupted, with the options that it began with. '
+        'Nothing is scored or trained twice.',
+    )
     _add_run(resume)
     resume.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
     add_watch(resume)
     resume.set_defaults(command=_resume_run)
 
-    register = commands.add_parser('register', help='make the tuner KNAS known to nnictl',
-                                   description='Make the tuner KNAS known to nnictl, once in an environment: '
-                                               'nnictl algo register, with the file that comes with the package.')
+    register = commands.add_parser(
+        'register',
+        help='make the tuner KNAS known to nnictl',
+        description='Make the tuner KNAS known to nnictl, once in an environment: '
+        'nnictl algo register, with the file that comes with the package.',
+    )
     register.set_defaults(command=_register_tuner)
 
-    export = commands.add_parser('export', help='write the best network of a run to files',
-                                 description='Write the best network of a run, or that of a rank, to files of their own.')
+    export = commands.add_parser(
+        'export',
+        help='write the best network of a run to files',
+        description='Write the best network of a run, or that of a rank, to files of their own.',
+    )
     _add_run(export)
     export.add_argument('--to', type=Path, required=True, metavar='FOLDER', help='where to write')
-    export.add_argument('--formats', metavar='FORMATS', default='program,state-dict',
-                        help=f'of {", ".join(FORMATS)}, separated by commas (default: %(default)s)')
+    export.add_argument(
+        '--formats',
+        metavar='FORMATS',
+        default='program,state-dict',
+        help=f'of {", ".join(FORMATS)}, separated by commas (default: %(default)s)',
+    )
     export.add_argument('--rank', type=int, metavar='N', help='the candidate of this rank by score (default: the best)')
     export.add_argument('--untrained', action='store_true', help='a network without trained weights, too, with new ones')
     export.set_defaults(command=_export_network)
@@ -68,8 +82,14 @@ def add_commands(commands: Any) -> None:
 
 def add_watch(parser: Any) -> None:
     """Add the option ``--watch`` to a command: seconds, ``None`` where it is not given."""
-    parser.add_argument('--watch', type=_parse_seconds, nargs='?', const=5.0, metavar='SECONDS',
-                        help='print the ranking while the run goes on, every so often if it has changed (default: 5)')
+    parser.add_argument(
+        '--watch',
+        type=_parse_seconds,
+        nargs='?',
+        const=5.0,
+        metavar='SECONDS',
+        help='print the ranking while the run goes on, every so often if it has changed (default: 5)',
+    )
 
 
 def _parse_seconds(text: str) -> float:
@@ -83,7 +103,7 @@ def _parse_seconds(text: str) -> float:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('run', metavar='RUN', help='NNI\'s id of the run, or its folder')
+    parser.add_argument('run', metavar='RUN', help="NNI's id of the run, or its folder")
     _add_directory(parser)
 
 
@@ -112,8 +132,13 @@ def _list_runs(arguments: argparse.Namespace) -> None:
     if not rows:
         print('There are no runs.')
         return
-    print(table(['run', 'name', 'status', 'started', 'scored', 'trained', 'best', 'folder'],
-                sorted(rows, key=lambda row: row[3]), right={'scored', 'trained', 'best'}))
+    print(
+        table(
+            ['run', 'name', 'status', 'started', 'scored', 'trained', 'best', 'folder'],
+            sorted(rows, key=lambda row: row[3]),
+            right={'scored', 'trained', 'best'},
+        )
+    )
 
 
 def _run_folders(directory: Path | None) -> Iterator[Path]:
@@ -140,8 +165,16 @@ def _table_row(seen: _Seen) -> list[str]:
     name = seen.entry.get('experimentName') or config.get('experimentName') or ''
     scored = len(record) - record.count(Status.FAILED, Status.FILTERED, Status.OUTSIDE)
     best = f'{trained.iloc[0]:.4f}' if len(trained) else ''
-    return [seen.run.folder.name, str(name), seen.run.status, _start_time_text(seen), str(scored), str(len(trained)), best,
-            str(seen.run.folder)]
+    return [
+        seen.run.folder.name,
+        str(name),
+        seen.run.status,
+        _start_time_text(seen),
+        str(scored),
+        str(len(trained)),
+        best,
+        str(seen.run.folder),
+    ]
 
 
 def _start_time_text(seen: _Seen) -> str:
@@ -171,8 +204,10 @@ def _show_run(arguments: argparse.Namespace) -> None:
     for status in (Status.FAILED, Status.TRAINING_FAILED):
         for reason, count in frame.reason[frame.status == status].value_counts().head(3).items():
             print(f'  {status}, {count} times: {reason}')
-    print(f'Time: scoring {duration(run.record.scoring_seconds())}, training '
-          f'{duration(frame.training_seconds.sum())} of trials')
+    print(
+        f'Time: scoring {duration(run.record.scoring_seconds())}, training '
+        f'{duration(frame.training_seconds.sum())} of trials'
+    )
     print_energy(run)
     print(f'\n{candidate_table(best_so_far(run, arguments.top), run.metric_name)}')
     front = seen.options.front if seen.options is not None else None
@@ -215,8 +250,10 @@ def _resume_run(arguments: argparse.Namespace) -> None:
     elif _is_of_tuner(folder):
         _resume_by_nnictl(folder, arguments.port)
     else:
-        raise ValueError(f'the run {seen.run.folder.name} is of a script of your own: call experiment.resume() there, with '
-                         'the same space, evaluator and strategy')
+        raise ValueError(
+            f'the run {seen.run.folder.name} is of a script of your own: call experiment.resume() there, with '
+            'the same space, evaluator and strategy'
+        )
 
 
 def _is_of_tuner(folder: Path) -> bool:
@@ -239,8 +276,17 @@ def _code_directories(folder: Path) -> list[str]:
 
 
 def _resume_by_nnictl(folder: Path, port: int | None) -> None:
-    command = [sys.executable, '-m', 'nni_knas.nnictl', 'resume', folder.name, '--port', str(free_port(port)),
-               '--experiment_dir', str(folder.parent)]
+    command = [
+        sys.executable,
+        '-m',
+        'nni_knas.nnictl',
+        'resume',
+        folder.name,
+        '--port',
+        str(free_port(port)),
+        '--experiment_dir',
+        str(folder.parent),
+    ]
     if subprocess.run(command).returncode:
         raise RuntimeError(f'nnictl could not resume the experiment {folder.name}')
 

@@ -54,8 +54,11 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     folder = experiment_folder(experiment)
     Settings(options, search_space, config.json()).write(folder)
     print(f'Run {experiment.id} in {folder}')
-    print(f'Web portal while it runs: http://127.0.0.1:{port} (trials with their scores: '
-          f'http://127.0.0.1:{port}/logs/{PORTAL_PAGE})', flush=True)
+    print(
+        f'Web portal while it runs: http://127.0.0.1:{port} (trials with their scores: '
+        f'http://127.0.0.1:{port}/logs/{PORTAL_PAGE})',
+        flush=True,
+    )
     start = time.monotonic()
     try:
         with watched(folder, watch) if watch is not None else contextlib.nullcontext():
@@ -93,8 +96,10 @@ def stored_config(folder: Path) -> SearchConfig | None:
 def _print_result(run: Run, options: SearchOptions, seconds: float) -> None:
     scores, trained, name = run.scores(), run.ranking(), run.metric_name
     shown = trained if len(trained) else scores.head(10)
-    rows = [[str(rank), number(row.score, '.4g', ''), number(row.metric, '.4f', ''), one_line(row.architecture)]
-            for rank, row in shown.iterrows()]
+    rows = [
+        [str(rank), number(row.score, '.4g', ''), number(row.metric, '.4f', ''), one_line(row.architecture)]
+        for rank, row in shown.iterrows()
+    ]
     print(f'\n{table(["rank", "score", name, "architecture"], rows, {"rank", "score", name})}')
     counts = scores.status.value_counts()
     outside = sum(int(counts.get(status, 0)) for status in (Status.FILTERED, Status.OUTSIDE))
@@ -102,8 +107,10 @@ def _print_result(run: Run, options: SearchOptions, seconds: float) -> None:
     notes = f', {count - counts[Status.SCREENED]} of them in full' if Status.SCREENED in counts else ''
     notes += f', {counts[Status.FAILED]} failed' if Status.FAILED in counts else ''
     notes += f', left {outside} out that are over the limits' if outside else ''
-    print(f'\nScored {count} candidates in {duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
-          f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.')
+    print(
+        f'\nScored {count} candidates in {duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
+        f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.'
+    )
     if len(trained):
         print(f'Best: {name} {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {count} by score.')
     print_energy(run)

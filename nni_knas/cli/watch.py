@@ -71,8 +71,11 @@ def best_so_far(run: Run, top: int) -> pd.DataFrame:
 def progress_line(run: Run) -> str:
     """How far a run is, in a line."""
     record = run.record
-    counts = {'trained': record.count(Status.TRAINED), 'in training': record.count(Status.TRAINING),
-              'failed': record.count(Status.FAILED, Status.TRAINING_FAILED)}
+    counts = {
+        'trained': record.count(Status.TRAINED),
+        'in training': record.count(Status.TRAINING),
+        'failed': record.count(Status.FAILED, Status.TRAINING_FAILED),
+    }
     scored = len(record) - record.count(Status.FAILED, Status.FILTERED, Status.OUTSIDE)
     parts = [f'{scored:,} scored', *(f'{count:,} {name}' for name, count in counts.items() if count)]
     sessions = run.sessions()
@@ -84,9 +87,17 @@ def progress_line(run: Run) -> str:
 def candidate_table(frame: pd.DataFrame, metric_name: str, status: bool = False) -> str:
     """Candidates as a table: rank, score, the costs that are known, metric, perhaps status, architecture."""
     costs = [cost for cost in COSTS if frame[cost].notna().any()]
-    rows = [[str(rank), _score_text(row.score, row.quick), *(number(row[cost], '.6g', '') for cost in costs),
-             number(row.metric, '.4f', ''), *([row.status] if status else []), one_line(row.architecture)]
-            for rank, row in frame.iterrows()]
+    rows = [
+        [
+            str(rank),
+            _score_text(row.score, row.quick),
+            *(number(row[cost], '.6g', '') for cost in costs),
+            number(row.metric, '.4f', ''),
+            *([row.status] if status else []),
+            one_line(row.architecture),
+        ]
+        for rank, row in frame.iterrows()
+    ]
     header = ['rank', 'score', *costs, metric_name, *(['status'] if status else []), 'architecture']
     return table(header, rows, right={'rank', 'score', *costs, metric_name})
 

@@ -13,5 +13,17 @@ from nni_knas.config.schema import schema
 from nni_knas.config.settings import Settings
 from nni_knas.config.tables import markdown
 
-__all__ = ['Option', 'SearchConfig', 'SearchOptions', 'Settings', 'absolute_data', 'default_config', 'enter',
-           'load_config', 'markdown', 'options', 'read_search_space', 'schema']
+__all__ = [
+    'Option',
+    'SearchConfig',
+    'SearchOptions',
+    'Settings',
+    'absolute_data',
+    'default_config',
+    'enter',
+    'load_config',
+    'markdown',
+    'options',
+    'read_search_space',
+    'schema',
+]

@@ -23,10 +23,16 @@ _Checker = extend(Draft202012Validator, type_checker=Draft4Validator.TYPE_CHECKE
 _PATTERNS = {
     DURATION: 'a duration such as 30m, 1h or 2d, or a number of seconds',
     TRIAL: f'"{TRIAL_COMMAND}" or left out, since a search trains with the evaluator (name your own in the options, or '
-           'start trial commands of your own with nnictl create)',
+    'start trial commands of your own with nnictl create)',
 }
-_WORDS = {'string': 'text', 'integer': 'a whole number', 'number': 'a number', 'boolean': 'true or false',
-          'object': 'a mapping of fields to values', 'array': 'a list'}
+_WORDS = {
+    'string': 'text',
+    'integer': 'a whole number',
+    'number': 'a number',
+    'boolean': 'true or false',
+    'object': 'a mapping of fields to values',
+    'array': 'a list',
+}
 
 
 def checked(content: Mapping[str, Any], rules: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -71,8 +77,11 @@ def _spelled(value: Any, rules: Mapping[str, Any]) -> Any:
 
 def _to_check(rules: Mapping[str, Any]) -> dict[str, Any]:
     """The schema, so that of several kinds of objects only the errors in the one that is named are found."""
-    kinds = {name: _by_kind(field['oneOf']) for name, field in rules['properties'].items()
-             if 'oneOf' in field and 'properties' not in field}
+    kinds = {
+        name: _by_kind(field['oneOf'])
+        for name, field in rules['properties'].items()
+        if 'oneOf' in field and 'properties' not in field
+    }
     return {**rules, 'properties': {**rules['properties'], **kinds}, '$defs': {'knas': {}}}
 
 
@@ -82,8 +91,13 @@ def _by_kind(choices: list[dict[str, Any]]) -> dict[str, Any]:
     kinds = {choice['properties'][key]['const']: choice for choice in choices}
     field = {'enum': list(kinds), 'description': f'it has to be one of {", ".join(kinds)}'}
     branches = [{'if': {'properties': {key: {'const': kind}}}, 'then': choice} for kind, choice in kinds.items()]
-    return {'type': 'object', 'required': [key], 'properties': {key: field}, 'if': {'required': [key]},
-            'then': {'allOf': branches}}
+    return {
+        'type': 'object',
+        'required': [key],
+        'properties': {key: field},
+        'if': {'required': [key]},
+        'then': {'allOf': branches},
+    }
 
 
 def _weight(error: _Error) -> tuple[int, bool]:

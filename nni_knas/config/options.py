@@ -65,59 +65,100 @@ class SearchOptions:
     them. The constructor checks nothing: use :meth:`from_mapping` for what a user wrote.
     """
 
-    space: str = _option('NasBench201', 'space and data', f'a space of NNI\'s hub ({", ".join(HUB)}) or your own as '
-                         'module:Class', examples=HUB)
-    space_args: dict[str, Any] = _option({}, 'space and data', 'arguments of the space; the number of classes is passed as '
-                                         'num_labels, where the space takes it')
-    network: str | None = _option(None, 'space and data', 'your function from parameters to a network, as module:function; '
-                                  'it goes with a search space in NNI\'s JSON format, in place of a space',
-                                  pattern=REFERENCE, metavar='MODULE:FUNCTION')
+    space: str = _option(
+        'NasBench201', 'space and data', f"a space of NNI's hub ({', '.join(HUB)}) or your own as module:Class", examples=HUB
+    )
+    space_args: dict[str, Any] = _option(
+        {},
+        'space and data',
+        'arguments of the space; the number of classes is passed as num_labels, where the space takes it',
+    )
+    network: str | None = _option(
+        None,
+        'space and data',
+        'your function from parameters to a network, as module:function; '
+        "it goes with a search space in NNI's JSON format, in place of a space",
+        pattern=REFERENCE,
+        metavar='MODULE:FUNCTION',
+    )
     data: str = _option('digits', 'space and data', DATA_HELP, examples=['digits', *TORCHVISION])
     image_size: int = _option(32, 'space and data', 'images are resized to this', least=1, metavar='PIXELS')
     images: int | None = _option(None, 'space and data', 'use at most N images for training, and for validation', least=1)
 
     score: str = _option(RECOMMENDED, 'scoring', 'how networks are judged without training', choices=score_names)
     batch_size: int = _option(16, 'scoring', 'images to score on', least=1)
-    normalization: Normalization = _option('sample', 'scoring', 'whose statistics a BatchNorm uses while scoring',
-                                           choices=get_args(Normalization))
+    normalization: Normalization = _option(
+        'sample', 'scoring', 'whose statistics a BatchNorm uses while scoring', choices=get_args(Normalization)
+    )
     seed: int = _option(0, 'scoring', 'of the images, the initial weights and the exploration', least=0, most=2**32 - 1)
     device: str | None = _option(None, 'scoring', 'cpu, cuda or cuda:N; by default cuda where there is one')
 
     candidates: int = _option(SearchRequest.candidates, 'coarse stage', 'how many to score', least=1)
     explorer: str = _option('random', 'coarse stage', 'how the space is explored', choices=tuple(EXPLORERS))
-    placement: str = _option(SearchRequest.placement, 'coarse stage', 'where candidates are scored: in this process, in '
-                             'worker processes, in one for each GPU, or in NNI\'s trials', choices=tuple(PLACEMENTS))
-    workers: int | None = _option(None, 'coarse stage', 'score in N worker processes; for placement workers the default is '
-                                  'one a core', least=1)
-    effort: Effort = _option(SearchRequest.effort, 'coarse stage', 'score all quickly and the best in full, or all in full',
-                             choices=get_args(Effort))
-    merge_identical: bool = _option(SearchRequest.merge_identical, 'coarse stage',
-                                    'score candidates that compute the same once')
+    placement: str = _option(
+        SearchRequest.placement,
+        'coarse stage',
+        "where candidates are scored: in this process, in worker processes, in one for each GPU, or in NNI's trials",
+        choices=tuple(PLACEMENTS),
+    )
+    workers: int | None = _option(
+        None, 'coarse stage', 'score in N worker processes; for placement workers the default is one a core', least=1
+    )
+    effort: Effort = _option(
+        SearchRequest.effort,
+        'coarse stage',
+        'score all quickly and the best in full, or all in full',
+        choices=get_args(Effort),
+    )
+    merge_identical: bool = _option(
+        SearchRequest.merge_identical, 'coarse stage', 'score candidates that compute the same once'
+    )
 
     max_parameters: int | None = _option(None, 'limits', 'only networks of at most so many parameters', least=1)
-    max_flops: float | None = _option(None, 'limits', 'only networks of at most so many floating-point operations an image',
-                                      above=0)
-    max_memory: int | None = _option(None, 'limits', 'only networks that hold at most so much at a time', least=1,
-                                     metavar='BYTES')
-    max_latency: float | None = _option(None, 'limits', 'only networks whose forward pass of an image takes at most so long',
-                                        above=0, metavar='SECONDS')
-    front: str | None = _option(None, 'limits', 'take the best from the Pareto front of the score against this cost',
-                                choices=COSTS)
+    max_flops: float | None = _option(
+        None, 'limits', 'only networks of at most so many floating-point operations an image', above=0
+    )
+    max_memory: int | None = _option(
+        None, 'limits', 'only networks that hold at most so much at a time', least=1, metavar='BYTES'
+    )
+    max_latency: float | None = _option(
+        None, 'limits', 'only networks whose forward pass of an image takes at most so long', above=0, metavar='SECONDS'
+    )
+    front: str | None = _option(
+        None, 'limits', 'take the best from the Pareto front of the score against this cost', choices=COSTS
+    )
 
     top_k: int = _option(FEW, 'fine stage', 'how many of the best to train; 0 stops after scoring', least=0, metavar='K')
-    optimize_mode: OptimizeMode = _option(SearchRequest.optimize_mode, 'fine stage', 'whether a higher or a lower metric of '
-                                          'training is better', choices=get_args(OptimizeMode))
+    optimize_mode: OptimizeMode = _option(
+        SearchRequest.optimize_mode,
+        'fine stage',
+        'whether a higher or a lower metric of training is better',
+        choices=get_args(OptimizeMode),
+    )
     epochs: int = _option(4, 'fine stage', 'training epochs for each', least=1)
     learning_rate: float = _option(0.001, 'fine stage', 'of Adam', above=0, metavar='RATE')
     train_batch: int = _option(16, 'fine stage', 'batch size of training', least=1)
-    evaluator: str | None = _option(None, 'fine stage', 'your function that returns an NNI evaluator, as module:function, '
-                                    'in place of training by epochs, learning rate and batch; it is called with the data '
-                                    '(nni_knas.data.Data) and evaluator_args', pattern=REFERENCE, metavar='MODULE:FUNCTION')
+    evaluator: str | None = _option(
+        None,
+        'fine stage',
+        'your function that returns an NNI evaluator, as module:function, '
+        'in place of training by epochs, learning rate and batch; it is called with the data '
+        '(nni_knas.data.Data) and evaluator_args',
+        pattern=REFERENCE,
+        metavar='MODULE:FUNCTION',
+    )
     evaluator_args: dict[str, Any] = _option({}, 'fine stage', 'further arguments of the evaluator')
 
-    country: str | None = _option(None, 'energy', 'where the energy comes from that a run takes, for its CO2-equivalent: an '
-                                  'ISO 3166 code of three letters; by default that of codecarbon\'s configuration, or else '
-                                  'of the locale', pattern='[A-Za-z]{3}', examples=['DEU', 'USA'], metavar='CODE')
+    country: str | None = _option(
+        None,
+        'energy',
+        'where the energy comes from that a run takes, for its CO2-equivalent: an '
+        "ISO 3166 code of three letters; by default that of codecarbon's configuration, or else "
+        'of the locale',
+        pattern='[A-Za-z]{3}',
+        examples=['DEU', 'USA'],
+        metavar='CODE',
+    )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> SearchOptions:
@@ -184,13 +225,15 @@ class SearchOptions:
         self.check()
         if self.network is not None:
             if search_space is None:
-                raise ValueError(f'the network {self.network} goes with a search space in NNI\'s JSON format: give one')
+                raise ValueError(f"the network {self.network} goes with a search space in NNI's JSON format: give one")
             from nni_knas.spaces import FunctionSpace
 
             return FunctionSpace(self.network, dict(search_space))
         if search_space:
-            raise ValueError('a search space in NNI\'s JSON format goes with a network: give network as module:function, or '
-                             'leave the search space empty')
+            raise ValueError(
+                "a search space in NNI's JSON format goes with a network: give network as module:function, or "
+                'leave the search space empty'
+            )
         return self._built_space(classes)
 
     def _built_space(self, classes: int) -> ModelSpace:
@@ -210,8 +253,9 @@ class SearchOptions:
 
     def make_kernel(self, data: Data) -> GradientKernelEvaluator:
         """What scores."""
-        return GradientKernelEvaluator(data.train, self.score, self.batch_size, self.seed, self.normalization,
-                                       device=self.device)
+        return GradientKernelEvaluator(
+            data.train, self.score, self.batch_size, self.seed, self.normalization, device=self.device
+        )
 
     def make_explorer(self) -> Strategy:
         """NNI's strategy that explores.
@@ -224,8 +268,9 @@ class SearchOptions:
         try:
             return EXPLORERS[self.explorer](self.seed)
         except ImportError:
-            raise ValueError(f'the explorer {self.explorer} needs packages that are not here: '
-                             'pip install "nni-knas[rl]"') from None
+            raise ValueError(
+                f'the explorer {self.explorer} needs packages that are not here: pip install "nni-knas[rl]"'
+            ) from None
 
     def request(self) -> SearchRequest:
         """What the strategy is asked for by these options.
@@ -254,16 +299,25 @@ class SearchOptions:
         if self.evaluator is not None:
             return _own_evaluator(self.evaluator, data, self.evaluator_args)
         if self.optimize_mode == 'minimize':
-            raise ValueError('optimize_mode "minimize" goes with an evaluator of your own, since the default one reports '
-                             'the accuracy: give evaluator as module:function')
+            raise ValueError(
+                'optimize_mode "minimize" goes with an evaluator of your own, since the default one reports '
+                'the accuracy: give evaluator as module:function'
+            )
         from nni.nas.evaluator.pytorch import Classification, DataLoader
 
         return Classification(
-            learning_rate=self.learning_rate, num_classes=data.classes, max_epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            num_classes=data.classes,
+            max_epochs=self.epochs,
             train_dataloaders=DataLoader(data.train, batch_size=self.train_batch, shuffle=True),
             val_dataloaders=DataLoader(data.validation, batch_size=256),
-            accelerator='gpu' if torch.cuda.is_available() else 'cpu', devices=1,
-            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, logger=False)
+            accelerator='gpu' if torch.cuda.is_available() else 'cpu',
+            devices=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            logger=False,
+        )
 
 
 class Option(NamedTuple):
@@ -290,10 +344,16 @@ class Option(NamedTuple):
         if self.choices:
             return f'one of {", ".join(self.choices)}'
         if self.pattern:
-            return ('of the form module:function' if self.pattern == REFERENCE else
-                    f'such as {" or ".join(self.examples or ())}')
-        words = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false',
-                 dict: 'a mapping of names to values'}[self.kind]
+            return (
+                'of the form module:function' if self.pattern == REFERENCE else f'such as {" or ".join(self.examples or ())}'
+            )
+        words = {
+            str: 'text',
+            int: 'a whole number',
+            float: 'a number',
+            bool: 'true or false',
+            dict: 'a mapping of names to values',
+        }[self.kind]
         words += f', {self.least} or more' if self.least is not None else ''
         words += f' and at most {self.most}' if self.most is not None else ''
         return words + (f' above {self.above}' if self.above is not None else '')
@@ -319,11 +379,13 @@ class Option(NamedTuple):
             return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
         if type(value) is not self.kind:
             return False
-        return ((self.choices is None or value in self.choices)
-                and (self.pattern is None or re.fullmatch(self.pattern, value) is not None)
-                and (self.least is None or value >= self.least)
-                and (self.most is None or value <= self.most)
-                and (self.above is None or value > self.above))
+        return (
+            (self.choices is None or value in self.choices)
+            and (self.pattern is None or re.fullmatch(self.pattern, value) is not None)
+            and (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+        )
 
 
 def checked_values(mapping: Mapping[str, Any]) -> dict[str, Any]:

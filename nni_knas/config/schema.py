@@ -22,8 +22,15 @@ __all__ = ['DURATION', 'EITHER', 'TRIAL', 'TRIAL_COMMAND', 'WITHOUT', 'schema']
 
 TUNER = 'nni_knas.tuner.KNAS'
 TRIAL_COMMAND = 'python -m nni_knas.trial'
-SERVICES = (services.LocalConfig, services.RemoteConfig, services.OpenpaiConfig, services.KubeflowConfig,
-            services.FrameworkControllerConfig, services.AmlConfig, services.DlcConfig)
+SERVICES = (
+    services.LocalConfig,
+    services.RemoteConfig,
+    services.OpenpaiConfig,
+    services.KubeflowConfig,
+    services.FrameworkControllerConfig,
+    services.AmlConfig,
+    services.DlcConfig,
+)
 REFERENCE = 'https://nni.readthedocs.io/en/stable/reference/experiment_config.html'
 
 TRIAL = rf'^{re.escape(TRIAL_COMMAND)}'.replace('python', 'python3?').replace('\\ ', ' ')
@@ -39,8 +46,16 @@ _KINDS = ('platform', 'storage_type')
 _OWN = {'search_space', 'training_service', 'shared_storage', 'tuner'}
 """Fields of NNI's that the schema describes by itself."""
 
-WITHOUT = {'experiment_type', 'use_annotation', 'tuner_gpu_indices', 'assessor', 'advisor', 'execution_engine',
-           'model_format', '_trial_command_params'}
+WITHOUT = {
+    'experiment_type',
+    'use_annotation',
+    'tuner_gpu_indices',
+    'assessor',
+    'advisor',
+    'execution_engine',
+    'model_format',
+    '_trial_command_params',
+}
 """Fields of NNI's that a NAS experiment has no use for, or of one value here."""
 
 _MORE: dict[str, dict[str, Any]] = {
@@ -66,8 +81,11 @@ def schema() -> dict[str, Any]:
     properties = {
         **_properties(NasExperimentConfig),
         'searchSpace': {'type': 'object', 'description': TEXTS['search_space']},
-        'trainingService': {'description': TEXTS['training_service'], 'oneOf': [_object(service) for service in SERVICES],
-                            'default': {'platform': 'local'}},
+        'trainingService': {
+            'description': TEXTS['training_service'],
+            'oneOf': [_object(service) for service in SERVICES],
+            'default': {'platform': 'local'},
+        },
         'sharedStorage': {'description': TEXTS['shared_storage'], 'oneOf': [_object(NfsConfig), _object(AzureBlobConfig)]},
         'knas': {'$ref': '#/$defs/knas'},
         'tuner': _tuner(),
@@ -75,8 +93,8 @@ def schema() -> dict[str, Any]:
     return {
         '$schema': 'https://json-schema.org/draft/2020-12/schema',
         'title': 'A search of nni-knas',
-        'description': f'NNI\'s experiment configuration ({REFERENCE}) with the options of KNAS: in the section knas, or as '
-                       'the classArgs of the tuner, which works with nnictl, too.',
+        'description': f"NNI's experiment configuration ({REFERENCE}) with the options of KNAS: in the section knas, or as "
+        'the classArgs of the tuner, which works with nnictl, too.',
         'type': 'object',
         'properties': properties,
         'additionalProperties': False,
@@ -86,18 +104,30 @@ def schema() -> dict[str, Any]:
 
 
 def _knas() -> dict[str, Any]:
-    return {'type': 'object', 'description': 'The options of KNAS.',
-            'properties': {option.name: _option_schema(option) for option in options()}, 'additionalProperties': False}
+    return {
+        'type': 'object',
+        'description': 'The options of KNAS.',
+        'properties': {option.name: _option_schema(option) for option in options()},
+        'additionalProperties': False,
+    }
 
 
 def _option_schema(option: Option) -> dict[str, Any]:
     kind = _TYPES[option.kind]
-    result: dict[str, Any] = {'type': [kind, 'null'] if option.optional else kind, 'description': option.help,
-                              'default': option.default}
+    result: dict[str, Any] = {
+        'type': [kind, 'null'] if option.optional else kind,
+        'description': option.help,
+        'default': option.default,
+    }
     if option.choices:
         result['enum'] = [*option.choices, None] if option.optional else list(option.choices)
-    limits = {'minimum': option.least, 'maximum': option.most, 'exclusiveMinimum': option.above,
-              'pattern': option.pattern and f'^{option.pattern}$', 'examples': option.examples and list(option.examples)}
+    limits = {
+        'minimum': option.least,
+        'maximum': option.most,
+        'exclusiveMinimum': option.above,
+        'pattern': option.pattern and f'^{option.pattern}$',
+        'examples': option.examples and list(option.examples),
+    }
     return result | {name: limit for name, limit in limits.items() if limit is not None}
 
 
@@ -108,9 +138,13 @@ def _tuner() -> dict[str, Any]:
         'className': {'const': TUNER, 'description': 'in place of name, where it is not registered'},
         'codeDirectory': {'type': 'string', 'description': 'goes with className; not used here', 'default': '.'},
     }
-    return {'description': 'KNAS as a tuner, in place of the section knas: the same file then works with nnictl create.',
-            'type': 'object', 'properties': {**names, 'classArgs': arguments}, 'additionalProperties': False,
-            'oneOf': [{'required': ['name']}, {'required': ['className']}]}
+    return {
+        'description': 'KNAS as a tuner, in place of the section knas: the same file then works with nnictl create.',
+        'type': 'object',
+        'properties': {**names, 'classArgs': arguments},
+        'additionalProperties': False,
+        'oneOf': [{'required': ['name']}, {'required': ['className']}],
+    }
 
 
 def _object(kind: type[ConfigBase]) -> dict[str, Any]:
@@ -129,8 +163,11 @@ def _fields(kind: type[ConfigBase]) -> dict[str, tuple[Any, Any]]:
 
 def _required(kind: type[ConfigBase]) -> list[str]:
     shortcuts = {'trial_gpu_number', 'nni_manager_ip'}
-    return [internal.camel_case(name) for name, (_, default) in _fields(kind).items()
-            if name in _KINDS or (default is dataclasses.MISSING and name not in shortcuts)]
+    return [
+        internal.camel_case(name)
+        for name, (_, default) in _fields(kind).items()
+        if name in _KINDS or (default is dataclasses.MISSING and name not in shortcuts)
+    ]
 
 
 def _properties(kind: type[ConfigBase]) -> dict[str, Any]:

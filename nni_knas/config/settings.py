@@ -35,8 +35,12 @@ class Settings:
     def write(self, folder: Path) -> None:
         """Write them for the experiment in a folder."""
         with atomic_write(settings_path(folder)) as unfinished:
-            unfinished.write_text(json.dumps({'options': self.options.to_mapping(), 'search_space': self.search_space,
-                                              'config': self.config}, indent=2))
+            unfinished.write_text(
+                json.dumps(
+                    {'options': self.options.to_mapping(), 'search_space': self.search_space, 'config': self.config},
+                    indent=2,
+                )
+            )
 
     @classmethod
     def read(cls, folder: Path) -> Settings:

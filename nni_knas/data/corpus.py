@@ -13,10 +13,16 @@ __all__ = ['Corpus', 'Split', 'has_split', 'read_corpus']
 Split = Literal['train', 'dev']
 
 COLUMNS: tuple[tuple[tuple[str, ...], str], ...] = (  # sentences and label, in GLUE's files and in its copies on the hub
-    (('sentence1', 'sentence2'), 'label'), (('sentence1', 'sentence2'), 'gold_label'),
+    (('sentence1', 'sentence2'), 'label'),
+    (('sentence1', 'sentence2'), 'gold_label'),
     (('#1 String', '#2 String'), 'Quality'),
-    (('question', 'sentence'), 'label'), (('question1', 'question2'), 'is_duplicate'), (('question1', 'question2'), 'label'),
-    (('premise', 'hypothesis'), 'label'), (('text_a', 'text_b'), 'label'), (('sentence',), 'label'), (('text',), 'label'),
+    (('question', 'sentence'), 'label'),
+    (('question1', 'question2'), 'is_duplicate'),
+    (('question1', 'question2'), 'label'),
+    (('premise', 'hypothesis'), 'label'),
+    (('text_a', 'text_b'), 'label'),
+    (('sentence',), 'label'),
+    (('text',), 'label'),
 )
 """Columns that are recognised by their names, the first that are there."""
 
@@ -75,8 +81,10 @@ def read_corpus(source: Any, split: Split, *, sentences: Sequence[str] | None = 
         if row[label] is None or not str(row[label]).strip():
             raise ValueError(f'{place}: the label in column {label!r} is empty: give it a label, or leave the line out')
         if isinstance(row[label], float) and not row[label].is_integer():
-            raise ValueError(f'{place}: the label in column {label!r} is {row[label]}, which names no class: texts are '
-                             'classified, values are not predicted')
+            raise ValueError(
+                f'{place}: the label in column {label!r} is {row[label]}, which names no class: texts are '
+                'classified, values are not predicted'
+            )
         corpus.texts.append(text)
         corpus.labels.append(str(row[label]).strip())
     if not corpus.texts:
@@ -121,8 +129,9 @@ def _rows_of(path: Path, header: Sequence[str], lines: Sequence[str], first: int
             continue
         values = line.split('\t')
         if len(values) != len(header):
-            raise ValueError(f'{path}, line {number}: {len(values)} columns, where the first line has {len(header)} '
-                             f'({", ".join(header)})')
+            raise ValueError(
+                f'{path}, line {number}: {len(values)} columns, where the first line has {len(header)} ({", ".join(header)})'
+            )
         yield f'{path}, line {number}', dict(zip(header, values))
 
 
@@ -131,8 +140,9 @@ def _hub_splits(source: Any) -> Mapping[str, Any]:
     if isinstance(source, Mapping):
         return source
     if not str(source).startswith('hf:'):
-        raise ValueError(f'texts cannot be read from {type(source).__name__}: give a folder with train.tsv, hf:NAME, or a '
-                         'DatasetDict')
+        raise ValueError(
+            f'texts cannot be read from {type(source).__name__}: give a folder with train.tsv, hf:NAME, or a DatasetDict'
+        )
     try:
         import datasets
     except ImportError as error:
@@ -148,8 +158,9 @@ def _hub_splits(source: Any) -> Mapping[str, Any]:
 
 def _hub_split_name(splits: Mapping[str, Any], split: Split) -> str | None:
     """The name of a split. The test split of a contest has no labels, and is then none to read."""
-    return next((name for name in HUB_SPLITS[split] if name in splits
-                 and (name != 'test' or _is_labelled(splits[name]))), None)
+    return next(
+        (name for name in HUB_SPLITS[split] if name in splits and (name != 'test' or _is_labelled(splits[name]))), None
+    )
 
 
 def _is_labelled(dataset: Any) -> bool:
@@ -167,8 +178,10 @@ def _read_hub(source: Any, split: Split) -> tuple[str, Sequence[str], Rows]:
     dataset = splits[name]
     where = f'split {name}' if isinstance(source, Mapping) else f'{source}, split {name}'
     if not getattr(dataset, 'features', None):
-        raise ValueError(f'{where} is a {type(dataset).__name__}, whose columns are not known: it has to be a Dataset of '
-                         'the package datasets')
+        raise ValueError(
+            f'{where} is a {type(dataset).__name__}, whose columns are not known: it has to be a Dataset of '
+            'the package datasets'
+        )
     names = {column: feature.names for column, feature in dataset.features.items() if hasattr(feature, 'names')}
     return where, dataset.column_names, _rows_of_hub(where, dataset, names)
 
@@ -182,8 +195,9 @@ def _rows_of_hub(where: str, dataset: Any, names: Mapping[str, Sequence[str]]) -
         yield f'{where}, row {number}', row
 
 
-def _columns_to_read(where: str, header: Sequence[str], sentences: Sequence[str] | None,
-                     label: str | None) -> tuple[Sequence[str], str]:
+def _columns_to_read(
+    where: str, header: Sequence[str], sentences: Sequence[str] | None, label: str | None
+) -> tuple[Sequence[str], str]:
     """The columns to read."""
     known = [pair for pair in COLUMNS if (sentences or set(pair[0]) <= set(header)) and (label or pair[1] in header)]
     if known:
@@ -191,6 +205,8 @@ def _columns_to_read(where: str, header: Sequence[str], sentences: Sequence[str]
     missing = [name for name in [*(sentences or ()), *([label] if label else [])] if name not in header]
     if missing or not sentences or not label:
         lacks = f'has no column {missing[0]!r}' if missing else 'has no columns that are known by their names'
-        raise ValueError(f'{where} {lacks}: it has {", ".join(map(str, header))}; name those of one or two sentences and '
-                         'of the label with sentences=... and label=...')
+        raise ValueError(
+            f'{where} {lacks}: it has {", ".join(map(str, header))}; name those of one or two sentences and '
+            'of the label with sentences=... and label=...'
+        )
     return sentences, label

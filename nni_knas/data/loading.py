@@ -19,10 +19,12 @@ from nni_knas.data.tokens import text_data
 
 __all__ = ['DATA_HELP', 'Data', 'image_data', 'load_data', 'load_object']
 
-DATA_HELP = ('digits (scikit-learn\'s real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first '
-             'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), text:PATH (a folder with '
-             'train.tsv in GLUE\'s format, as tokens of MiniLM; text:PATH@ENCODER of another Hugging Face encoder), or '
-             'module:function (yours, returning a training and a validation Dataset)')
+DATA_HELP = (
+    "digits (scikit-learn's real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first "
+    'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), text:PATH (a folder with '
+    "train.tsv in GLUE's format, as tokens of MiniLM; text:PATH@ENCODER of another Hugging Face encoder), or "
+    'module:function (yours, returning a training and a validation Dataset)'
+)
 HELD_OUT = 0.2  # part of the training images that is kept for validation where the data has no split of its own
 TORCHVISION = {'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100', 'fashion-mnist': 'FashionMNIST'}
 VALIDATION_FOLDERS = ('val', 'valid', 'validation', 'test')
@@ -143,11 +145,14 @@ def _load_torchvision(name: str, part: Part, size: int) -> Dataset:
     import torchvision
 
     try:
-        dataset = getattr(torchvision.datasets, TORCHVISION[name])(CACHE, train=True, transform=_image_transform(size),
-                                                                   download=True)
+        dataset = getattr(torchvision.datasets, TORCHVISION[name])(
+            CACHE, train=True, transform=_image_transform(size), download=True
+        )
     except Exception as error:
-        raise ValueError(f'{name} is not in {CACHE} and cannot be downloaded ({error}): check the network, put it there, '
-                         'or take other data, for example digits') from error
+        raise ValueError(
+            f'{name} is not in {CACHE} and cannot be downloaded ({error}): check the network, put it there, '
+            'or take other data, for example digits'
+        ) from error
     return _held_out_part(dataset, part)  # the test split is left alone
 
 
@@ -162,8 +167,10 @@ def _load_folder(path: Path, part: Part, size: int) -> Dataset:
     try:
         dataset = ImageFolder(str(root), transform=_image_transform(size))
     except FileNotFoundError:
-        raise ValueError(f'{root} holds no folders of images: it should hold one folder a class, or be split into train '
-                         'and val with such folders below') from None
+        raise ValueError(
+            f'{root} holds no folders of images: it should hold one folder a class, or be split into train '
+            'and val with such folders below'
+        ) from None
     return dataset if split else _held_out_part(dataset, part)
 
 
@@ -189,10 +196,14 @@ def _held_out_part(dataset: Dataset, part: Part) -> Dataset:
 def _image_transform(size: int) -> Callable[[Any], Tensor]:
     from torchvision import transforms
 
-    return transforms.Compose([
-        transforms.Lambda(_to_rgb), transforms.Resize((size, size)), transforms.ToTensor(),
-        transforms.Normalize((0.5,) * 3, (0.5,) * 3),
-    ])
+    return transforms.Compose(
+        [
+            transforms.Lambda(_to_rgb),
+            transforms.Resize((size, size)),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
 
 
 def _to_rgb(image: Any) -> Any:
@@ -205,5 +216,6 @@ def _count_classes(dataset: Any, name: str) -> int:
     try:
         return int(max(int(dataset[i][1]) for i in range(len(dataset)))) + 1
     except (TypeError, ValueError, IndexError) as error:
-        raise ValueError(f'the classes of {name} cannot be counted ({error}): its samples should be pairs (image, class '
-                         'index)') from error
+        raise ValueError(
+            f'the classes of {name} cannot be counted ({error}): its samples should be pairs (image, class index)'
+        ) from error

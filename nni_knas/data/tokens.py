@@ -42,7 +42,7 @@ def pad(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     """
     tokens = torch.zeros(len(samples), 2, max(text.shape[1] for text, _ in samples), dtype=torch.long)
     for row, (text, _) in zip(tokens, samples):
-        row[:, :text.shape[1]] = text
+        row[:, : text.shape[1]] = text
     return tokens, torch.tensor([target for _, target in samples])
 
 
@@ -68,8 +68,15 @@ class TokenDataset(Dataset):
 
     collate_fn = staticmethod(pad)
 
-    def __init__(self, ids: np.ndarray, second: np.ndarray, lengths: np.ndarray, targets: np.ndarray, classes: list[str],
-                 sentences: int) -> None:
+    def __init__(
+        self,
+        ids: np.ndarray,
+        second: np.ndarray,
+        lengths: np.ndarray,
+        targets: np.ndarray,
+        classes: list[str],
+        sentences: int,
+    ) -> None:
         self._ids = ids  # of all texts, one behind the other
         self._second = second  # where the second sentence of each begins
         self._ends = np.cumsum(lengths)
@@ -80,15 +87,21 @@ class TokenDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         end, length = self._ends[index], self.lengths[index]
-        ids = torch.from_numpy(self._ids[end - length:end].astype(np.int64))
+        ids = torch.from_numpy(self._ids[end - length : end].astype(np.int64))
         sentence = 1 + (torch.arange(int(length)) >= int(self._second[index])).long()
         return torch.stack([ids, sentence]), int(self.targets[index])
 
     def part(self, indices: np.ndarray) -> TokenDataset:
         """The texts at these places."""
-        ids = [self._ids[self._ends[i] - self.lengths[i]:self._ends[i]] for i in indices]
-        return TokenDataset(np.concatenate(ids), self._second[indices], self.lengths[indices], self.targets[indices],
-                            self.classes, self.sentences)
+        ids = [self._ids[self._ends[i] - self.lengths[i] : self._ends[i]] for i in indices]
+        return TokenDataset(
+            np.concatenate(ids),
+            self._second[indices],
+            self.lengths[indices],
+            self.targets[indices],
+            self.classes,
+            self.sentences,
+        )
 
 
 class LengthBatches(Sampler[list[int]]):
@@ -130,13 +143,13 @@ class LengthBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         if not self.shuffle:
             order = np.argsort(-self.lengths, kind='stable')
-            yield from (order[i:i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
+            yield from (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
             return
         order, batches = self._random.permutation(len(self.lengths)), []
         for i in range(0, len(order), self.pool * self.batch_size):
-            pool = order[i:i + self.pool * self.batch_size]
+            pool = order[i : i + self.pool * self.batch_size]
             pool = pool[np.argsort(self.lengths[pool], kind='stable')]
-            batches += [pool[j:j + self.batch_size].tolist() for j in range(0, len(pool), self.batch_size)]
+            batches += [pool[j : j + self.batch_size].tolist() for j in range(0, len(pool), self.batch_size)]
         yield from (batches[i] for i in self._random.permutation(len(batches)))
 
 
@@ -182,9 +195,18 @@ def load_text(source: Any, encoder: str, **options: Any) -> TextData:
     return TextData(train, validation, test, train.classes, train.sentences)
 
 
-def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str] | None = None, label: str | None = None,
-               max_length: int | None = None, limit: int | None = None, held_out: float = 0.2,
-               seed: int = 0) -> TokenDataset:
+def _text_data(
+    source: Any,
+    part: Part,
+    encoder: str,
+    *,
+    sentences: Sequence[str] | None = None,
+    label: str | None = None,
+    max_length: int | None = None,
+    limit: int | None = None,
+    held_out: float = 0.2,
+    seed: int = 0,
+) -> TokenDataset:
     """One part of a text classification task, as tokens of an encoder.
 
     What it returns is traced: in a trial it is loaded anew, by name. Texts are tokenised once and kept in the user's cache.
@@ -230,8 +252,9 @@ def _text_data(source: Any, part: Part, encoder: str, *, sentences: Sequence[str
         corpus = read_corpus(source, 'dev', sentences=sentences, label=label)
         unknown = next((each for each in corpus.labels if each not in classes), None)
         if unknown is not None:
-            raise ValueError(f'the dev split has the label {unknown!r}, which is not in the training split: that has '
-                             f'{", ".join(classes)}')
+            raise ValueError(
+                f'the dev split has the label {unknown!r}, which is not in the training split: that has {", ".join(classes)}'
+            )
     dataset = _tokenised_dataset(corpus, classes, encoder, max_length)
     if part != 'test':
         chosen = _split_places(dataset.targets, held_out, seed)[part == 'validation']
@@ -266,7 +289,7 @@ def _split_places(targets: np.ndarray, held_out: float, seed: int) -> tuple[np.n
     validation = []
     for target in np.unique(targets):
         places = random.permutation(np.flatnonzero(targets == target))
-        validation.append(places[:min(max(1, round(held_out * len(places))), len(places) - 1)])
+        validation.append(places[: min(max(1, round(held_out * len(places))), len(places) - 1)])
     kept = np.sort(np.concatenate(validation))
     return np.setdiff1d(np.arange(len(targets)), kept), kept
 
@@ -275,12 +298,15 @@ def _tokenised_dataset(corpus: Corpus, classes: list[str], encoder: str, max_len
     """The tokens of a corpus, from the cache where they are there."""
     tokenizer = load_tokenizer(encoder)
     if not tokenizer.is_fast:
-        raise ValueError(f'the encoder {encoder} has no fast tokenizer, which says where each token comes from: save one '
-                         'with AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained')
+        raise ValueError(
+            f'the encoder {encoder} has no fast tokenizer, which says where each token comes from: save one '
+            'with AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained'
+        )
     max_length = max_length or min(128, tokenizer.model_max_length)
     if max_length > tokenizer.model_max_length:
-        raise ValueError(f'max_length is {max_length}: the encoder {encoder} takes at most '
-                         f'{tokenizer.model_max_length} tokens')
+        raise ValueError(
+            f'max_length is {max_length}: the encoder {encoder} takes at most {tokenizer.model_max_length} tokens'
+        )
     backend = tokenizer.backend_tokenizer
     backend.no_padding()  # which its file may ask for
     backend.no_truncation()  # which it keeps from the texts before

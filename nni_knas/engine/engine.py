@@ -118,8 +118,17 @@ class ScoringEngine(ExecutionEngine):
     least_ahead = 16
     """Default of ``ahead``, for placements that do not need more to be busy."""
 
-    def __init__(self, scorer: Scorer, record: Record, candidates: int, placement: Placement, *, ahead: int | None = None,
-                 deadline: float = math.inf, quick: bool = False) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        record: Record,
+        candidates: int,
+        placement: Placement,
+        *,
+        ahead: int | None = None,
+        deadline: float = math.inf,
+        quick: bool = False,
+    ) -> None:
         super().__init__()
         self.scorer = scorer
         self.record = record
@@ -226,8 +235,10 @@ class ScoringEngine(ExecutionEngine):
         twin = self.record.find_architecture(candidate.architecture) if self.scorer.has_twins else None
         if twin is not None:
             score = self._score_of(twin)
-            self._record_with_twins(candidate, Verdict(score, twin.reason if score is None else None, 0.0, twin.costs,
-                                                       twin.status == Status.FILTERED))
+            self._record_with_twins(
+                candidate,
+                Verdict(score, twin.reason if score is None else None, 0.0, twin.costs, twin.status == Status.FILTERED),
+            )
         else:
             self._asked[number] = candidate
             self.placement.put(Task(number, sample, self.quick))
@@ -295,8 +306,7 @@ class ScoringEngine(ExecutionEngine):
             How many of the best are looked for.
         """
         networks = list(self.record.networks())
-        race = Race({number: quick for number, quick, _, _ in networks}, k,
-                    batch=max(self.least_ahead, self.ahead))
+        race = Race({number: quick for number, quick, _, _ in networks}, k, batch=max(self.least_ahead, self.ahead))
         for number, _, score, finished in networks:
             if finished:
                 race.add(number, score)
@@ -354,8 +364,9 @@ class ScoringEngine(ExecutionEngine):
             self._count_reported(candidate)
         if candidate.score is not None:
             self.dispatch_model_event(FinalMetricEvent(model, candidate.score))
-        self.dispatch_model_event(TrainingEndEvent(
-            model, ModelStatus.Failed if candidate.score is None else ModelStatus.Trained))
+        self.dispatch_model_event(
+            TrainingEndEvent(model, ModelStatus.Failed if candidate.score is None else ModelStatus.Trained)
+        )
         return True
 
     def _count_reported(self, candidate: _Scored) -> None:
@@ -396,8 +407,13 @@ class ScoringEngine(ExecutionEngine):
             if not self._report_oldest():
                 break
         patience = self.patience + (self._known_at_start if self._differs_from_record else 0)
-        return (not self._budget_is_used_up() and self._counted < self._candidates and time.monotonic() < self.deadline
-                and self._known_in_a_row < patience and self._filtered_in_a_row < self.patience)
+        return (
+            not self._budget_is_used_up()
+            and self._counted < self._candidates
+            and time.monotonic() < self.deadline
+            and self._known_in_a_row < patience
+            and self._filtered_in_a_row < self.patience
+        )
 
     def _budget_is_used_up(self) -> bool:
         # An exploration that is gone through again is told the same at the same moments. So what counts is what it has
@@ -407,8 +423,12 @@ class ScoringEngine(ExecutionEngine):
 
     def _budget_may_come_back(self) -> bool:
         """Whether a candidate that waits may be filtered, and there is time to find out."""
-        return bool(self.scorer.constraints and self._window and self._counted < self._candidates
-                    and time.monotonic() < self.deadline)
+        return bool(
+            self.scorer.constraints
+            and self._window
+            and self._counted < self._candidates
+            and time.monotonic() < self.deadline
+        )
 
     def idle_worker_available(self) -> bool:
         """Always: where all workers are busy, submitting waits instead, so that timing does not steer the exploration."""
@@ -437,9 +457,13 @@ class ScoringEngine(ExecutionEngine):
         """What :meth:`load_state_dict` needs besides the record; ``{}`` where the record is not of this exploration."""
         if self._differs_from_record:
             return {}
-        return {'number': self._number, 'known_in_a_row': self._known_in_a_row,
-                'filtered': self._filtered, 'filtered_in_a_row': self._filtered_in_a_row,
-                'window': [(candidate.number, model.sample, first) for model, candidate, first in self._window]}
+        return {
+            'number': self._number,
+            'known_in_a_row': self._known_in_a_row,
+            'filtered': self._filtered,
+            'filtered_in_a_row': self._filtered_in_a_row,
+            'window': [(candidate.number, model.sample, first) for model, candidate, first in self._window],
+        }
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take up an exploration; :attr:`running` are models of its own that the strategy is to be told of."""

@@ -48,7 +48,7 @@ class Race:
         unknown = sum(self.quick[candidate] is None for candidate in rest)
         if not unknown and self._expected_missed_of(rest) <= self.tolerance * self.k:
             return []
-        return rest[:max(self.batch, unknown, self.k - len(self._full))]
+        return rest[: max(self.batch, unknown, self.k - len(self._full))]
 
     def _expected_missed_of(self, rest: list[int]) -> float:
         known = [candidate for candidate, full in self._full.items() if full is not None]

@@ -87,9 +87,16 @@ class Scorer:
         If a constraint cannot be.
     """
 
-    def __init__(self, kernel: GradientKernelEvaluator, space: ExecutableModelSpace,
-                 hyper_parameters: Collection[str] = (), *, merge_identical: bool = False,
-                 constraints: Mapping[str, float] | None = None, costs: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        kernel: GradientKernelEvaluator,
+        space: ExecutableModelSpace,
+        hyper_parameters: Collection[str] = (),
+        *,
+        merge_identical: bool = False,
+        constraints: Mapping[str, float] | None = None,
+        costs: Collection[str] = (),
+    ) -> None:
         self.kernel = kernel
         self.space = space
         self.hyper_parameters = frozenset(hyper_parameters)
@@ -194,15 +201,21 @@ class Scorer:
         ValueError
             If something in the kernel or in the space cannot travel.
         """
-        parts = {'kernel': _kernel_parts(self.kernel), 'space': _portable_space(self.space),
-                 'hyper_parameters': self.hyper_parameters, 'numerics': _numerics(),
-                 'costs': {'constraints': self.constraints, 'costs': self.costs}}
+        parts = {
+            'kernel': _kernel_parts(self.kernel),
+            'space': _portable_space(self.space),
+            'hyper_parameters': self.hyper_parameters,
+            'numerics': _numerics(),
+            'costs': {'constraints': self.constraints, 'costs': self.costs},
+        }
         for name, part in parts.items():
             try:
                 parts[name] = cloudpickle.dumps(part)
             except Exception as error:
-                raise ValueError(f'the {name} cannot be sent to another process, score in this one with '
-                                 f'placement="process": {reason_of(error)}') from error
+                raise ValueError(
+                    f'the {name} cannot be sent to another process, score in this one with '
+                    f'placement="process": {reason_of(error)}'
+                ) from error
         return pickle.dumps(parts)
 
     @classmethod
@@ -256,9 +269,12 @@ _BACKENDS = (('cudnn', 'deterministic'), ('cudnn', 'benchmark'), ('cudnn', 'allo
 
 def _numerics() -> dict[str, Any]:
     """torch's settings that scores depend on."""
-    return {'dtype': torch.get_default_dtype(), 'precision': torch.get_float32_matmul_precision(),
-            'deterministic': torch.are_deterministic_algorithms_enabled(),
-            'backends': [getattr(_backend(name), setting) for name, setting in _BACKENDS]}
+    return {
+        'dtype': torch.get_default_dtype(),
+        'precision': torch.get_float32_matmul_precision(),
+        'deterministic': torch.are_deterministic_algorithms_enabled(),
+        'backends': [getattr(_backend(name), setting) for name, setting in _BACKENDS],
+    }
 
 
 def _set_numerics(numerics: dict[str, Any]) -> None:

@@ -54,8 +54,7 @@ class Chunk(ExecutableModelSpace):
         What the scores depend on, for a later run that finds them.
     """
 
-    def __init__(self, number: int, tasks: Iterable[Task], scorer: str, best: float | None = None,
-                 kernel: str = '') -> None:
+    def __init__(self, number: int, tasks: Iterable[Task], scorer: str, best: float | None = None, kernel: str = '') -> None:
         super().__init__(ModelStatus.Frozen)
         self.number = number
         self.tasks = list(tasks)
@@ -75,8 +74,13 @@ class Chunk(ExecutableModelSpace):
         first, last = self.tasks[0].number, self.tasks[-1].number
         return {
             # The portal shows a "mutation_summary" as the trial's parameters, in place of what it is made of.
-            fields.MUTATION_SUMMARY: {'scoring': f'{len(self.tasks)} candidates, {first} to {last}', 'chunk': self.number,
-                                 'candidates': len(self.tasks), 'first_candidate': first, 'last_candidate': last},
+            fields.MUTATION_SUMMARY: {
+                'scoring': f'{len(self.tasks)} candidates, {first} to {last}',
+                'chunk': self.number,
+                'candidates': len(self.tasks),
+                'first_candidate': first,
+                'last_candidate': last,
+            },
             fields.CHUNK: self.number,
             fields.TASKS: [[task.number, _without_comments(encode_sample(task.sample))] for task in self.tasks],
             fields.QUICK: self.quick,
@@ -88,8 +92,10 @@ class Chunk(ExecutableModelSpace):
 
     @classmethod
     def _load(cls, **content: Any) -> Chunk:
-        tasks = [Task(number, decode_sample(sample), content[fields.QUICK], content.get(fields.MEASURED, False))
-                 for number, sample in content[fields.TASKS]]
+        tasks = [
+            Task(number, decode_sample(sample), content[fields.QUICK], content.get(fields.MEASURED, False))
+            for number, sample in content[fields.TASKS]
+        ]
         return cls(content[fields.CHUNK], tasks, content[fields.SCORER], content[fields.BEST_SO_FAR], content[fields.KERNEL])
 
     def execute(self) -> None:
@@ -117,8 +123,12 @@ def _report_progress(scored: int, best: float | None, entries: dict[str, Any] | 
 
 def _entries_of(number: int, verdict: Verdict) -> dict[str, Any]:
     """A verdict as a report has it, from which :func:`_verdict_of` makes it again."""
-    entries: dict[str, Any] = {fields.SCORED_CANDIDATE: number, fields.KERNEL_SCORE: verdict.score,
-                               fields.SECONDS: verdict.seconds, **verdict.costs}
+    entries: dict[str, Any] = {
+        fields.SCORED_CANDIDATE: number,
+        fields.KERNEL_SCORE: verdict.score,
+        fields.SECONDS: verdict.seconds,
+        **verdict.costs,
+    }
     if verdict.score is None:
         entries[fields.REASON] = verdict.reason
     if verdict.filtered:
@@ -128,8 +138,13 @@ def _entries_of(number: int, verdict: Verdict) -> dict[str, Any]:
 
 def _verdict_of(report: dict[str, Any]) -> Verdict:
     costs = {name: report[name] for name in COSTS if name in report}
-    return Verdict(report[fields.KERNEL_SCORE], report.get(fields.REASON), report[fields.SECONDS], costs,
-                   report.get(fields.FILTERED, False))
+    return Verdict(
+        report[fields.KERNEL_SCORE],
+        report.get(fields.REASON),
+        report[fields.SECONDS],
+        costs,
+        report.get(fields.FILTERED, False),
+    )
 
 
 def _started_again() -> bool:
@@ -282,7 +297,7 @@ class Trials(Placement):
         self._under_way: set[Chunk] = set()
         self._known: dict[tuple[str, bool], Verdict] = {}  # scored before a restart, quickly or not
         self._suspects: set[int] = set()
-        self._stillborn = 0
+        self._failed_starts = 0
         self._flushed = False
         self._quick = False  # what the candidates of now are scored
         self._held = 0  # as many as there were when somebody waited: no more come at a time
@@ -305,8 +320,10 @@ class Trials(Placement):
 
     def start(self, scorer: Scorer, engine: ExecutionEngine) -> None:
         if not isinstance(engine, TrainingServiceExecutionEngine):
-            raise ValueError(f'scoring in trials needs an experiment with a training service, and this one runs on '
-                             f'{type(engine).__name__}: use NasExperimentConfig("ts", ...), or another placement')
+            raise ValueError(
+                f'scoring in trials needs an experiment with a training service, and this one runs on '
+                f'{type(engine).__name__}: use NasExperimentConfig("ts", ...), or another placement'
+            )
         self._reset()
         self._engine = engine
         limits = trial_limits(self._experiment)
@@ -314,8 +331,11 @@ class Trials(Placement):
         self.pace.longest = limits.seconds / 2  # NNI ends longer trials; where costs vary, half of it is safe
         self._scorer, self._kernel = _packed_scorer(scorer), json.dumps(scorer.settings())
         if len(self._scorer) > self.LARGE:
-            _logger.warning('Each trial that scores gets %.0f MB with its minibatch, and NNI keeps that several times in '
-                            'its database and logs: a smaller batch_size makes it less.', len(self._scorer) / 1e6)
+            _logger.warning(
+                'Each trial that scores gets %.0f MB with its minibatch, and NNI keeps that several times in '
+                'its database and logs: a smaller batch_size makes it less.',
+                len(self._scorer) / 1e6,
+            )
         self._find_earlier_verdicts()
         engine.register_model_event_callback(ModelEventType.IntermediateMetric, self._on_event)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_event)
@@ -387,7 +407,7 @@ class Trials(Placement):
                 self._handle_end(chunk, content, moment)
 
     def _handle_report(self, chunk: Chunk, report: dict[str, Any], moment: float) -> None:
-        self._stillborn = 0
+        self._failed_starts = 0
         if fields.SCORED_CANDIDATE not in report:
             self.pace.start(chunk.times, moment)
             return
@@ -405,13 +425,19 @@ class Trials(Placement):
         lost = [task for task in chunk.tasks if self._open.get(task.number) == task]
         if not lost:
             return
-        _logger.warning('A trial that scored ended as %s with %d of %d candidates left; others take them over.',
-                        status.value, len(lost), len(chunk.tasks))
+        _logger.warning(
+            'A trial that scored ended as %s with %d of %d candidates left; others take them over.',
+            status.value,
+            len(lost),
+            len(chunk.tasks),
+        )
         if chunk.times.started is None:
-            self._stillborn += 1
-            if self._stillborn == self.patience:
-                raise RuntimeError(f'{self._stillborn} trials in a row ended before they had scored a candidate: '
-                                   f'{last_words(self._experiment, chunk.number)}')
+            self._failed_starts += 1
+            if self._failed_starts == self.patience:
+                raise RuntimeError(
+                    f'{self._failed_starts} trials in a row ended before they had scored a candidate: '
+                    f'{last_words(self._experiment, chunk.number)}'
+                )
         else:
             self._suspect_candidate(lost.pop(0))
         self._waiting.extendleft(reversed(lost))

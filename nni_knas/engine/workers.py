@@ -34,7 +34,7 @@ __all__ = ['Workers', 'gpus', 'serve', 'usable_cpus']
 
 _logger = logging.getLogger(__name__)
 
-_BOOT = '''
+_BOOT = """
 import json, pickle, sys
 sys.path[:] = json.loads(sys.argv[1])
 try:
@@ -43,7 +43,7 @@ except BaseException as error:
     pickle.dump(('failed', f'{type(error).__name__}: {error}'), sys.stdout.buffer)
     sys.exit(1)
 serve()
-'''
+"""
 
 
 class Workers(Placement):
@@ -68,8 +68,9 @@ class Workers(Placement):
     patience = 3
     """How many workers in a row may die before they are ready."""
 
-    def __init__(self, workers: int | None = None, threads: int | None = None,
-                 devices: Sequence[str | torch.device] | None = None) -> None:
+    def __init__(
+        self, workers: int | None = None, threads: int | None = None, devices: Sequence[str | torch.device] | None = None
+    ) -> None:
         if devices is not None and not len(devices):
             raise ValueError('devices is empty: name one device for each worker, such as ["cuda:0", "cuda:1"]')
         if workers is None:
@@ -88,7 +89,7 @@ class Workers(Placement):
         self._waiting: deque[Task] = deque()
         self._verdicts: list[tuple[Task, Verdict]] = []  # not given out yet
         self._deaths: Counter[int] = Counter()  # by the number of the candidate that was in work
-        self._stillborn = 0
+        self._failed_starts = 0
 
     def __repr__(self) -> str:
         return f'Workers(workers={self.workers}, threads={self.threads}, devices={self.devices})'
@@ -127,7 +128,7 @@ class Workers(Placement):
         self._waiting.clear()
         self._verdicts.clear()
         self._deaths.clear()
-        self._stillborn = 0
+        self._failed_starts = 0
 
     def _start_worker(self, place: int) -> _Worker:
         assert self._events is not None and self._setting is not None
@@ -166,7 +167,7 @@ class Workers(Placement):
             raise RuntimeError(f'a worker process cannot start: {content}')
         if kind == 'ready':
             worker.ready = True
-            self._stillborn = 0
+            self._failed_starts = 0
         elif kind == 'verdict':
             task = worker.tasks.popleft()
             self._deaths.pop(task.number, None)  # it may come again, to be scored in full
@@ -182,9 +183,9 @@ class Workers(Placement):
         """A worker has died: the candidate in work is suspect, and at the second time the cause."""
         _logger.warning('A worker process ended with %s; another one takes its place.', how)
         if not worker.ready:
-            self._stillborn += 1
-            if self._stillborn == self.patience:
-                raise RuntimeError(f'a worker process cannot start: {self._stillborn} in a row ended with {how}')
+            self._failed_starts += 1
+            if self._failed_starts == self.patience:
+                raise RuntimeError(f'a worker process cannot start: {self._failed_starts} in a row ended with {how}')
         elif worker.tasks:
             number = worker.tasks[0].number
             self._deaths[number] += 1
@@ -261,8 +262,13 @@ class _Worker:
         threads = str(setting.threads)
         environment = {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
         # In a session of its own, a Ctrl-C meant for this process does not reach it.
-        self._process = subprocess.Popen([sys.executable, '-c', _BOOT, json.dumps(sys.path)], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, env=environment, start_new_session=True)
+        self._process = subprocess.Popen(
+            [sys.executable, '-c', _BOOT, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
         self._listener = threading.Thread(target=self._pass_on_messages, args=(setting, events), daemon=True)
         self._listener.start()
 

@@ -7,5 +7,14 @@ from nni_knas.footprint.power import check_country
 from nni_knas.footprint.summary import Estimate, Footprint, energy_within, estimate_of, footprint_of
 from nni_knas.footprint.usage import cpu_seconds, processor_name
 
-__all__ = ['Estimate', 'Footprint', 'Meter', 'check_country', 'cpu_seconds', 'energy_within', 'estimate_of',
-           'footprint_of', 'processor_name']
+__all__ = [
+    'Estimate',
+    'Footprint',
+    'Meter',
+    'check_country',
+    'cpu_seconds',
+    'energy_within',
+    'estimate_of',
+    'footprint_of',
+    'processor_name',
+]

@@ -170,6 +170,12 @@ def _joined_intervals(one: Energy, other: Energy) -> Energy:
     """Two intervals, one after the other, as one."""
     kwh = [one.cpu_kwh + one.gpu_kwh + one.memory_kwh, other.cpu_kwh + other.gpu_kwh + other.memory_kwh]
     mean = (kwh[0] * one.kg_per_kwh + kwh[1] * other.kg_per_kwh) / sum(kwh) if sum(kwh) else 0.0
-    return one._replace(seconds=one.seconds + other.seconds, cpu_kwh=one.cpu_kwh + other.cpu_kwh,
-                        gpu_kwh=one.gpu_kwh + other.gpu_kwh, memory_kwh=one.memory_kwh + other.memory_kwh,
-                        kg_per_kwh=mean, busy=one.busy + other.busy, own=one.own + other.own)
+    return one._replace(
+        seconds=one.seconds + other.seconds,
+        cpu_kwh=one.cpu_kwh + other.cpu_kwh,
+        gpu_kwh=one.gpu_kwh + other.gpu_kwh,
+        memory_kwh=one.memory_kwh + other.memory_kwh,
+        kg_per_kwh=mean,
+        busy=one.busy + other.busy,
+        own=one.own + other.own,
+    )

@@ -88,8 +88,11 @@ def footprint_of(record: Record) -> Footprint:
     processes used, trials and workers on the same machine included. The energy of its GPUs is all the run's.
     """
     energies = record.energies()
-    stages = pd.DataFrame([_sums_of_run(each for each in energies if each.stage == stage) for stage in STAGES],
-                          index=list(STAGES), columns=list(COLUMNS))
+    stages = pd.DataFrame(
+        [_sums_of_run(each for each in energies if each.stage == stage) for stage in STAGES],
+        index=list(STAGES),
+        columns=list(COLUMNS),
+    )
     candidates = record.count(Status.SCREENED, Status.SCORED, Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED)
     trained = record.count(Status.TRAINED)
     kwh = stages.kwh.sum()
@@ -134,7 +137,7 @@ def estimate_of(kwh: Sequence[float], seconds: Sequence[float], candidates: int,
     known, mean, others = math.fsum(kwh), math.fsum(kwh) / k, max(candidates - k, 0)
     low = high = math.nan
     if k > 1:
-        spread = float(np.std(kwh, ddof=1)) * math.sqrt(others + others ** 2 / k)
+        spread = float(np.std(kwh, ddof=1)) * math.sqrt(others + others**2 / k)
         margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)) * spread
         low, high = known + max(0.0, others * mean - margin), known + others * mean + margin
     total = known + others * mean
@@ -204,16 +207,24 @@ def _methods_with_share(record: Record, energies: Sequence[Energy]) -> dict[str,
     if not methods or not busy:
         return methods
     own = sum(_share_of_run(each) * each.busy for each in energies)
-    return {**methods, 'share': f'measured (the run\'s processes used {own / busy:.0%} of the CPU time that the machine was '
-                                'at work in, and have this part of its energy; that of a GPU is all the run\'s)'}
+    return {
+        **methods,
+        'share': f"measured (the run's processes used {own / busy:.0%} of the CPU time that the machine was "
+        "at work in, and have this part of its energy; that of a GPU is all the run's)",
+    }
 
 
 def _statement(candidates: int, trained: int, stages: pd.DataFrame, estimate: Estimate | None) -> str:
-    said = (f'scored {candidates:,} candidates and trained {trained:,} for {energy(stages.kwh.sum())}'
-            f' ({mass(stages.co2_kg.sum())} CO2e)')
+    said = (
+        f'scored {candidates:,} candidates and trained {trained:,} for {energy(stages.kwh.sum())}'
+        f' ({mass(stages.co2_kg.sum())} CO2e)'
+    )
     if estimate is None:
         why = 'none was trained' if not trained else 'the energy of no trial is known'
         return f'{said}; what training all {candidates:,} would have taken cannot be told, since {why}'
-    interval = '' if math.isnan(estimate.low) else (
-        f' (between {energy(estimate.low)} and {energy(estimate.high)} with 95 % confidence)')
+    interval = (
+        ''
+        if math.isnan(estimate.low)
+        else (f' (between {energy(estimate.low)} and {energy(estimate.high)} with 95 % confidence)')
+    )
     return f'{said}; training all {candidates:,} would have taken about {energy(estimate.kwh)}{interval}'

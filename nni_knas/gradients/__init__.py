@@ -21,6 +21,20 @@ from nni_knas.gradients.scoring_mode import (
     wait_for_device,
 )
 
-__all__ = ['Gradients', 'Loss', 'Minibatch', 'MisfitError', 'Normalization', 'ScoringError', 'arguments_of',
-           'cpu_threads', 'evaluating', 'first_line', 'main_output', 'modules_of', 'seeded', 'undisturbed',
-           'wait_for_device']
+__all__ = [
+    'Gradients',
+    'Loss',
+    'Minibatch',
+    'MisfitError',
+    'Normalization',
+    'ScoringError',
+    'arguments_of',
+    'cpu_threads',
+    'evaluating',
+    'first_line',
+    'main_output',
+    'modules_of',
+    'seeded',
+    'undisturbed',
+    'wait_for_device',
+]

@@ -30,8 +30,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     message = str(error).lower()
-    return isinstance(error, RuntimeError) and ('out of memory' in message or "can't allocate memory" in message
-                                                or 'not enough memory' in message)
+    return isinstance(error, RuntimeError) and (
+        'out of memory' in message or "can't allocate memory" in message or 'not enough memory' in message
+    )
 
 
 def is_raised_by_user(error: BaseException) -> bool:

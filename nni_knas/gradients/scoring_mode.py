@@ -18,8 +18,16 @@ from torch.overrides import TorchFunctionMode
 
 from nni_knas.gradients.errors import CoupledSamples, ScoringError
 
-__all__ = ['Normalization', 'ScoringMode', 'cpu_threads', 'evaluating', 'modules_of', 'seeded', 'undisturbed',
-           'wait_for_device']
+__all__ = [
+    'Normalization',
+    'ScoringMode',
+    'cpu_threads',
+    'evaluating',
+    'modules_of',
+    'seeded',
+    'undisturbed',
+    'wait_for_device',
+]
 
 Normalization = Literal['sample', 'batch']
 
@@ -82,8 +90,13 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
     devices = {p.device for p in parameters}
     home = devices.pop() if len(devices) == 1 else None  # a network spread over several devices stays where it is
     away = device is not None and home is not None and home != device
-    with seeded(seed), torch.inference_mode(False), torch.enable_grad(), _restored_tensors(modules), \
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+    with (
+        seeded(seed),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        _restored_tensors(modules),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
         try:
             if away:
                 network.to(device)
@@ -150,8 +163,11 @@ def _restored_tensors(modules: list[nn.Module]) -> Iterator[None]:
             module._buffers['num_batches_tracked'] = None
     held = [buffer for place, name, buffer in buffers if buffer is not None and place[name] is not None]
     # Embeddings with a largest norm scale their weights down in the forward pass.
-    held += [module.weight for module in modules
-             if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None]
+    held += [
+        module.weight
+        for module in modules
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None
+    ]
     before = [tensor.detach().clone() for tensor in held]
     try:
         yield
@@ -209,9 +225,18 @@ class ScoringMode(TorchFunctionMode):
         bound.arguments['dropout_p'] = 0.0
         return func(*bound.args, **bound.kwargs)
 
-    def _normalise_batch(self, func: Callable, input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
-                         weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
-                         momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    def _normalise_batch(
+        self,
+        func: Callable,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
         if not training:
             return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
         if self.normalization == 'batch':
@@ -237,11 +262,20 @@ def _normalise_each(input: Tensor, weight: Tensor | None, bias: Tensor | None, e
 
 _DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout}
 _ATTENTIONS = {  # that of scaled_dot_product_attention, a built-in function, cannot be looked up
-    F.scaled_dot_product_attention: inspect.Signature([
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default) for name, default in
-        [('query', inspect.Parameter.empty), ('key', inspect.Parameter.empty), ('value', inspect.Parameter.empty),
-         ('attn_mask', None), ('dropout_p', 0.0), ('is_causal', False)]
-    ] + [inspect.Parameter('others', inspect.Parameter.VAR_KEYWORD)]),
+    F.scaled_dot_product_attention: inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+            for name, default in [
+                ('query', inspect.Parameter.empty),
+                ('key', inspect.Parameter.empty),
+                ('value', inspect.Parameter.empty),
+                ('attn_mask', None),
+                ('dropout_p', 0.0),
+                ('is_causal', False),
+            ]
+        ]
+        + [inspect.Parameter('others', inspect.Parameter.VAR_KEYWORD)]
+    ),
     F.multi_head_attention_forward: inspect.signature(F.multi_head_attention_forward),
 }
 _REPLACED: dict[Any, Callable] = {F.batch_norm: ScoringMode._normalise_batch}

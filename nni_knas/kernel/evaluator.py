@@ -74,13 +74,27 @@ class GradientKernelEvaluator(Evaluator):
     1.3174
     """
 
-    def __init__(self, dataset: Any, score: str | Score | None = None, batch_size: int = 16, seed: int = 0,
-                 normalization: Normalization = 'sample', loss: Loss | None = None,
-                 device: str | torch.device | None = None, micro_batch: int | None = None, *,
-                 resolution: int | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        score: str | Score | None = None,
+        batch_size: int = 16,
+        seed: int = 0,
+        normalization: Normalization = 'sample',
+        loss: Loss | None = None,
+        device: str | torch.device | None = None,
+        micro_batch: int | None = None,
+        *,
+        resolution: int | None = None,
+        threads: int = 1,
+    ) -> None:
         check_data(dataset)
-        for name, value, unit in (('batch_size', batch_size, 'samples'), ('micro_batch', micro_batch, 'samples'),
-                                  ('resolution', resolution, 'pixels'), ('threads', threads, 'CPU threads')):
+        for name, value, unit in (
+            ('batch_size', batch_size, 'samples'),
+            ('micro_batch', micro_batch, 'samples'),
+            ('resolution', resolution, 'pixels'),
+            ('threads', threads, 'CPU threads'),
+        ):
             if value is not None:
                 check_count(name, value, what=f'a number of {unit}')
         if not isinstance(seed, int) or seed < 0:
@@ -104,15 +118,22 @@ class GradientKernelEvaluator(Evaluator):
         self._minibatch: Minibatch | None = None
 
     def extra_repr(self) -> str:
-        return f'score={self.score_function.name!r}, batch_size={self.batch_size}, seed={self.seed}, ' \
-               f'normalization={self.normalization!r}, device={str(self.device)!r}'
+        return (
+            f'score={self.score_function.name!r}, batch_size={self.batch_size}, seed={self.seed}, '
+            f'normalization={self.normalization!r}, device={str(self.device)!r}'
+        )
 
     def settings(self) -> dict[str, Any]:
         """What a score depends on besides the network; two kernels of equal settings give comparable scores."""
         loss = self.loss
         name = 'cross-entropy' if loss is None else getattr(loss, '__qualname__', type(loss).__qualname__)
-        return {'score': self.score_function.name, 'seed': self.seed, 'normalization': self.normalization, 'loss': name,
-                'minibatch': self.minibatch.digest()}
+        return {
+            'score': self.score_function.name,
+            'seed': self.seed,
+            'normalization': self.normalization,
+            'loss': name,
+            'minibatch': self.minibatch.digest(),
+        }
 
     @property
     def minibatch(self) -> Minibatch:
@@ -226,8 +247,14 @@ class GradientKernelEvaluator(Evaluator):
     def _gradients_of(self, network: nn.Module) -> Gradients:
         first = next(network.parameters(), None)
         dtype = first.dtype if first is not None and first.is_floating_point() else None
-        return Gradients(network, self.minibatch.to(self.device, dtype), loss=self.loss, normalization=self.normalization,
-                         micro_batch=self.micro_batch, seed=self.seed)
+        return Gradients(
+            network,
+            self.minibatch.to(self.device, dtype),
+            loss=self.loss,
+            normalization=self.normalization,
+            micro_batch=self.micro_batch,
+            seed=self.seed,
+        )
 
 
 def _checked_device(device: str | torch.device | None) -> torch.device:

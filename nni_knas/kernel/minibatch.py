@@ -35,8 +35,9 @@ def check_data(data: Any) -> None:
         if not inputs or not targets:
             raise TypeError(f'inputs and targets have to be tensors, or tuples or dicts of tensors: {WANTED}')
         if len(inputs | targets) > 1:
-            raise ValueError(f'inputs and targets have to be of the same number of samples, not {sorted(inputs)} and '
-                             f'{sorted(targets)}')
+            raise ValueError(
+                f'inputs and targets have to be of the same number of samples, not {sorted(inputs)} and {sorted(targets)}'
+            )
         empty = inputs == {0}
     else:
         raise TypeError(f'the kernel cannot draw data from {type(data).__name__}: {WANTED}')
@@ -65,8 +66,9 @@ def draw_minibatch(data: Any, size: int, seed: int) -> Minibatch:
         if isinstance(data, (tuple, list)):
             inputs, targets = (tree_map(_as_tensor, part) for part in data)
             chosen = torch.as_tensor(_choose_places(Minibatch(inputs, targets).size, size, seed))
-            return Minibatch(*(tree_map(lambda t: t[chosen] if isinstance(t, Tensor) else t, part)
-                               for part in (inputs, targets)))
+            return Minibatch(
+                *(tree_map(lambda t: t[chosen] if isinstance(t, Tensor) else t, part) for part in (inputs, targets))
+            )
         if isinstance(data, DataLoader):
             plain = isinstance(data.sampler, (RandomSampler, SequentialSampler)) and data.batch_size is not None
             if not plain or isinstance(data.dataset, IterableDataset):
@@ -105,8 +107,11 @@ def _collect_samples(batches: Iterable[Any], size: int) -> Minibatch:
             break
     if not taken:
         raise ValueError(f'the kernel has no data, the loader gave no batch: {WANTED}')
-    joined = tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0],
-                      tuple(taken[0]), *(tuple(each) for each in taken[1:]))
+    joined = tree_map(
+        lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0],
+        tuple(taken[0]),
+        *(tuple(each) for each in taken[1:]),
+    )
     return Minibatch(*joined).part(0, size)
 
 
@@ -120,8 +125,10 @@ def _split_batch(batch: Any) -> Minibatch:
     if isinstance(batch, Sequence) and len(batch) >= 2:
         inputs = batch[0] if len(batch) == 2 else tuple(batch[:-1])
         return Minibatch(inputs, batch[-1])
-    raise ValueError('samples have to be pairs (input, target), or dicts with targets under the name "labels"; a sample '
-                     f'here is a {type(batch).__name__}')
+    raise ValueError(
+        'samples have to be pairs (input, target), or dicts with targets under the name "labels"; a sample '
+        f'here is a {type(batch).__name__}'
+    )
 
 
 def _as_tensor(leaf: Any) -> Any:

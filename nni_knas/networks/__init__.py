@@ -17,6 +17,23 @@ from nni_knas.networks.exporting import FORMATS, check_formats, describe_inputs,
 from nni_knas.networks.identity import Identity
 from nni_knas.networks.pretrained import weights_are_shared
 
-__all__ = ['COSTS', 'FORMATS', 'Identity', 'NetworkBuilder', 'architecture_of', 'build_network', 'check_constraints',
-           'check_costs', 'check_formats', 'decode_sample', 'describe_inputs', 'encode_sample', 'example_inputs', 'export',
-           'hyper_parameters_of', 'measure', 'random_models', 'weights_are_shared']
+__all__ = [
+    'COSTS',
+    'FORMATS',
+    'Identity',
+    'NetworkBuilder',
+    'architecture_of',
+    'build_network',
+    'check_constraints',
+    'check_costs',
+    'check_formats',
+    'decode_sample',
+    'describe_inputs',
+    'encode_sample',
+    'example_inputs',
+    'export',
+    'hyper_parameters_of',
+    'measure',
+    'random_models',
+    'weights_are_shared',
+]

@@ -56,8 +56,13 @@ class NetworkBuilder:
     patience = 12
     """How many candidates in a row may need a skeleton of their own before no more are made."""
 
-    def __init__(self, space: ExecutableModelSpace, seed: int, device: torch.device | None = None,
-                 prepare: Callable[[nn.Module], None] | None = None) -> None:
+    def __init__(
+        self,
+        space: ExecutableModelSpace,
+        seed: int,
+        device: torch.device | None = None,
+        prepare: Callable[[nn.Module], None] | None = None,
+    ) -> None:
         self.space = space
         self.seed = seed
         self.device = device
@@ -85,7 +90,7 @@ class NetworkBuilder:
         if _are_alike(network, constructed):
             skeleton.prove(sample)
             return network
-        _logger.debug('The space\'s networks are constructed one by one: they do not differ in single layers alone.')
+        _logger.debug("The space's networks are constructed one by one: they do not differ in single layers alone.")
         self._stop_reusing()
         return constructed
 
@@ -105,7 +110,7 @@ class NetworkBuilder:
         if self._misses > self.patience:
             self._stop_reusing()
             return self._construct(sample)
-        del self._skeletons[:max(0, 1 + len(self._skeletons) - self.capacity)]  # before the new one takes its memory
+        del self._skeletons[: max(0, 1 + len(self._skeletons) - self.capacity)]  # before the new one takes its memory
         with _watched_construction() as reads:
             network = build_network(self.space.freeze(sample), self.seed)
         try:
@@ -161,8 +166,9 @@ class _Skeleton:
 
     def fits(self, sample: Sample) -> bool:
         """Whether a candidate differs in chosen layers alone."""
-        return (all(label in sample and sample[label] == value for label, value in self.structure.items())
-                and all(slot.label in sample and sample[slot.label] in slot.options for slot in self.slots))
+        return all(label in sample and sample[label] == value for label, value in self.structure.items()) and all(
+            slot.label in sample and sample[slot.label] in slot.options for slot in self.slots
+        )
 
     def set(self, sample: Sample) -> nn.Module:
         """The network of a candidate."""
@@ -233,8 +239,14 @@ def _watched_construction() -> Iterator[set[str]]:
         sample = current()
         return None if sample is None else _Reads(sample, seen)
 
-    def create_fixed_module(cls: type[LayerChoice], sample: Sample, candidates: Any, *, weights: list[float] | None = None,
-                            label: str | None = None) -> nn.Module:
+    def create_fixed_module(
+        cls: type[LayerChoice],
+        sample: Sample,
+        candidates: Any,
+        *,
+        weights: list[float] | None = None,
+        label: str | None = None,
+    ) -> nn.Module:
         names, modules = cls._init_names(candidates)
         choice = cls._inner_choice(names, weights, label)
         options = dict(zip(names, modules))
@@ -245,8 +257,11 @@ def _watched_construction() -> Iterator[set[str]]:
     def unread_context(sample: Sample) -> frozen_context:
         return model_context(dict(dict.items(sample)))  # NNI's layers put the whole sample into a context of their own
 
-    replaced = [(LayerChoice, 'create_fixed_module', classmethod(create_fixed_module)),
-                (frozen_context, 'current', staticmethod(current_reads)), (nni_layers, 'model_context', unread_context)]
+    replaced = [
+        (LayerChoice, 'create_fixed_module', classmethod(create_fixed_module)),
+        (frozen_context, 'current', staticmethod(current_reads)),
+        (nni_layers, 'model_context', unread_context),
+    ]
     with _LOCK:
         before = [(owner, name, vars(owner)[name]) for owner, name, _ in replaced]
         try:
@@ -290,9 +305,13 @@ def _are_alike(one: nn.Module, other: nn.Module) -> bool:
     pairs = [(one, other)]
     while pairs:
         a, b = pairs.pop()
-        if (type(a) is not type(b) or [*a._modules] != [*b._modules]
-                or not _values_are_alike(a._parameters, b._parameters) or not _values_are_alike(a._buffers, b._buffers)
-                or not _values_are_alike(_plain_attributes(a), _plain_attributes(b))):
+        if (
+            type(a) is not type(b)
+            or [*a._modules] != [*b._modules]
+            or not _values_are_alike(a._parameters, b._parameters)
+            or not _values_are_alike(a._buffers, b._buffers)
+            or not _values_are_alike(_plain_attributes(a), _plain_attributes(b))
+        ):
             return False
         for name, child in a._modules.items():
             counterpart = b._modules[name]

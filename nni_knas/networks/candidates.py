@@ -21,8 +21,7 @@ from torch import nn
 from nni_knas.gradients import seeded
 from nni_knas.networks.pretrained import only_looked_at
 
-__all__ = ['architecture_of', 'build_network', 'decode_sample', 'encode_sample', 'hyper_parameters_of',
-           'random_models']
+__all__ = ['architecture_of', 'build_network', 'decode_sample', 'encode_sample', 'hyper_parameters_of', 'random_models']
 
 
 def encode_sample(sample: Sample) -> str:
@@ -46,8 +45,10 @@ def _encoded(value: Any) -> Any:
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f'a choice of the space is {value!r}: choices have to be numbers, strings, booleans, None, or lists '
-                    'and tuples of them')
+    raise TypeError(
+        f'a choice of the space is {value!r}: choices have to be numbers, strings, booleans, None, or lists '
+        'and tuples of them'
+    )
 
 
 def _decoded(value: Any) -> Any:

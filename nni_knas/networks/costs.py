@@ -82,8 +82,9 @@ def measure(network: nn.Module, sample: Any, names: Collection[str], device: tor
         place = first.device if first is not None else device or torch.device('cpu')
         dtype = first.dtype if first is not None and first.is_floating_point() else None
         # A copy: the sample may be a part of a minibatch, and a network may write on what it is given.
-        inputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf,
-                          Minibatch(sample, ()).to(place, dtype).inputs)
+        inputs = tree_map(
+            lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, Minibatch(sample, ()).to(place, dtype).inputs
+        )
         arguments, keywords = arguments_of(network, inputs)
 
         def forward() -> Any:
@@ -180,8 +181,9 @@ def check_constraints(constraints: Mapping[str, float] | None) -> dict[str, floa
     if constraints is None:
         return {}
     if not isinstance(constraints, Mapping):
-        raise TypeError(f'constraints are {constraints!r}: they have to be a dict of upper bounds, such as '
-                        '{"parameters": 1e6}')
+        raise TypeError(
+            f'constraints are {constraints!r}: they have to be a dict of upper bounds, such as {{"parameters": 1e6}}'
+        )
     check_costs(constraints)
     for name, bound in constraints.items():
         if isinstance(bound, bool) or not isinstance(bound, (int, float)):

@@ -30,8 +30,14 @@ DESCRIPTION = 'winner.json'
 _logger = logging.getLogger(__name__)
 
 
-def export(network: nn.Module, example: Any, folder: str | Path, formats: Sequence[str] = ('program', 'state-dict'), *,
-           about: Mapping[str, Any] | None = None) -> dict[str, Path]:
+def export(
+    network: nn.Module,
+    example: Any,
+    folder: str | Path,
+    formats: Sequence[str] = ('program', 'state-dict'),
+    *,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Path]:
     """Write a network to files that can be used without NNI.
 
     The network is exported in evaluation mode, on the CPU, without gradients. It is left as it was found.
@@ -73,8 +79,13 @@ def export(network: nn.Module, example: Any, folder: str | Path, formats: Sequen
             description.update(batch=_number_of_samples(example), batch_is_fixed_because=reason)
     for name in formats:
         description['files'][name] = FORMATS[name]
-        contents[FORMATS[name]] = (_program_bytes(program) if name == 'program' else
-                                   _onnx_bytes(program) if name == 'onnx' else _weights_bytes(network))
+        contents[FORMATS[name]] = (
+            _program_bytes(program)
+            if name == 'program'
+            else _onnx_bytes(program)
+            if name == 'onnx'
+            else _weights_bytes(network)
+        )
     description['versions'] = {name: version for name in ('nni-knas', 'torch', 'onnx') if (version := _version_of(name))}
     description['load'] = {name: _how_to_load(name, formats, network, example) for name in formats}
     contents[DESCRIPTION] = json.dumps(description, indent=2, default=str).encode()
@@ -211,8 +222,9 @@ def _forget_sources(meta: dict[str, Any]) -> None:
     stack = meta.get('nn_module_stack')
     if stack:
         plain = _name_of(nn.Module)
-        meta['nn_module_stack'] = {key: (path, kind if _name_of(kind).startswith('torch.') else plain)
-                                   for key, (path, kind) in stack.items()}
+        meta['nn_module_stack'] = {
+            key: (path, kind if _name_of(kind).startswith('torch.') else plain) for key, (path, kind) in stack.items()
+        }
 
 
 def _name_of(kind: Any) -> str:
@@ -227,8 +239,14 @@ def _program_bytes(program: ExportedProgram) -> bytes:
 
 def _weights_bytes(network: nn.Module) -> bytes:
     buffer = io.BytesIO()
-    torch.save({name: value.detach().contiguous().clone() for name, value in network.state_dict().items()
-                if isinstance(value, Tensor)}, buffer)
+    torch.save(
+        {
+            name: value.detach().contiguous().clone()
+            for name, value in network.state_dict().items()
+            if isinstance(value, Tensor)
+        },
+        buffer,
+    )
     return buffer.getvalue()
 
 
@@ -249,17 +267,25 @@ def _how_to_load(name: str, formats: Sequence[str], network: nn.Module, example:
     args, kwargs = arguments_of(network, example)
     if name == 'program':
         spread = '**' if kwargs else '*' if args[0] is not example else ''
-        return ['import torch', f'network = torch.export.load({FORMATS[name]!r}).module()',
-                f'outputs = network({spread}inputs)']
+        return [
+            'import torch',
+            f'network = torch.export.load({FORMATS[name]!r}).module()',
+            f'outputs = network({spread}inputs)',
+        ]
     if name == 'onnx':
         values = '[inputs]' if isinstance(example, Tensor) else 'inputs.values()' if isinstance(example, dict) else 'inputs'
         feed = 'inputs' if kwargs else f'{{each.name: value for each, value in zip(session.get_inputs(), {values})}}'
-        return ['import onnxruntime', f'session = onnxruntime.InferenceSession({FORMATS[name]!r})',
-                f'outputs = session.run(None, {feed})  # inputs: NumPy arrays']
-    own = f'torch.export.load({FORMATS["program"]!r}).module()' if 'program' in formats else \
-        'MyNetwork()  # has to have layers of the same names'
-    return ['import torch', f'network = {own}',
-            f'network.load_state_dict(torch.load({FORMATS[name]!r}, weights_only=True))']
+        return [
+            'import onnxruntime',
+            f'session = onnxruntime.InferenceSession({FORMATS[name]!r})',
+            f'outputs = session.run(None, {feed})  # inputs: NumPy arrays',
+        ]
+    own = (
+        f'torch.export.load({FORMATS["program"]!r}).module()'
+        if 'program' in formats
+        else 'MyNetwork()  # has to have layers of the same names'
+    )
+    return ['import torch', f'network = {own}', f'network.load_state_dict(torch.load({FORMATS[name]!r}, weights_only=True))']
 
 
 def _version_of(package: str) -> str | None:

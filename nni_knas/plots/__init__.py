@@ -31,6 +31,25 @@ from nni_knas.plots.notebook import strategy_html
 from nni_knas.plots.single import plot_costs, plot_curves, plot_footprint, plot_progress, plot_ranks, plot_scores
 from nni_knas.plots.statistics import histogram, spearman
 
-__all__ = ['BLUE', 'ENERGIES', 'GREY', 'VERMILLION', 'Comparison', 'architecture_text', 'histogram', 'is_wide',
-           'number_text', 'plot_comparison', 'plot_costs', 'plot_curves', 'plot_footprint', 'plot_progress',
-           'plot_ranks', 'plot_scores', 'run_names', 'spearman', 'strategy_html', 'unit_of']
+__all__ = [
+    'BLUE',
+    'ENERGIES',
+    'GREY',
+    'VERMILLION',
+    'Comparison',
+    'architecture_text',
+    'histogram',
+    'is_wide',
+    'number_text',
+    'plot_comparison',
+    'plot_costs',
+    'plot_curves',
+    'plot_footprint',
+    'plot_progress',
+    'plot_ranks',
+    'plot_scores',
+    'run_names',
+    'spearman',
+    'strategy_html',
+    'unit_of',
+]

@@ -22,8 +22,10 @@ WIDTH, HEIGHT = 480, 90
 """The size of the histogram in pixels."""
 
 # No colours of text and background: a fragment has those of the notebook, light or dark.
-_LINE = ('font-size: inherit; color: inherit; border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); '
-         'background: transparent')
+_LINE = (
+    'font-size: inherit; color: inherit; border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); '
+    'background: transparent'
+)
 _CELL = f'padding: 2px 10px 2px 0; text-align: left; vertical-align: top; {_LINE}'
 _WIDE = f'min-width: 20em; {_CELL}'
 _NUMBER = f'padding: 2px 10px 2px 0; text-align: right; vertical-align: top; white-space: nowrap; {_LINE}'
@@ -41,13 +43,19 @@ def strategy_html(settings: Mapping[str, str], run: Run | None) -> str:
     """
     parts = [_settings_table(settings), *(_results_html(run) if run is not None else [])]
     state = f'run {run.name}, {run.status}' if run is not None else 'not run yet'
-    return (f'<div style="max-width: 62em; overflow-x: auto; line-height: 1.4"><p style="margin: 4px 0"><b>KNAS</b>, '
-            f'{_escaped(state)}</p>{"".join(parts)}</div>')
+    return (
+        f'<div style="max-width: 62em; overflow-x: auto; line-height: 1.4"><p style="margin: 4px 0"><b>KNAS</b>, '
+        f'{_escaped(state)}</p>{"".join(parts)}</div>'
+    )
 
 
 def _settings_table(settings: Mapping[str, str]) -> str:
-    rows = [f'<tr style="background: transparent"><th style="{_CELL}">{_escaped(name)}</th>'
-            f'<td style="{_CELL}">{_escaped(_shortened(value, 200))}</td></tr>' for name, value in settings.items() if value]
+    rows = [
+        f'<tr style="background: transparent"><th style="{_CELL}">{_escaped(name)}</th>'
+        f'<td style="{_CELL}">{_escaped(_shortened(value, 200))}</td></tr>'
+        for name, value in settings.items()
+        if value
+    ]
     return f'<table style="border-collapse: collapse; margin: 4px 0; font-size: 100%">{"".join(rows)}</table>'
 
 
@@ -72,17 +80,21 @@ def _histogram_svg(scores: pd.DataFrame) -> str:
     bars = []
     for i, (count, low, high) in enumerate(zip(counts, edges, edges[1:])):
         tall = round(float(count / top * (HEIGHT - 20)), 1)
-        bars.append(f'<rect x="{i * step:.1f}" y="{HEIGHT - 18 - tall:.1f}" width="{step - 1:.1f}" height="{tall}" '
-                    f'fill="{VERMILLION if high > least else BLUE}"><title>{count:,} scores from {number_text(low)} to '
-                    f'{number_text(high)}</title></rect>')
+        bars.append(
+            f'<rect x="{i * step:.1f}" y="{HEIGHT - 18 - tall:.1f}" width="{step - 1:.1f}" height="{tall}" '
+            f'fill="{VERMILLION if high > least else BLUE}"><title>{count:,} scores from {number_text(low)} to '
+            f'{number_text(high)}</title></rect>'
+        )
     middle = f'{len(values):,} scores' + (', orange: from the lowest that was trained' if len(trained) else '')
     label = f'Histogram of {len(values):,} scores from {number_text(values.min())} to {number_text(values.max())}'
     text = f'font-size="11" fill="currentColor" y="{HEIGHT - 4}"'
-    return (f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" style="width: 100%; max-width: {WIDTH}px; '
-            f'display: block; margin: 6px 0">{"".join(bars)}<line x1="0" x2="{WIDTH}" y1="{HEIGHT - 17.5}" '
-            f'y2="{HEIGHT - 17.5}" stroke="{GREY}"/><text {text} x="0">{number_text(values.min())}</text>'
-            f'<text {text} x="{WIDTH / 2}" text-anchor="middle">{middle}</text>'
-            f'<text {text} x="{WIDTH}" text-anchor="end">{number_text(values.max())}</text></svg>')
+    return (
+        f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" style="width: 100%; max-width: {WIDTH}px; '
+        f'display: block; margin: 6px 0">{"".join(bars)}<line x1="0" x2="{WIDTH}" y1="{HEIGHT - 17.5}" '
+        f'y2="{HEIGHT - 17.5}" stroke="{GREY}"/><text {text} x="0">{number_text(values.min())}</text>'
+        f'<text {text} x="{WIDTH / 2}" text-anchor="middle">{middle}</text>'
+        f'<text {text} x="{WIDTH}" text-anchor="end">{number_text(values.max())}</text></svg>'
+    )
 
 
 def _best_table(run: Run, scores: pd.DataFrame) -> str:
@@ -98,18 +110,28 @@ def _best_table(run: Run, scores: pd.DataFrame) -> str:
     rows = []
     for rank, row in best.iterrows():
         score = number_text(row.score) if pd.notna(row.score) else f'{number_text(row.quick)} (quick)'
-        cells = [rank, score, '' if pd.isna(row.metric) else f'{row.metric:.5g}',
-                 *(number(row.parameters, ',.0f', '') for _ in sizes), architecture_text(row.architecture, 160)]
-        rows.append('<tr style="background: transparent">' + ''.join(
-            f'<td style="{style}">{_escaped(cell)}</td>' for cell, (_, style) in zip(cells, heads)) + '</tr>')
+        cells = [
+            rank,
+            score,
+            '' if pd.isna(row.metric) else f'{row.metric:.5g}',
+            *(number(row.parameters, ',.0f', '') for _ in sizes),
+            architecture_text(row.architecture, 160),
+        ]
+        rows.append(
+            '<tr style="background: transparent">'
+            + ''.join(f'<td style="{style}">{_escaped(cell)}</td>' for cell, (_, style) in zip(cells, heads))
+            + '</tr>'
+        )
     order = f'by {run.metric_name}, then by score' if len(ranking) else 'by score'
-    return (f'<p style="margin: 4px 0">The best {len(best)} of {len(rated):,}, {_escaped(order)}:</p>'
-            f'<table style="border-collapse: collapse; margin: 4px 0; font-size: 90%"><tr style="background: transparent">'
-            f'{head}</tr>{"".join(rows)}</table>')
+    return (
+        f'<p style="margin: 4px 0">The best {len(best)} of {len(rated):,}, {_escaped(order)}:</p>'
+        f'<table style="border-collapse: collapse; margin: 4px 0; font-size: 90%"><tr style="background: transparent">'
+        f'{head}</tr>{"".join(rows)}</table>'
+    )
 
 
 def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f'{text[:length - 1]}…'
+    return text if len(text) <= length else f'{text[: length - 1]}…'
 
 
 def _escaped(value: Any) -> str:

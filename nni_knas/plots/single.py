@@ -53,13 +53,15 @@ __all__ = ['plot_costs', 'plot_curves', 'plot_footprint', 'plot_progress', 'plot
 MOST_CURVES = 100
 """Learning curves that a figure draws at most, those of the best metrics."""
 
-_COST_NAMES = {'parameters': ('parameters', 'parameters (number)'),
-               'flops': ('FLOPs', 'FLOPs of a forward pass of one sample (number)'),
-               'memory': ('memory', 'peak memory of a forward pass of one sample (bytes)'),
-               'latency': ('latency', 'latency of a forward pass of one sample (s)'),
-               'seconds': ('scoring time', 'time of building and scoring (s)'),
-               'training_seconds': ('training time', 'training time (s)'),
-               'training_kwh': ('training energy', 'energy of training (kWh)')}
+_COST_NAMES = {
+    'parameters': ('parameters', 'parameters (number)'),
+    'flops': ('FLOPs', 'FLOPs of a forward pass of one sample (number)'),
+    'memory': ('memory', 'peak memory of a forward pass of one sample (bytes)'),
+    'latency': ('latency', 'latency of a forward pass of one sample (s)'),
+    'seconds': ('scoring time', 'time of building and scoring (s)'),
+    'training_seconds': ('training time', 'training time (s)'),
+    'training_kwh': ('training energy', 'energy of training (kWh)'),
+}
 
 
 class _Panel(NamedTuple):
@@ -100,12 +102,21 @@ def plot_scores(source: Any) -> Figure:
     for panel, (low, high), (bar, *_) in zip(panels, _panel_domains(panels, 0.12), bars):
         scale = ticks(rated[panel.column].dropna())
         scale['range'] = _range_around(bar, scale['type'])
-        figure.update_layout({
-            f'xaxis{panel.number}': axis(panel.title) | scale | {'anchor': f'y1{panel.number}'},
-            f'yaxis{panel.number}': axis('candidates (number)') | whole_ticks(max(bar.y)) | {
-                'anchor': f'x{panel.number}', 'domain': [low + 0.2 * (high - low), high]},
-            f'yaxis1{panel.number}': {'domain': [low, low + 0.16 * (high - low)], 'range': [-0.7, 1.7], 'visible': False,
-                                      'fixedrange': True, 'anchor': f'x{panel.number}'}})
+        figure.update_layout(
+            {
+                f'xaxis{panel.number}': axis(panel.title) | scale | {'anchor': f'y1{panel.number}'},
+                f'yaxis{panel.number}': axis('candidates (number)')
+                | whole_ticks(max(bar.y))
+                | {'anchor': f'x{panel.number}', 'domain': [low + 0.2 * (high - low), high]},
+                f'yaxis1{panel.number}': {
+                    'domain': [low, low + 0.16 * (high - low)],
+                    'range': [-0.7, 1.7],
+                    'visible': False,
+                    'fixedrange': True,
+                    'anchor': f'x{panel.number}',
+                },
+            }
+        )
     return figure
 
 
@@ -130,9 +141,18 @@ def plot_progress(source: Any) -> Figure:
     drawn, note = thinned(rated)
     panels = _panels_of(rated)
     x, best = _best_so_far(rated, panels[0].column)
-    traces = [*_panel_points(run, drawn, 'candidate', panels), go.Scatter(
-        x=x, y=best, mode='lines', name='best so far', hoverinfo='x+y+name', yaxis=f'y{panels[0].number}',
-        line={'color': GREEN, 'shape': 'hv', 'width': 2})]
+    traces = [
+        *_panel_points(run, drawn, 'candidate', panels),
+        go.Scatter(
+            x=x,
+            y=best,
+            mode='lines',
+            name='best so far',
+            hoverinfo='x+y+name',
+            yaxis=f'y{panels[0].number}',
+            line={'color': GREEN, 'shape': 'hv', 'width': 2},
+        ),
+    ]
     figure = figure_of(traces, title, 'candidate (number in the order of exploration)', '', [counted(rated), note])
     return _with_panels(figure, rated, panels)
 
@@ -167,8 +187,9 @@ def plot_costs(source: Any, cost: str | None = None) -> Figure:
         return empty(title, f'no candidate with a score has its {_COST_NAMES[cost or "parameters"][0]} recorded')
     drawn, note = thinned(rated)
     panels = _panels_of(rated[rated[known].notna().any(axis=1)])
-    traces = {name: [*_panel_points(run, drawn[drawn[name].notna()], name, panels), *_front_line(rated, name)]
-              for name in known}
+    traces = {
+        name: [*_panel_points(run, drawn[drawn[name].notna()], name, panels), *_front_line(rated, name)] for name in known
+    }
     for name in known:
         for trace in traces[name]:
             trace.visible = name == known[0]
@@ -178,14 +199,38 @@ def plot_costs(source: Any, cost: str | None = None) -> Figure:
     figure.update_xaxes(axes[known[0]])
     if len(known) > 1:
         owners = [name for name in known for _ in traces[name]]
-        buttons = [{'label': _COST_NAMES[name][0], 'method': 'update',
-                    'args': [{'visible': [owner == name for owner in owners]},
-                             {'xaxis.title.text': _COST_NAMES[name][1], 'xaxis.autorange': True,
-                              **{f'xaxis.{key}': value for key, value in axes[name].items()}}]} for name in known]
+        buttons = [
+            {
+                'label': _COST_NAMES[name][0],
+                'method': 'update',
+                'args': [
+                    {'visible': [owner == name for owner in owners]},
+                    {
+                        'xaxis.title.text': _COST_NAMES[name][1],
+                        'xaxis.autorange': True,
+                        **{f'xaxis.{key}': value for key, value in axes[name].items()},
+                    },
+                ],
+            }
+            for name in known
+        ]
         # Plotly paints the chosen entry almost white: the menu has a background and a text colour of its own throughout.
-        figure.update_layout(margin_t=figure.layout.margin.t + 40, updatemenus=[{
-            'buttons': buttons, 'x': 0, 'xanchor': 'left', 'y': 1, 'yanchor': 'bottom', 'pad': {'b': 8},
-            'bgcolor': '#F4FAFF', 'bordercolor': GREY, 'font': {'color': '#222222'}}])
+        figure.update_layout(
+            margin_t=figure.layout.margin.t + 40,
+            updatemenus=[
+                {
+                    'buttons': buttons,
+                    'x': 0,
+                    'xanchor': 'left',
+                    'y': 1,
+                    'yanchor': 'bottom',
+                    'pad': {'b': 8},
+                    'bgcolor': '#F4FAFF',
+                    'bordercolor': GREY,
+                    'font': {'color': '#222222'},
+                }
+            ],
+        )
     return figure
 
 
@@ -207,16 +252,22 @@ def plot_curves(source: Any) -> Figure:
     curves, title = run.curves(), f'Learning curves of {run.name}'
     curves = curves[curves.metric.notna()]
     if not len(curves):
-        return empty(title, 'the evaluator has reported no intermediate metric yet' if len(run.ranking()) else
-                     'no candidate is in training yet')
+        return empty(
+            title,
+            'the evaluator has reported no intermediate metric yet'
+            if len(run.ranking())
+            else 'no candidate is in training yet',
+        )
     frame = run.scores().set_index('candidate', drop=False)
     order = [*run.ranking().candidate, *sorted(curves.candidate.unique(), key=lambda number: frame.index.get_loc(number))]
     order = [number for number in dict.fromkeys(order) if number in set(curves.candidate)]
     drawn = order[:MOST_CURVES]
     each = max(2, MOST_POINTS // len(drawn))
     rank_of = dict(zip(curves.candidate, curves['rank']))
-    lines = {number: _evenly_thinned(line.sort_values('step'), each) for number, line in
-             curves[curves.candidate.isin(drawn)].groupby('candidate')}
+    lines = {
+        number: _evenly_thinned(line.sort_values('step'), each)
+        for number, line in curves[curves.candidate.isin(drawn)].groupby('candidate')
+    }
     traces = []
     for i, number in enumerate(drawn):
         row, line = frame.loc[number], lines[number]
@@ -224,11 +275,18 @@ def plot_curves(source: Any) -> Figure:
         state = {Status.TRAINED: '', Status.TRAINING_FAILED: ' (failed)'}.get(row.status, ' (in training)')
         name = f'rank {rank_of[number]}{state}'
         final = '' if pd.isna(row.metric) else f'<br>{run.metric_name} {row.metric:.5g} in the end'
-        traces.append(go.Scatter(
-            x=line.step, y=line.metric, name=name, mode='lines+markers' if len(line) < 30 else 'lines',
-            customdata=np.full(len(line), number), marker={'size': 5},
-            line={'color': color, 'dash': dash, 'width': 4 if number == order[0] else 1.5},
-            hovertemplate=f'{name}, candidate {number}<br>step %{{x}}: %{{y:.5g}}{final}<extra></extra>'))
+        traces.append(
+            go.Scatter(
+                x=line.step,
+                y=line.metric,
+                name=name,
+                mode='lines+markers' if len(line) < 30 else 'lines',
+                customdata=np.full(len(line), number),
+                marker={'size': 5},
+                line={'color': color, 'dash': dash, 'width': 4 if number == order[0] else 1.5},
+                hovertemplate=f'{name}, candidate {number}<br>step %{{x}}: %{{y:.5g}}{final}<extra></extra>',
+            )
+        )
     note = f'the {len(drawn)} best of {len(order):,} curves are drawn' if len(drawn) < len(order) else ''
     silent = len(run.ranking()) - len(set(run.ranking().candidate) & set(order))
     quiet = f'{silent} trained without intermediate metrics' if silent else ''
@@ -260,10 +318,21 @@ def plot_ranks(source: Any) -> Figure:
     # Ranks say more of a mixture of full and quick scores than their values, which have scales of their own.
     values = trained.score if trained.score.notna().all() else pd.Series(-trained.index, trained.index)
     by_metric = stats.rankdata(-better * trained.metric, 'min')
-    line = go.Scatter(x=sorted(trained.index), y=np.arange(1, len(trained) + 1), mode='lines', name='the same order',
-                      hoverinfo='skip', line={'color': GREY, 'dash': 'dot', 'width': 1})
-    figure = figure_of([line, *points_of(run, trained, trained.index, by_metric)], title, 'rank by score (1 is the best)',
-                     f'rank by {run.metric_name} (1 is the best)', [spearman(values, better * trained.metric)[2]])
+    line = go.Scatter(
+        x=sorted(trained.index),
+        y=np.arange(1, len(trained) + 1),
+        mode='lines',
+        name='the same order',
+        hoverinfo='skip',
+        line={'color': GREY, 'dash': 'dot', 'width': 1},
+    )
+    figure = figure_of(
+        [line, *points_of(run, trained, trained.index, by_metric)],
+        title,
+        'rank by score (1 is the best)',
+        f'rank by {run.metric_name} (1 is the best)',
+        [spearman(values, better * trained.metric)[2]],
+    )
     figure.update_xaxes(whole_ticks(trained.index.max()))
     figure.update_yaxes(whole_ticks(len(trained)))
     return figure
@@ -290,14 +359,22 @@ def plot_footprint(source: Any) -> Figure:
         return empty(title, 'no energy was recorded yet')
     estimate = footprint.estimate
     size, unit = unit_of(stages.kwh.max(), ENERGIES)
-    figure = figure_of([*_component_bars(footprint, size, unit), *(_estimate_bars(footprint) if estimate else [])], title,
-                       f'energy ({unit})', 'stage', [footprint.statement], barmode='stack')
+    figure = figure_of(
+        [*_component_bars(footprint, size, unit), *(_estimate_bars(footprint) if estimate else [])],
+        title,
+        f'energy ({unit})',
+        'stage',
+        [footprint.statement],
+        barmode='stack',
+    )
     figure.update_layout(xaxis_rangemode='tozero', yaxis={'showgrid': False, 'autorange': 'reversed'})
     if estimate is not None:
         unit = unit_of(estimate.kwh, ENERGIES)[1]
         figure.update_layout(
-            yaxis_domain=[0.62, 1], xaxis2=axis(f'energy ({unit})') | {'rangemode': 'tozero', 'anchor': 'y2'},
-            yaxis2=axis('estimate') | {'domain': [0, 0.38], 'anchor': 'x2', 'showgrid': False, 'autorange': 'reversed'})
+            yaxis_domain=[0.62, 1],
+            xaxis2=axis(f'energy ({unit})') | {'rangemode': 'tozero', 'anchor': 'y2'},
+            yaxis2=axis('estimate') | {'domain': [0, 0.38], 'anchor': 'x2', 'showgrid': False, 'autorange': 'reversed'},
+        )
     return figure
 
 
@@ -332,16 +409,38 @@ def _score_bars(run: Run, rated: pd.DataFrame, panel: _Panel) -> list[Any]:
     part = rated[rated[panel.column].notna()]
     counts, edges = histogram(part[panel.column], is_wide(part[panel.column]))
     axes = {'xaxis': f'x{panel.number}', 'yaxis': f'y{panel.number}'}
-    text = [f'{count:,} {panel.title}s from {number_text(low)} to {number_text(high)}'
-            for count, low, high in zip(counts, edges, edges[1:])]
+    text = [
+        f'{count:,} {panel.title}s from {number_text(low)} to {number_text(high)}'
+        for count, low, high in zip(counts, edges, edges[1:])
+    ]
     color = BLUE if panel.column == 'score' else SKY
-    traces = [go.Bar(x=edges[:-1], width=np.diff(edges), offset=0, y=counts, name=f'{panel.title}s', hovertext=text,
-                     hoverinfo='text', opacity=0.8, marker={'color': color, 'line': {'width': 0}}, **axes)]
+    traces = [
+        go.Bar(
+            x=edges[:-1],
+            width=np.diff(edges),
+            offset=0,
+            y=counts,
+            name=f'{panel.title}s',
+            hovertext=text,
+            hoverinfo='text',
+            opacity=0.8,
+            marker={'color': color, 'line': {'width': 0}},
+            **axes,
+        )
+    ]
     cut = part.score[part.top].min()
     if panel.column == 'score' and pd.notna(cut) and not front_of(run):
-        traces.append(go.Scatter(x=[cut, cut], y=[0, counts.max()], mode='lines', hoverinfo='name',
-                                 name=f'top {run.top_k} from {number_text(cut)}',
-                                 line={'color': VERMILLION, 'dash': 'dash', 'width': 2}, **axes))
+        traces.append(
+            go.Scatter(
+                x=[cut, cut],
+                y=[0, counts.max()],
+                mode='lines',
+                hoverinfo='name',
+                name=f'top {run.top_k} from {number_text(cut)}',
+                line={'color': VERMILLION, 'dash': 'dash', 'width': 2},
+                **axes,
+            )
+        )
     return traces
 
 
@@ -367,8 +466,13 @@ def _candidate_marks(run: Run, drawn: pd.DataFrame, panel: _Panel) -> list[Any]:
 def _panel_points(run: Run, drawn: pd.DataFrame, x: str, panels: Sequence[_Panel]) -> list[Any]:
     """The scores of all panels against a column."""
     parts = [(panel, drawn[drawn[panel.column].notna()]) for panel in panels]
-    return _legend_once([trace for panel, part in parts
-                         for trace in points_of(run, part, part[x], part[panel.column], yaxis=f'y{panel.number}')])
+    return _legend_once(
+        [
+            trace
+            for panel, part in parts
+            for trace in points_of(run, part, part[x], part[panel.column], yaxis=f'y{panel.number}')
+        ]
+    )
 
 
 def _legend_once(traces: list[Any]) -> list[Any]:
@@ -394,9 +498,17 @@ def _front_line(rated: pd.DataFrame, cost: str) -> list[Any]:
         return []
     front = pareto_front(rated, cost)
     front = front.drop_duplicates(cost)
-    return [graph_objects().Scatter(x=front[cost].to_numpy(), y=front.score.to_numpy(), mode='lines', name='Pareto front',
-                                    customdata=front.index.to_numpy(), hoverinfo='skip',
-                                    line={'color': GREEN, 'shape': 'hv', 'width': 2})]
+    return [
+        graph_objects().Scatter(
+            x=front[cost].to_numpy(),
+            y=front.score.to_numpy(),
+            mode='lines',
+            name='Pareto front',
+            customdata=front.index.to_numpy(),
+            hoverinfo='skip',
+            line={'color': GREEN, 'shape': 'hv', 'width': 2},
+        )
+    ]
 
 
 def _evenly_thinned(line: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -410,9 +522,16 @@ def _component_bars(footprint: Footprint, size: float, unit: str) -> list[Any]:
         used = footprint.stages[f'{component}_kwh'].fillna(0) / size
         known = footprint.methods.get(component, '').split(' (')[0]
         if used.sum() > 0:
-            traces.append(graph_objects().Bar(
-                y=list(used.index), x=used, name=f'{name} ({known})' if known else name, orientation='h',
-                marker={'color': color}, hovertemplate=f'{name} of the %{{y}} stage: %{{x:.4g}} {unit}<extra></extra>'))
+            traces.append(
+                graph_objects().Bar(
+                    y=list(used.index),
+                    x=used,
+                    name=f'{name} ({known})' if known else name,
+                    orientation='h',
+                    marker={'color': color},
+                    hovertemplate=f'{name} of the %{{y}} stage: %{{x:.4g}} {unit}<extra></extra>',
+                )
+            )
     return traces
 
 
@@ -423,10 +542,24 @@ def _estimate_bars(footprint: Footprint) -> list[Any]:
     size, unit = unit_of(estimate.kwh, ENERGIES)
     used, total, low, high = (kwh / size for kwh in (footprint.kwh, estimate.kwh, estimate.low, estimate.high))
     interval = '' if np.isnan(low) else f'<br>{low:.3g} to {high:.3g} {unit}'
-    error = {'type': 'data', 'symmetric': False, 'array': [high - total], 'arrayminus': [total - low], 'color': VERMILLION,
-             'thickness': 2}
+    error = {
+        'type': 'data',
+        'symmetric': False,
+        'array': [high - total],
+        'arrayminus': [total - low],
+        'color': VERMILLION,
+        'thickness': 2,
+    }
     common = {'xaxis': 'x2', 'yaxis': 'y2', 'orientation': 'h', 'showlegend': False, 'hoverinfo': 'y'}
     bar = graph_objects().Bar
-    return [bar(y=[f'this run<br>{used:.3g} {unit}'], x=[used], name='this run', marker={'color': ORANGE}, **common),
-            bar(y=[f'training all<br>{total:.3g} {unit}{interval}'], x=[total], name='estimate of training all',
-                marker={'color': GREY}, error_x=error, **common)]
+    return [
+        bar(y=[f'this run<br>{used:.3g} {unit}'], x=[used], name='this run', marker={'color': ORANGE}, **common),
+        bar(
+            y=[f'training all<br>{total:.3g} {unit}{interval}'],
+            x=[total],
+            name='estimate of training all',
+            marker={'color': GREY},
+            error_x=error,
+            **common,
+        ),
+    ]

@@ -23,8 +23,17 @@ from nni_knas.networks import COSTS, decode_sample, encode_sample
 from nni_knas.record import keys
 from nni_knas.record.status import UNUSABLE, Status
 
-__all__ = ['Candidate', 'Energy', 'Record', 'Session', 'reason_of', 'record_path', 'result_path', 'settings_path',
-           'weights_path']
+__all__ = [
+    'Candidate',
+    'Energy',
+    'Record',
+    'Session',
+    'reason_of',
+    'record_path',
+    'result_path',
+    'settings_path',
+    'weights_path',
+]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB);
@@ -77,9 +86,19 @@ CREATE TABLE IF NOT EXISTS energy ( -- what the machine used while the run was a
 """
 _UNUSABLE = f'({", ".join(repr(str(status)) for status in UNUSABLE)})'
 _RANKING = f'ORDER BY status IN {_UNUSABLE}, score DESC, quick DESC, id'  # in SQLite NULL comes last so
-_COLUMNS = {'candidate': 'int64', 'score': 'float64', 'quick': 'float64', 'metric': 'float64', 'status': 'object',
-            'reason': 'object', 'seconds': 'float64', 'training_seconds': 'float64', 'training_kwh': 'float64',
-            **dict.fromkeys(COSTS, 'float64'), 'architecture': 'object'}
+_COLUMNS = {
+    'candidate': 'int64',
+    'score': 'float64',
+    'quick': 'float64',
+    'metric': 'float64',
+    'status': 'object',
+    'reason': 'object',
+    'seconds': 'float64',
+    'training_seconds': 'float64',
+    'training_kwh': 'float64',
+    **dict.fromkeys(COSTS, 'float64'),
+    'architecture': 'object',
+}
 _FIELDS = 'id, sample, quick, score, seconds, status, reason, metric, training_seconds, training_kwh'
 _COSTS = ', '.join(COSTS)
 _LATER = (*COSTS, 'training_kwh')  # columns that files of earlier versions lack
@@ -264,8 +283,15 @@ class Record:
             finally:  # each statement makes sense by itself: of an interrupted transaction, what was written is kept
                 self._connection.execute('COMMIT')
 
-    def add_scored(self, sample: Sample, architecture: str, score: float, seconds: float,
-                   number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
+    def add_scored(
+        self,
+        sample: Sample,
+        architecture: str,
+        score: float,
+        seconds: float,
+        number: int | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> Candidate:
         """A candidate has its score.
 
         Parameters
@@ -286,18 +312,39 @@ class Record:
         """
         return self._add_candidate(sample, architecture, Status.SCORED, seconds, number, costs, score=score)
 
-    def add_failed(self, sample: Sample, architecture: str, reason: str, seconds: float,
-                   number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
+    def add_failed(
+        self,
+        sample: Sample,
+        architecture: str,
+        reason: str,
+        seconds: float,
+        number: int | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> Candidate:
         """A candidate could not be scored; for the parameters see :meth:`add_scored`."""
         return self._add_candidate(sample, architecture, Status.FAILED, seconds, number, costs, reason=reason)
 
-    def add_filtered(self, sample: Sample, architecture: str, reason: str, seconds: float,
-                     number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
+    def add_filtered(
+        self,
+        sample: Sample,
+        architecture: str,
+        reason: str,
+        seconds: float,
+        number: int | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> Candidate:
         """A candidate breaks a constraint, as ``reason`` says, and was not scored; see :meth:`add_scored`."""
         return self._add_candidate(sample, architecture, Status.FILTERED, seconds, number, costs, reason=reason)
 
-    def add_screened(self, sample: Sample, architecture: str, quick: float | None, seconds: float,
-                     number: int | None = None, costs: Mapping[str, float] | None = None) -> Candidate:
+    def add_screened(
+        self,
+        sample: Sample,
+        architecture: str,
+        quick: float | None,
+        seconds: float,
+        number: int | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> Candidate:
         """A candidate has a quick score, or could not be scored quickly, which says little; see :meth:`add_scored`."""
         return self._add_candidate(sample, architecture, Status.SCREENED, seconds, number, costs, quick=quick)
 
@@ -307,9 +354,11 @@ class Record:
         Filtered candidates and those outside of the space are not among them.
         """
         with self._lock:
-            rows = self._connection.execute(f"SELECT MIN(id), quick, score, score IS NOT NULL OR status = '{Status.FAILED}' "
-                                            f"FROM candidates WHERE status NOT IN ('{Status.FILTERED}', '{Status.OUTSIDE}') "
-                                            'GROUP BY COALESCE(architecture, digest) ORDER BY 1').fetchall()
+            rows = self._connection.execute(
+                f"SELECT MIN(id), quick, score, score IS NOT NULL OR status = '{Status.FAILED}' "
+                f"FROM candidates WHERE status NOT IN ('{Status.FILTERED}', '{Status.OUTSIDE}') "
+                'GROUP BY COALESCE(architecture, digest) ORDER BY 1'
+            ).fetchall()
         yield from rows
 
     def get(self, number: int) -> Candidate:
@@ -323,12 +372,18 @@ class Record:
         """
         with self._lock:
             self._write('UPDATE candidates SET seconds = seconds + ? WHERE id = ?', seconds, number)
-            self._write('UPDATE candidates SET score = ?, '
-                        f"reason = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE reason END, "
-                        f"status = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE status END "
-                        f"WHERE score IS NULL AND status NOT IN ('{Status.FAILED}', '{Status.FILTERED}') AND (id = ? OR "
-                        'architecture = (SELECT architecture FROM candidates WHERE id = ?))',
-                        score, reason, Status.FAILED if score is None else Status.SCORED, number, number)
+            self._write(
+                'UPDATE candidates SET score = ?, '
+                f"reason = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE reason END, "
+                f"status = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE status END "
+                f"WHERE score IS NULL AND status NOT IN ('{Status.FAILED}', '{Status.FILTERED}') AND (id = ? OR "
+                'architecture = (SELECT architecture FROM candidates WHERE id = ?))',
+                score,
+                reason,
+                Status.FAILED if score is None else Status.SCORED,
+                number,
+                number,
+            )
 
     def find(self, sample: Sample) -> Candidate | None:
         """The row of a sample, if it has one."""
@@ -362,14 +417,19 @@ class Record:
         """
         with self.transaction():
             for number in numbers:
-                self._write(f"UPDATE candidates SET status = '{Status.OUTSIDE}' WHERE id = ? AND status IN "
-                            f"('{Status.SCREENED}', '{Status.SCORED}', '{Status.FAILED}')", number)
+                self._write(
+                    f"UPDATE candidates SET status = '{Status.OUTSIDE}' WHERE id = ? AND status IN "
+                    f"('{Status.SCREENED}', '{Status.SCORED}', '{Status.FAILED}')",
+                    number,
+                )
 
     def readmit(self) -> None:
         """No candidate is outside of the space any more: each is again what it was before."""
-        self._write(f"UPDATE candidates SET status = CASE WHEN score IS NOT NULL THEN '{Status.SCORED}' "
-                    f"WHEN reason IS NOT NULL THEN '{Status.FAILED}' ELSE '{Status.SCREENED}' END "
-                    f"WHERE status = '{Status.OUTSIDE}'")
+        self._write(
+            f"UPDATE candidates SET status = CASE WHEN score IS NOT NULL THEN '{Status.SCORED}' "
+            f"WHEN reason IS NOT NULL THEN '{Status.FAILED}' ELSE '{Status.SCREENED}' END "
+            f"WHERE status = '{Status.OUTSIDE}'"
+        )
 
     def explored(self) -> list[Candidate]:
         """All candidates in the order of exploration."""
@@ -378,17 +438,22 @@ class Record:
     def samples(self, numbers_to: int) -> Iterator[Sample]:
         """Samples of the candidates up to this number, one at a time."""
         for first in range(1, numbers_to + 1, 1000):
-            yield from (c.sample for c in self._select_candidates('WHERE id BETWEEN ? AND ?', first,
-                                                                  min(first + 999, numbers_to)))
+            yield from (
+                c.sample for c in self._select_candidates('WHERE id BETWEEN ? AND ?', first, min(first + 999, numbers_to))
+            )
 
     def best_score(self) -> float | None:
-        return self._fetch_one('SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != ?',
-                               Status.OUTSIDE)[0]
+        return self._fetch_one('SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != ?', Status.OUTSIDE)[
+            0
+        ]
 
     def frequent_reason(self, status: str) -> tuple[str, int] | None:
         """The most frequent reason of failures of this status, and how many candidates share it."""
-        return self._fetch_one('SELECT reason, COUNT(*) FROM candidates WHERE status = ? '
-                               'GROUP BY reason ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1', status)
+        return self._fetch_one(
+            'SELECT reason, COUNT(*) FROM candidates WHERE status = ? '
+            'GROUP BY reason ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1',
+            status,
+        )
 
     # Fine stage.
 
@@ -399,8 +464,11 @@ class Record:
 
         Those that have a quick score alone come after all others.
         """
-        return list(self._select_candidates(f'WHERE COALESCE(score, quick) IS NOT NULL AND status NOT IN {_UNUSABLE} '
-                                            f'{_RANKING} LIMIT ?', k))
+        return list(
+            self._select_candidates(
+                f'WHERE COALESCE(score, quick) IS NOT NULL AND status NOT IN {_UNUSABLE} {_RANKING} LIMIT ?', k
+            )
+        )
 
     def trained(self) -> list[Candidate]:
         """The candidates that were trained and have a metric, the best metric first.
@@ -409,34 +477,51 @@ class Record:
         """
         order = 'ASC' if self.get_meta(keys.OPTIMIZE_MODE) == 'minimize' else 'DESC'
         # SQLite has no NaN: a metric that is none is kept as NULL.
-        return list(self._select_candidates(f"WHERE status = '{Status.TRAINED}' AND metric IS NOT NULL "
-                                            f'ORDER BY metric {order}, id'))
+        return list(
+            self._select_candidates(f"WHERE status = '{Status.TRAINED}' AND metric IS NOT NULL ORDER BY metric {order}, id")
+        )
 
     def start_training(self, candidate: int) -> None:
         """Training begins, perhaps anew."""
-        self._write('UPDATE candidates SET status = ?, metric = NULL, reason = NULL WHERE id = ?', Status.TRAINING,
-                    candidate)
+        self._write(
+            'UPDATE candidates SET status = ?, metric = NULL, reason = NULL WHERE id = ?', Status.TRAINING, candidate
+        )
         self._write('DELETE FROM steps WHERE candidate = ?', candidate)
 
     def add_step(self, candidate: int, metric: float) -> None:
         """The next intermediate metric of a candidate in training."""
-        self._write('INSERT INTO steps SELECT ?, 1 + COALESCE(MAX(step), 0), ? FROM steps WHERE candidate = ?',
-                    candidate, metric, candidate)
+        self._write(
+            'INSERT INTO steps SELECT ?, 1 + COALESCE(MAX(step), 0), ? FROM steps WHERE candidate = ?',
+            candidate,
+            metric,
+            candidate,
+        )
 
     def set_metric(self, candidate: int, metric: float) -> None:
         """The final metric of a candidate in training."""
         self._write('UPDATE candidates SET metric = ? WHERE id = ?', metric, candidate)
 
-    def end_training(self, candidate: int, seconds: float | None, reason: str | None = None,
-                     kwh: float | None = None) -> None:
+    def end_training(
+        self, candidate: int, seconds: float | None, reason: str | None = None, kwh: float | None = None
+    ) -> None:
         """Training has ended; ``reason`` says why it failed, where it did, and ``kwh`` the energy that it took."""
-        self._write('UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ? WHERE id = ?',
-                    Status.TRAINING_FAILED if reason else Status.TRAINED, seconds, reason, kwh, candidate)
+        self._write(
+            'UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ? WHERE id = ?',
+            Status.TRAINING_FAILED if reason else Status.TRAINED,
+            seconds,
+            reason,
+            kwh,
+            candidate,
+        )
 
     def stop_training(self, candidate: int) -> None:
         """Training was given up before its end, and can be taken up again."""
-        self._write('UPDATE candidates SET status = CASE WHEN score IS NULL THEN ? ELSE ? END WHERE id = ?', Status.SCREENED,
-                    Status.SCORED, candidate)
+        self._write(
+            'UPDATE candidates SET status = CASE WHEN score IS NULL THEN ? ELSE ? END WHERE id = ?',
+            Status.SCREENED,
+            Status.SCORED,
+            candidate,
+        )
 
     def seconds(self) -> tuple[float, float]:
         """Seconds spent on scoring and on training so far, summed over candidates."""
@@ -447,30 +532,50 @@ class Record:
     def begin_session(self, about: Mapping[str, Any]) -> int:
         """A process begins to work on the run; gives the session's number."""
         now = time.time()
-        return self._write('INSERT INTO sessions (started, heard, ended, about) VALUES (?, ?, 0, ?)', now, now,
-                           json.dumps(about, default=str))
+        return self._write(
+            'INSERT INTO sessions (started, heard, ended, about) VALUES (?, ?, 0, ?)',
+            now,
+            now,
+            json.dumps(about, default=str),
+        )
 
     def keep_session(self, number: int, *, ended: bool = False, about: Mapping[str, Any] | None = None) -> None:
         """A sign of life of a session, perhaps its last one; ``about`` says it anew."""
-        self._write('UPDATE sessions SET heard = ?, ended = ?, about = COALESCE(?, about) WHERE number = ?', time.time(),
-                    int(ended), None if about is None else json.dumps(about, default=str), number)
+        self._write(
+            'UPDATE sessions SET heard = ?, ended = ?, about = COALESCE(?, about) WHERE number = ?',
+            time.time(),
+            int(ended),
+            None if about is None else json.dumps(about, default=str),
+            number,
+        )
 
     def sessions(self) -> list[Session]:
         """All sessions, the first one first; empty for a record of an earlier version."""
-        return [Session(number, started, heard, bool(ended), json.loads(about)) for number, started, heard, ended, about in
-                self._fetch_all('sessions', 'SELECT number, started, heard, ended, about FROM sessions ORDER BY number')]
+        return [
+            Session(number, started, heard, bool(ended), json.loads(about))
+            for number, started, heard, ended, about in self._fetch_all(
+                'sessions', 'SELECT number, started, heard, ended, about FROM sessions ORDER BY number'
+            )
+        ]
 
     def set_energy(self, session: int, energy: Energy, row: int | None = None) -> int:
         """Write what was used in an interval, in the place of an earlier row where one is given; gives the row's number."""
         marks = ', '.join('?' * (2 + len(energy)))
-        return self._write(f'INSERT OR REPLACE INTO energy (id, session, {", ".join(Energy._fields)}) VALUES ({marks})',
-                           row, session, *energy)
+        return self._write(
+            f'INSERT OR REPLACE INTO energy (id, session, {", ".join(Energy._fields)}) VALUES ({marks})',
+            row,
+            session,
+            *energy,
+        )
 
     def energies(self, start: float | None = None, end: float | None = None) -> list[Energy]:
         """The intervals, the first one first; those alone that overlap the time from ``start`` to ``end``, where given."""
         condition = 'WHERE started < ? AND started + seconds > ?' if start is not None else ''
-        rows = self._fetch_all('energy', f'SELECT {", ".join(Energy._fields)} FROM energy {condition} ORDER BY id',
-                               *((end, start) if start is not None else ()))
+        rows = self._fetch_all(
+            'energy',
+            f'SELECT {", ".join(Energy._fields)} FROM energy {condition} ORDER BY id',
+            *((end, start) if start is not None else ()),
+        )
         return list(map(Energy._make, rows))
 
     # Reading.
@@ -498,26 +603,51 @@ class Record:
             scoring), ``training_seconds``, ``training_kwh``, the costs ``parameters``, ``flops``, ``memory``, ``latency``
             (:data:`nni_knas.networks.COSTS`), and ``architecture`` (NNI's sample, a dict).
         """
-        fields = self._columns_or_null('id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, '
-                                       f'{_COSTS}, sample')
+        fields = self._columns_or_null(
+            f'id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, {_COSTS}, sample'
+        )
         rows = self._fetch_all('candidates', f'SELECT {fields} FROM candidates {_RANKING}')
         columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
         columns[-1] = [decode_sample(sample) for sample in columns[-1]]
-        frame = pd.DataFrame({name: pd.Series(values, dtype=kind)
-                              for (name, kind), values in zip(_COLUMNS.items(), columns)})
+        frame = pd.DataFrame(
+            {name: pd.Series(values, dtype=kind) for (name, kind), values in zip(_COLUMNS.items(), columns)}
+        )
         frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
         return frame
 
-    def _add_candidate(self, sample: Sample, architecture: str, status: Status, seconds: float, number: int | None,
-                       costs: Mapping[str, float] | None, *, quick: float | None = None, score: float | None = None,
-                       reason: str | None = None) -> Candidate:
+    def _add_candidate(
+        self,
+        sample: Sample,
+        architecture: str,
+        status: Status,
+        seconds: float,
+        number: int | None,
+        costs: Mapping[str, float] | None,
+        *,
+        quick: float | None = None,
+        score: float | None = None,
+        reason: str | None = None,
+    ) -> Candidate:
         text, costs = encode_sample(sample), costs or {}
-        values = (text, _digest(text), None if architecture == text else _digest(architecture), quick, score, seconds,
-                  status, reason, *map(costs.get, COSTS))
+        values = (
+            text,
+            _digest(text),
+            None if architecture == text else _digest(architecture),
+            quick,
+            score,
+            seconds,
+            status,
+            reason,
+            *map(costs.get, COSTS),
+        )
         if number is not None and number in self:
             number = None
-        number = self._write(f'INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
-                             f'reason, {_COSTS}) VALUES (?{", ?" * len(values)})', number, *values)
+        number = self._write(
+            f'INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
+            f'reason, {_COSTS}) VALUES (?{", ?" * len(values)})',
+            number,
+            *values,
+        )
         return Candidate(number, sample, quick, score, seconds, status, reason, None, None, None, costs)
 
     def _select_candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
@@ -525,8 +655,8 @@ class Record:
             columns = self._columns_or_null(f'{_FIELDS}, {_COSTS}')
             rows = self._connection.execute(f'SELECT {columns} FROM candidates {condition}', values).fetchall()
         for number, sample, *others in rows:
-            costs = {name: cost for name, cost in zip(COSTS, others[-len(COSTS):]) if cost is not None}
-            candidate = Candidate._make([number, decode_sample(sample), *others[:-len(COSTS)], costs])
+            costs = {name: cost for name, cost in zip(COSTS, others[-len(COSTS) :]) if cost is not None}
+            candidate = Candidate._make([number, decode_sample(sample), *others[: -len(COSTS)], costs])
             yield candidate._replace(status=Status(candidate.status))
 
     def _select_candidate(self, condition: str, *values: Any) -> Candidate | None:

@@ -99,13 +99,25 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     values
         What the template names.
     """
-    environment = Environment(loader=PackageLoader('nni_knas.report', 'templates'), autoescape=True, trim_blocks=True,
-                              lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update({name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'},
-                               energy_text=energy_text)
+    environment = Environment(
+        loader=PackageLoader('nni_knas.report', 'templates'),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters.update(
+        {name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'}, energy_text=energy_text
+    )
     folder = Path(__file__).parent
     text = environment.get_template(template).render(
-        {'version': __version__, 'style': Markup((folder / 'style.css').read_text('utf-8')),
-         'script': Markup((folder / 'script.js').read_text('utf-8')), 'plotly': Markup(get_plotlyjs()), **values})
+        {
+            'version': __version__,
+            'style': Markup((folder / 'style.css').read_text('utf-8')),
+            'script': Markup((folder / 'script.js').read_text('utf-8')),
+            'plotly': Markup(get_plotlyjs()),
+            **values,
+        }
+    )
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding='utf-8')

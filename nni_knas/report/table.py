@@ -16,9 +16,15 @@ from nni_knas.runs import Run
 __all__ = ['STATUS_TEXTS', 'Column', 'candidate_data', 'columns', 'csv_table', 'write_csv']
 
 STATUS_TEXTS = {
-    Status.TRAINED: 'trained', Status.TRAINING: 'in training', Status.SCORED: 'scored', Status.SCREENED: 'scored quickly',
-    Status.TRAINING_FAILED: 'training failed', Status.FAILED: 'scoring failed', Status.FILTERED: 'over a limit',
-    Status.OUTSIDE: 'outside of the space'}
+    Status.TRAINED: 'trained',
+    Status.TRAINING: 'in training',
+    Status.SCORED: 'scored',
+    Status.SCREENED: 'scored quickly',
+    Status.TRAINING_FAILED: 'training failed',
+    Status.FAILED: 'scoring failed',
+    Status.FILTERED: 'over a limit',
+    Status.OUTSIDE: 'outside of the space',
+}
 """The statuses of the record in words."""
 
 _ALWAYS = ('rank', 'candidate', 'score', 'metric', 'status')
@@ -54,14 +60,22 @@ def columns(frame: pd.DataFrame, metric: str, minimize: bool) -> list[Column]:
     memory, memory_unit = _unit_of(frame.memory, {'B': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30})
     latency, latency_unit = _unit_of(frame.latency, {'µs': 1e-6, 'ms': 1e-3, 's': 1})
     energy, energy_unit = _unit_of(frame.training_kwh, {'mWh': 1e-6, 'Wh': 1e-3, 'kWh': 1})
-    listed = [Column('rank', 'Rank'), Column('candidate', 'Candidate'), Column('score', 'Score', 5, True),
-              Column('quick', 'Quick score', 5, True), Column('metric', metric.capitalize(), 5, not minimize),
-              Column('status', 'Status', text=True),
-              Column('seconds', 'Scoring (s)', 3), Column('training_seconds', 'Training (s)', 4),
-              Column('training_kwh', f'Training ({energy_unit})', 3, scale=energy),
-              Column('parameters', 'Parameters'), Column('flops', f'{flops_unit}FLOPs', 4, scale=flops),
-              Column('memory', f'Memory ({memory_unit})', 4, scale=memory),
-              Column('latency', f'Latency ({latency_unit})', 3, scale=latency), Column('reason', 'Reason', text=True)]
+    listed = [
+        Column('rank', 'Rank'),
+        Column('candidate', 'Candidate'),
+        Column('score', 'Score', 5, True),
+        Column('quick', 'Quick score', 5, True),
+        Column('metric', metric.capitalize(), 5, not minimize),
+        Column('status', 'Status', text=True),
+        Column('seconds', 'Scoring (s)', 3),
+        Column('training_seconds', 'Training (s)', 4),
+        Column('training_kwh', f'Training ({energy_unit})', 3, scale=energy),
+        Column('parameters', 'Parameters'),
+        Column('flops', f'{flops_unit}FLOPs', 4, scale=flops),
+        Column('memory', f'Memory ({memory_unit})', 4, scale=memory),
+        Column('latency', f'Latency ({latency_unit})', 3, scale=latency),
+        Column('reason', 'Reason', text=True),
+    ]
     return [column for column in listed if column.key in _ALWAYS or frame[column.key].notna().any()]
 
 
@@ -93,8 +107,13 @@ def candidate_data(frame: pd.DataFrame, shown: list[Column]) -> dict[str, Any]:
             values[column.key], texts[column.key] = codes.tolist(), [str(text) for text in different]
         else:
             values[column.key] = [_json_number(value) for value in table[column.key]]
-    return {'columns': [column._asdict() for column in shown], 'values': values, 'texts': texts, 'statuses': STATUS_TEXTS,
-            **_numbered_architectures(list(frame.architecture))}
+    return {
+        'columns': [column._asdict() for column in shown],
+        'values': values,
+        'texts': texts,
+        'statuses': STATUS_TEXTS,
+        **_numbered_architectures(list(frame.architecture)),
+    }
 
 
 def _json_number(value: float) -> float | int | None:
@@ -104,8 +123,10 @@ def _json_number(value: float) -> float | int | None:
 
 
 def _numbered_architectures(architectures: list[dict[str, Any]]) -> dict[str, Any]:
-    names = {name: number for number, name in enumerate(dict.fromkeys(
-        name for architecture in architectures for name in architecture))}
+    names = {
+        name: number
+        for number, name in enumerate(dict.fromkeys(name for architecture in architectures for name in architecture))
+    }
     choices: list[dict[str, int]] = [{} for _ in names]
     rows = []
     for architecture in architectures:

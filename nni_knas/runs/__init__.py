@@ -6,5 +6,19 @@ from nni_knas.runs.scalars import search_scalars
 from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
 from nni_knas.runs.sessions import session
 
-__all__ = ['Ranked', 'RankedEvaluator', 'Run', 'chosen', 'dump_space', 'energy_of', 'kept_result',
-           'open_run', 'pareto_front', 'ranked_model', 'rated_among', 'restore_model', 'search_scalars', 'session']
+__all__ = [
+    'Ranked',
+    'RankedEvaluator',
+    'Run',
+    'chosen',
+    'dump_space',
+    'energy_of',
+    'kept_result',
+    'open_run',
+    'pareto_front',
+    'ranked_model',
+    'rated_among',
+    'restore_model',
+    'search_scalars',
+    'session',
+]

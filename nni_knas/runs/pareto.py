@@ -48,7 +48,7 @@ def fronts(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
             front[i] = number
             continue
         number = bisect.bisect_right(lowest, cost)
-        lowest[number:number + 1] = [cost]
+        lowest[number : number + 1] = [cost]
         front[i], last = number, (score, cost)
     return front
 
@@ -78,7 +78,7 @@ def choose(scores: ArrayLike, costs: ArrayLike, k: int) -> np.ndarray:
         if len(chosen) + len(members) > k:
             distance = crowding(scores[members], costs[members])
             order = np.lexsort((members, costs[members], -scores[members], -distance))
-            members = members[order[:max(0, k - len(chosen))]]
+            members = members[order[: max(0, k - len(chosen))]]
         chosen += members.tolist()
         if len(chosen) >= k:
             break

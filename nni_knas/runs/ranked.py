@@ -39,6 +39,7 @@ __all__ = ['RankedEvaluator', 'Result', 'energy_of', 'kept_result', 'load_weight
 
 _logger = logging.getLogger(__name__)
 
+
 class Result(NamedTuple):
     """What is kept of a training.
 
@@ -88,8 +89,15 @@ class RankedEvaluator(Evaluator):
         Whether trained weights are kept.
     """
 
-    def __init__(self, evaluator: Evaluator, candidate: int, score: float, rank: int, folder: str | None = None,
-                 keep_weights: bool = True) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        candidate: int,
+        score: float,
+        rank: int,
+        folder: str | None = None,
+        keep_weights: bool = True,
+    ) -> None:
         self.evaluator = evaluator
         self.candidate = candidate
         self.kernel_score = score
@@ -115,8 +123,9 @@ class RankedEvaluator(Evaluator):
             if self.folder is not None and channel.reported:
                 metrics = dict(channel.reported[-1])
                 result = Result(metrics.pop(fields.METRIC), time.monotonic() - start, metrics or None, **used())
-                _write_if_reachable(result_path(self.folder, self.candidate),
-                                    lambda path: path.write_text(json.dumps(result._asdict())))
+                _write_if_reachable(
+                    result_path(self.folder, self.candidate), lambda path: path.write_text(json.dumps(result._asdict()))
+                )
             return returned
 
     def _train_and_keep_weights(self, model: ExecutableModelSpace) -> Any:
@@ -145,8 +154,7 @@ def _begin_counting_usage() -> Callable[[], dict[str, Any]]:
     process = psutil.Process()
     alone = trial_env_vars.NNI_TRIAL_JOB_ID is not None
     started, before = (process.create_time(), 0.0) if alone else (time.time(), cpu_seconds(process))
-    return lambda: {'started': started, 'ended': time.time(), 'cpu': cpu_seconds(process) - before,
-                    'host': platform.node()}
+    return lambda: {'started': started, 'ended': time.time(), 'cpu': cpu_seconds(process) - before, 'host': platform.node()}
 
 
 def _fresh_evaluator(evaluator: Evaluator) -> Evaluator:
@@ -162,20 +170,27 @@ def _fresh_evaluator(evaluator: Evaluator) -> Evaluator:
 
     def create(traced: Any) -> Any:
         copy = traced.trace_copy()
-        copy.trace_kwargs.update({name: create(value) for name, value in copy.trace_kwargs.items()
-                                  if isinstance(value, (pytorch_lightning.LightningModule, pytorch_lightning.Trainer))})
+        copy.trace_kwargs.update(
+            {
+                name: create(value)
+                for name, value in copy.trace_kwargs.items()
+                if isinstance(value, (pytorch_lightning.LightningModule, pytorch_lightning.Trainer))
+            }
+        )
         return copy.get()
 
     return create(evaluator)
 
 
-def ranked_model(model: ExecutableModelSpace, candidate: Candidate, rank: int, folder: Path | None,
-                 keep_weights: bool) -> ExecutableModelSpace:
+def ranked_model(
+    model: ExecutableModelSpace, candidate: Candidate, rank: int, folder: Path | None, keep_weights: bool
+) -> ExecutableModelSpace:
     """Prepare a frozen model for its trial: NNI runs it and shows it with its score and rank."""
     score = candidate.rated
     assert model.evaluator is not None and score is not None
-    model.evaluator = RankedEvaluator(model.evaluator, candidate.id, score, rank,
-                                      str(folder) if folder is not None else None, keep_weights)
+    model.evaluator = RankedEvaluator(
+        model.evaluator, candidate.id, score, rank, str(folder) if folder is not None else None, keep_weights
+    )
     if isinstance(model, SimplifiedModelSpace):
         dump = model._dump
         # The portal shows a "mutation_summary" as the trial's parameters, in place of the model's inner workings.
@@ -254,8 +269,9 @@ class _BesideMetrics(TrialCommandChannel):
             if type == 'FINAL' and isinstance(value.get(fields.METRIC), (int, float)):
                 self.reported.append({name: each for name, each in value.items() if isinstance(each, (int, float))})
             value = {**value, **self.entries}
-        self.channel.send_metric(type=type, parameter_id=parameter_id, trial_job_id=trial_job_id, sequence=sequence,
-                                 value=value)
+        self.channel.send_metric(
+            type=type, parameter_id=parameter_id, trial_job_id=trial_job_id, sequence=sequence, value=value
+        )
 
 
 @contextlib.contextmanager

@@ -81,8 +81,10 @@ class Run:
             return source.open_run()
         if hasattr(source, 'strategy'):
             return cls.of(source.strategy)
-        raise TypeError(f'{source!r:.80} names no run: give a Run, a KNAS strategy, its experiment, NNI\'s experiment id or '
-                        'the experiment\'s folder')
+        raise TypeError(
+            f"{source!r:.80} names no run: give a Run, a KNAS strategy, its experiment, NNI's experiment id or "
+            "the experiment's folder"
+        )
 
     def __repr__(self) -> str:
         return f'Run({str(self.folder)!r})'
@@ -300,16 +302,26 @@ class Run:
         """
         text = self.record.get_meta(keys.SPACE)
         if not text:
-            raise LookupError(f'the space of {self!r} was not recorded, since NNI could not serialise it: build it under '
-                              'nni.nas.space.model_context(run.architecture)')
+            raise LookupError(
+                f'the space of {self!r} was not recorded, since NNI could not serialise it: build it under '
+                'nni.nas.space.model_context(run.architecture)'
+            )
         try:
             return nni.load(text)
         except Exception as error:
-            raise LookupError(f'the space of {self!r} cannot be built here, import what defines it first: '
-                              f'{error}') from error
+            raise LookupError(
+                f'the space of {self!r} cannot be built here, import what defines it first: {error}'
+            ) from error
 
-    def export(self, folder: str | Path, formats: Sequence[str] = ('program', 'state-dict'), rank: int | None = None, *,
-               example: Any = None, untrained: bool = False) -> dict[str, Path]:
+    def export(
+        self,
+        folder: str | Path,
+        formats: Sequence[str] = ('program', 'state-dict'),
+        rank: int | None = None,
+        *,
+        example: Any = None,
+        untrained: bool = False,
+    ) -> dict[str, Path]:
         """Write a network, the winner's or that of a rank, to files that can be used without NNI.
 
         Parameters
@@ -344,17 +356,25 @@ class Run:
         trained = weights_path(self.folder, int(row.candidate)).exists()
         if not (trained or untrained):
             what = 'its weights were not kept' if row.status == Status.TRAINED else 'it was not trained'
-            raise ValueError(f'the candidate of rank {row.name} in {self!r} has no trained weights, since {what}; '
-                             'untrained=True exports it with new ones')
+            raise ValueError(
+                f'the candidate of rank {row.name} in {self!r} has no trained weights, since {what}; '
+                'untrained=True exports it with new ones'
+            )
         if example is None:
             text = self.record.get_meta(keys.EXAMPLE)
             if not text:
-                raise LookupError(f'{self!r} does not know the shape of its networks\' inputs: give example=, inputs for '
-                                  'one minibatch')
+                raise LookupError(
+                    f"{self!r} does not know the shape of its networks' inputs: give example=, inputs for one minibatch"
+                )
             example = example_inputs(text)
-        about = {'run': self.folder.name, 'rank': int(row.name), 'architecture': row.architecture, 'trained': trained,
-                 'score': None if pd.isna(row.score) else float(row.score),
-                 'metric': None if pd.isna(row.metric) else float(row.metric)}
+        about = {
+            'run': self.folder.name,
+            'rank': int(row.name),
+            'architecture': row.architecture,
+            'trained': trained,
+            'score': None if pd.isna(row.score) else float(row.score),
+            'metric': None if pd.isna(row.metric) else float(row.metric),
+        }
         return export(self.network(int(row.name)), example, folder, formats, about=about)
 
 
@@ -402,9 +422,14 @@ def restore_model(space: ExecutableModelSpace, candidate: Candidate, weights: Pa
     return model
 
 
-_MODEL_STATUS = {Status.SCREENED: ModelStatus.Frozen, Status.SCORED: ModelStatus.Frozen, Status.FAILED: ModelStatus.Invalid,
-                 Status.TRAINING: ModelStatus.Training, Status.TRAINED: ModelStatus.Trained,
-                 Status.TRAINING_FAILED: ModelStatus.Failed}
+_MODEL_STATUS = {
+    Status.SCREENED: ModelStatus.Frozen,
+    Status.SCORED: ModelStatus.Frozen,
+    Status.FAILED: ModelStatus.Invalid,
+    Status.TRAINING: ModelStatus.Training,
+    Status.TRAINED: ModelStatus.Trained,
+    Status.TRAINING_FAILED: ModelStatus.Failed,
+}
 
 
 def _with_trained_weights(build: Callable[[], Any], weights: Path) -> Callable[[], nn.Module]:

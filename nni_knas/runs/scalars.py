@@ -97,10 +97,10 @@ def _read_events(folder: Path) -> Iterator[Any]:
     for path in sorted(folder.glob(f'*{_SUFFIX}')):
         content, position = path.read_bytes(), 0
         while position + 12 <= len(content):  # length, its checksum, the event, its checksum
-            length, = struct.unpack_from('<Q', content, position)
+            (length,) = struct.unpack_from('<Q', content, position)
             if position + 16 + length > len(content):
                 break
-            yield event.FromString(content[position + 12:position + 12 + length])
+            yield event.FromString(content[position + 12 : position + 12 + length])
             position += 16 + length
 
 
@@ -182,8 +182,9 @@ class _SearchScalars:
     def _newly_explored(self) -> Iterator[tuple[int, dict[str, float]]]:
         """The candidates since the last time, as far as no earlier one is still to come, which a worker may have."""
         name = 'quick' if self._quick else 'score'
-        for number, score, seconds, filtered in self._rows(f"SELECT id, {name}, seconds, status = '{Status.FILTERED}' "
-                                                           'FROM candidates WHERE id > ? ORDER BY id', self._last):
+        for number, score, seconds, filtered in self._rows(
+            f"SELECT id, {name}, seconds, status = '{Status.FILTERED}' FROM candidates WHERE id > ? ORDER BY id", self._last
+        ):
             if number != self._last + 1 and not self.over:
                 return
             self._last = number
@@ -204,8 +205,7 @@ class _SearchScalars:
             if number not in self._rated:
                 self._rated.add(number)
                 best = max(best, score)
-                yield len(self._rated), {'search/candidate': float(number), 'search/score': score,
-                                         'search/best_score': best}
+                yield len(self._rated), {'search/candidate': float(number), 'search/score': score, 'search/best_score': best}
 
     def _add_step(self, step: int, values: Mapping[str, float]) -> None:
         self._file = self._file or _EventFile(self._folder)
@@ -221,8 +221,9 @@ class _SearchScalars:
 
 
 @contextlib.contextmanager
-def trial_scalars(folder: Path | None, candidate: int,
-                  **about: float) -> Iterator[Callable[[bool, Mapping[str, Any]], None]]:
+def trial_scalars(
+    folder: Path | None, candidate: int, **about: float
+) -> Iterator[Callable[[bool, Mapping[str, Any]], None]]:
     """Write the scalars of a training, while the context lasts.
 
     Parameters
@@ -285,8 +286,15 @@ class _TrialScalars:
         if not final:
             self._step += 1
         prefix = 'final_' if final else ''
-        file.write(max(self._step, 1), {f'trial/{prefix}{"metric" if name == fields.METRIC else name}': float(value)
-                                        for name, value in metric.items() if isinstance(value, (int, float))}, when)
+        file.write(
+            max(self._step, 1),
+            {
+                f'trial/{prefix}{"metric" if name == fields.METRIC else name}': float(value)
+                for name, value in metric.items()
+                if isinstance(value, (int, float))
+            },
+            when,
+        )
 
     def close(self) -> None:
         if self._file is not None:

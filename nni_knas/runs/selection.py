@@ -61,8 +61,9 @@ def pareto_front(frame: pd.DataFrame, cost: str) -> pd.DataFrame:
     rated = rated_among(frame)
     scored = rated[rated.score.notna() & rated[cost].notna()]
     if not len(scored):
-        raise LookupError(f'the run has no candidate with a score and {cost}: search with front={cost!r} to have it '
-                          'measured')
+        raise LookupError(
+            f'the run has no candidate with a score and {cost}: search with front={cost!r} to have it measured'
+        )
     return scored[fronts(scored.score.to_numpy(), scored[cost].to_numpy()) == 0].sort_values(cost, kind='stable')
 
 

@@ -22,10 +22,16 @@ __all__ = ['is_alive', 'session']
 _PACKAGES = ('nni-knas', 'nni', 'torch', 'torchvision', 'pytorch-lightning', 'numpy', 'transformers', 'codecarbon')
 
 
-
 @contextlib.contextmanager
-def session(record: Record, asked: Mapping[str, Any], *, name: str | None = None, country: str | None = None,
-            command: str | None = None, root: psutil.Process | None = None) -> Iterator[Meter]:
+def session(
+    record: Record,
+    asked: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    country: str | None = None,
+    command: str | None = None,
+    root: psutil.Process | None = None,
+) -> Iterator[Meter]:
     """Work on a run, which is metered while the context lasts.
 
     Parameters
@@ -49,9 +55,17 @@ def session(record: Record, asked: Mapping[str, Any], *, name: str | None = None
         The meter, to be told of stages and trials.
     """
     process = psutil.Process()
-    about = {'pid': process.pid, 'created': process.create_time(), 'host': platform.node(), 'name': name,
-             'command': command or command_of(sys.orig_argv), 'directory': os.getcwd(), 'asked': dict(asked),
-             'versions': versions(), 'machine': machine()}
+    about = {
+        'pid': process.pid,
+        'created': process.create_time(),
+        'host': platform.node(),
+        'name': name,
+        'command': command or command_of(sys.orig_argv),
+        'directory': os.getcwd(),
+        'asked': dict(asked),
+        'versions': versions(),
+        'machine': machine(),
+    }
     number = record.begin_session(about)
     record.set_meta(keys.COMPLETE, 0)
     try:
@@ -78,7 +92,7 @@ def command_of(arguments: list[str]) -> str | None:
         return None
     for i, argument in enumerate(arguments[1:3], start=1):
         if Path(argument).name == 'nni-knas' or (argument == 'nni_knas' and arguments[i - 1] == '-m'):
-            return shlex.join(['nni-knas', *arguments[i + 1:]])
+            return shlex.join(['nni-knas', *arguments[i + 1 :]])
     return shlex.join(['python', *arguments[1:]])
 
 
@@ -95,8 +109,12 @@ def machine() -> dict[str, str]:
     """What this machine is."""
     import torch
 
-    about = {'system': platform.platform(), 'processor': processor_name() or platform.processor() or platform.machine(),
-             'cores': str(os.cpu_count()), 'memory': f'{psutil.virtual_memory().total / 2**30:.1f} GiB'}
+    about = {
+        'system': platform.platform(),
+        'processor': processor_name() or platform.processor() or platform.machine(),
+        'cores': str(os.cpu_count()),
+        'memory': f'{psutil.virtual_memory().total / 2**30:.1f} GiB',
+    }
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         about['GPUs'] = ', '.join(names)

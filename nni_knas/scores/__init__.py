@@ -18,6 +18,28 @@ from nni_knas.scores.mgm import MGM, MGMSampled
 from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
 from nni_knas.scores.steady_rank import SteadyRank
 
-__all__ = ['MGM', 'RECOMMENDED', 'ChannelEntropy', 'ChannelRank', 'GradientNorm', 'GradientRank', 'HalfCovariance',
-           'KernelSpectrum', 'LabelAlignment', 'LogL1', 'LogMGM', 'MGMLogits', 'MGMSampled', 'Score', 'SignalToNoise',
-           'Snip', 'SteadyRank', 'ZiCo', 'effective_ranks', 'get_score', 'mean_matrices', 'register', 'score_names']
+__all__ = [
+    'MGM',
+    'RECOMMENDED',
+    'ChannelEntropy',
+    'ChannelRank',
+    'GradientNorm',
+    'GradientRank',
+    'HalfCovariance',
+    'KernelSpectrum',
+    'LabelAlignment',
+    'LogL1',
+    'LogMGM',
+    'MGMLogits',
+    'MGMSampled',
+    'Score',
+    'SignalToNoise',
+    'Snip',
+    'SteadyRank',
+    'ZiCo',
+    'effective_ranks',
+    'get_score',
+    'mean_matrices',
+    'register',
+    'score_names',
+]

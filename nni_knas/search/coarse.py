@@ -40,8 +40,6 @@ __all__ = ['CoarseStage']
 _logger = logging.getLogger(__name__)
 
 
-
-
 class CoarseStage:
     """Have an explorer explore a space against an engine that scores; results are in the record the moment they are known.
 
@@ -68,8 +66,16 @@ class CoarseStage:
         If the record is of a run with other settings, whose scores would not compare, or space and minibatch do not fit.
     """
 
-    def __init__(self, kernel: GradientKernelEvaluator, space: ExecutableModelSpace, record: Record, explorer: Strategy,
-                 request: SearchRequest, *, deadline: float = math.inf) -> None:
+    def __init__(
+        self,
+        kernel: GradientKernelEvaluator,
+        space: ExecutableModelSpace,
+        record: Record,
+        explorer: Strategy,
+        request: SearchRequest,
+        *,
+        deadline: float = math.inf,
+    ) -> None:
         self.kernel = kernel
         self.space = space
         self.record = record
@@ -77,8 +83,14 @@ class CoarseStage:
         self.request = request
         self._stopped = False
         self._check_settings()
-        scorer = Scorer(kernel, space, hyper_parameters_of(space), merge_identical=request.merge_identical,
-                        constraints=request.constraints, costs=(request.front,) if request.front else ())
+        scorer = Scorer(
+            kernel,
+            space,
+            hyper_parameters_of(space),
+            merge_identical=request.merge_identical,
+            constraints=request.constraints,
+            costs=(request.front,) if request.front else (),
+        )
         size = space_size(space, request.candidates)
         quick = self._begins_quickly(scorer, min(size, request.candidates))
         self.scoring = self._scoring_engine(scorer, quick, deadline)
@@ -88,14 +100,15 @@ class CoarseStage:
 
     def _check_settings(self) -> None:
         """Scores compare only with scores of the same kernel on the same minibatch, of candidates under the same bounds."""
-        settings = {**self.kernel.settings(), 'constraints': dict(self.request.constraints),
-                    'front': self.request.front}
+        settings = {**self.kernel.settings(), 'constraints': dict(self.request.constraints), 'front': self.request.front}
         before = self.record.get_meta(keys.KERNEL)
         if before is not None and len(self.record):
             changed = [name for name, value in json.loads(before).items() if settings.get(name) != value]
             if changed:
-                raise ValueError(f'this run cannot be taken up with another kernel, its scores would not compare: '
-                                 f'{", ".join(changed)} differ from what the run began with')
+                raise ValueError(
+                    f'this run cannot be taken up with another kernel, its scores would not compare: '
+                    f'{", ".join(changed)} differ from what the run began with'
+                )
         self.record.set_meta(keys.KERNEL, json.dumps(settings))
 
     def _begins_quickly(self, scorer: Scorer, count: float) -> bool:
@@ -108,8 +121,14 @@ class CoarseStage:
         fits = self._check_fit(scorer)
         # On a front there are candidates of low scores, which adaptive effort would not score in full.
         asked = self.request
-        quick = (asked.effort == 'adaptive' and asked.front is None and asked.top_k > 0
-                 and count >= max(100, 4 * asked.top_k) and fits and self.kernel.quick() is not None)
+        quick = (
+            asked.effort == 'adaptive'
+            and asked.front is None
+            and asked.top_k > 0
+            and count >= max(100, 4 * asked.top_k)
+            and fits
+            and self.kernel.quick() is not None
+        )
         self.record.set_meta(keys.EFFORT, 'adaptive' if quick else 'full')
         return quick
 
@@ -151,8 +170,9 @@ class CoarseStage:
         place = self._placement()
         ahead = self.request.ahead or self.record.get_meta(keys.AHEAD) or max(ScoringEngine.least_ahead, place.ahead)
         ahead = int(min(ahead, farthest_ahead(self.explorer)))
-        engine = ScoringEngine(scorer, self.record, self.request.candidates, place, ahead=ahead, deadline=deadline,
-                               quick=quick)
+        engine = ScoringEngine(
+            scorer, self.record, self.request.candidates, place, ahead=ahead, deadline=deadline, quick=quick
+        )
         self.record.set_meta(keys.AHEAD, engine.ahead)
         engine.elastic = not learns(self.explorer)
         return engine
@@ -163,8 +183,11 @@ class CoarseStage:
 
     def _prepare_explorer(self, size: float) -> None:
         if size < self.request.candidates:
-            warnings.warn(f'the space has only {size} candidates, fewer than the {self.request.candidates} asked for: '
-                          'all of them are scored', stacklevel=1)
+            warnings.warn(
+                f'the space has only {size} candidates, fewer than the {self.request.candidates} asked for: '
+                'all of them are scored',
+                stacklevel=1,
+            )
             self.explorer = GridSearch(shuffle=False)
         check_unused(self.explorer)
         check_space(self.explorer, self.space)
@@ -214,11 +237,11 @@ class CoarseStage:
         asked = self.request
         if time.monotonic() >= scoring.deadline:
             if total < asked.candidates:
-                _logger.warning('The experiment\'s time was over after scoring %d of %d candidates.', total,
-                                asked.candidates)
+                _logger.warning("The experiment's time was over after scoring %d of %d candidates.", total, asked.candidates)
             elif unfinished:
-                _logger.warning('The experiment\'s time was over before all that may be among the best %d had a full score.',
-                                asked.top_k)
+                _logger.warning(
+                    "The experiment's time was over before all that may be among the best %d had a full score.", asked.top_k
+                )
         elif scoring.quick:
             record.set_meta(keys.FINISHED, asked.top_k)
         if not record.best(1):
@@ -246,8 +269,13 @@ class CoarseStage:
 
     def _run_explorer(self) -> None:
         scoring = self.scoring
-        with tqdm(total=self.request.candidates, initial=min(self.record.counted(), self.request.candidates), desc='Scoring',
-                  unit='candidate', disable=None) as scoring.bar:
+        with tqdm(
+            total=self.request.candidates,
+            initial=min(self.record.counted(), self.request.candidates),
+            desc='Scoring',
+            unit='candidate',
+            disable=None,
+        ) as scoring.bar:
             if scoring.budget_available():
                 checkpoints = Checkpoints(self.explorer, scoring, self.record)
                 checkpoints.restore()

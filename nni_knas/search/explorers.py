@@ -23,8 +23,16 @@ from nni_knas.networks import encode_sample
 from nni_knas.record import Record, keys
 
 __all__ = [
-    'Checkpoints', 'check_space', 'check_unused', 'checked_explorer', 'explorer_state', 'farthest_ahead', 'learns',
-    'no_pauses', 'restore_explorer', 'space_size',
+    'Checkpoints',
+    'check_space',
+    'check_unused',
+    'checked_explorer',
+    'explorer_state',
+    'farthest_ahead',
+    'learns',
+    'no_pauses',
+    'restore_explorer',
+    'space_size',
 ]
 
 _logger = logging.getLogger(__name__)
@@ -39,11 +47,14 @@ def checked_explorer(explorer: Any) -> Strategy:
         If it cannot; the message says what would be right.
     """
     if not isinstance(explorer, Strategy):
-        raise TypeError(f'explorer has to be an NNI multi-trial strategy such as nni.nas.strategy.Random(), not '
-                        f'{explorer!r}')
+        raise TypeError(
+            f'explorer has to be an NNI multi-trial strategy such as nni.nas.strategy.Random(), not {explorer!r}'
+        )
     if _is_one_shot(explorer):
-        raise ValueError(f'{type(explorer).__name__} is a one-shot strategy and trains a supernet: the explorer has to be '
-                         'a multi-trial strategy such as Random() or RegularizedEvolution()')
+        raise ValueError(
+            f'{type(explorer).__name__} is a one-shot strategy and trains a supernet: the explorer has to be '
+            'a multi-trial strategy such as Random() or RegularizedEvolution()'
+        )
     check_unused(explorer)
     if isinstance(explorer, hpo.HPOTunerStrategy):
         mode = getattr(explorer.tuner, 'optimize_mode', None)
@@ -65,9 +76,10 @@ def check_space(explorer: Strategy, space: ExecutableModelSpace) -> None:
             try:
                 mutable.as_legacy_dict()
             except NotImplementedError:
-                raise ValueError(f'{type(explorer).__name__} cannot explore this space: NNI\'s tuners do not know choices '
-                                 f'like {label} ({type(mutable).__name__}); take Random() or RegularizedEvolution()'
-                                 ) from None
+                raise ValueError(
+                    f"{type(explorer).__name__} cannot explore this space: NNI's tuners do not know choices "
+                    f'like {label} ({type(mutable).__name__}); take Random() or RegularizedEvolution()'
+                ) from None
 
 
 def explorer_state(explorer: Strategy) -> bytes | None:
@@ -99,8 +111,6 @@ def learns(explorer: Strategy) -> bool:
 def farthest_ahead(explorer: Strategy) -> float:
     """How many candidates an explorer can be ahead of their scores: evolution needs one in its population to choose from."""
     return explorer.population_size if isinstance(explorer, RegularizedEvolution) else math.inf
-
-
 
 
 class Checkpoints:

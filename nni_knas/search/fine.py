@@ -24,7 +24,7 @@ __all__ = ['FineStage']
 
 _logger = logging.getLogger(__name__)
 
-_REASON = 'the trial ended as {}; its own log in the experiment\'s folder says why'
+_REASON = "the trial ended as {}; its own log in the experiment's folder says why"
 
 
 class FineStage:
@@ -53,9 +53,18 @@ class FineStage:
     patience = 30.0
     """Seconds to wait for a trial that NNI should have started again after a restart."""
 
-    def __init__(self, space: ExecutableModelSpace, engine: ExecutionEngine, record: Record, *, folder: Path | None = None,
-                 keep_weights: bool = True, max_trials: float = math.inf, deadline: float = math.inf,
-                 local: bool = True) -> None:
+    def __init__(
+        self,
+        space: ExecutableModelSpace,
+        engine: ExecutionEngine,
+        record: Record,
+        *,
+        folder: Path | None = None,
+        keep_weights: bool = True,
+        max_trials: float = math.inf,
+        deadline: float = math.inf,
+        local: bool = True,
+    ) -> None:
         self.space = space
         self.engine = engine
         self.record = record
@@ -65,7 +74,7 @@ class FineStage:
         self.deadline = deadline
         self.local = local
         self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
-        self._taken_up: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
+        self._resumed_trials: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
         self._events = threading.RLock()  # whoever sees that a training is over sees its end in the record
         self._bar: tqdm | None = None
         self._meter: Meter | None = None
@@ -78,8 +87,11 @@ class FineStage:
             self.engine.unregister_model_event_callback(kind, callback)
 
     def _callbacks(self) -> list[tuple[ModelEventType, Callable[..., None]]]:
-        return [(ModelEventType.IntermediateMetric, self._on_step), (ModelEventType.FinalMetric, self._on_metric),
-                (ModelEventType.TrainingEnd, self._on_training_end)]
+        return [
+            (ModelEventType.IntermediateMetric, self._on_step),
+            (ModelEventType.FinalMetric, self._on_metric),
+            (ModelEventType.TrainingEnd, self._on_training_end),
+        ]
 
     def run(self, choose: Callable[[], Ranked], meter: Meter | None = None) -> None:
         """Train the chosen candidates that are not trained yet.
@@ -100,36 +112,47 @@ class FineStage:
         self._adopt_resumed_trials([candidate for _, candidate in choose()])
         ranked = choose()
         done = sum(candidate.finished for _, candidate in ranked)
-        waiting = self._within_trial_limit([(rank, candidate) for rank, candidate in ranked
-                                            if not candidate.finished and candidate.id not in self._taken_up])
-        with tqdm(total=done + len(self._taken_up) + len(waiting), initial=done, desc='Training', unit='model',
-                  disable=None) as self._bar:
+        waiting = self._within_trial_limit(
+            [
+                (rank, candidate)
+                for rank, candidate in ranked
+                if not candidate.finished and candidate.id not in self._resumed_trials
+            ]
+        )
+        with tqdm(
+            total=done + len(self._resumed_trials) + len(waiting), initial=done, desc='Training', unit='model', disable=None
+        ) as self._bar:
             self._show_best()
             self._train_in_order(waiting)
-            lost = self._taken_up.copy()
-            self._taken_up.clear()
+            lost = self._resumed_trials.copy()
+            self._resumed_trials.clear()
             self._train_in_order([(rank, candidate) for rank, candidate in ranked if candidate.id in lost])
         failed = self.record.count(Status.TRAINING_FAILED)
         if failed and not self.record.count(Status.TRAINED):
             reason, times = self.record.frequent_reason(Status.TRAINING_FAILED) or ('', 0)
-            raise RuntimeError(f'none of the {failed} best candidates could be trained; the most frequent reason ({times} '
-                               f'times): {reason}')
+            raise RuntimeError(
+                f'none of the {failed} best candidates could be trained; the most frequent reason ({times} times): {reason}'
+            )
 
     def _within_trial_limit(self, waiting: Ranked) -> Ranked:
         """Those that the experiment's number of trials allows."""
-        before = self.record.count(Status.TRAINED, Status.TRAINING_FAILED) + len(self._taken_up)
+        before = self.record.count(Status.TRAINED, Status.TRAINING_FAILED) + len(self._resumed_trials)
         allowed = max(0, self.max_trials - before)
         if allowed < len(waiting):
-            _logger.warning('max_trial_number allows no more than %d trials: %d of the best candidates are not trained.',
-                            self.max_trials, len(waiting) - allowed)
-            return waiting[:int(allowed)]
+            _logger.warning(
+                'max_trial_number allows no more than %d trials: %d of the best candidates are not trained.',
+                self.max_trials,
+                len(waiting) - allowed,
+            )
+            return waiting[: int(allowed)]
         return waiting
 
     def _train_in_order(self, waiting: Ranked) -> None:
         for position, (rank, candidate) in enumerate(waiting):
             if not self._wait_for_worker():
-                _logger.warning('The experiment\'s budget is used up: %d of the best candidates are not trained.',
-                                len(waiting) - position)
+                _logger.warning(
+                    "The experiment's budget is used up: %d of the best candidates are not trained.", len(waiting) - position
+                )
                 break
             self._submit_training(rank, candidate)
         self._wait_for_trials()
@@ -169,13 +192,13 @@ class FineStage:
                 break
             time.sleep(0.5)
         with self._events:
-            for candidate_id in [*(candidate.id for candidate, _ in self._running.values()), *self._taken_up]:
+            for candidate_id in [*(candidate.id for candidate, _ in self._running.values()), *self._resumed_trials]:
                 self.record.stop_training(candidate_id)
             self._running.clear()
 
     def _is_any_under_way(self) -> bool:
         with self._events:
-            return bool(self._running or self._taken_up)
+            return bool(self._running or self._resumed_trials)
 
     def _adopt_resumed_trials(self, best: list[Candidate]) -> None:
         """After a restart: see what has become of the trials that were under way.
@@ -189,14 +212,14 @@ class FineStage:
                 self._record_end(candidate_id, result.metric)
                 under_way.remove(candidate_id)
         if under_way:
-            self._taken_up = under_way & {trial.candidate for trial in trials(self.engine)}
+            self._resumed_trials = under_way & {trial.candidate for trial in trials(self.engine)}
             self._record_ended_resumed_trials()
 
     def _record_ended_resumed_trials(self) -> bool:
         """Record those of the trials that NNI has started again that have ended; whether any is still under way."""
         alive = False
-        for trial in trials(self.engine) if self._taken_up else ():
-            if trial.candidate in self._taken_up:
+        for trial in trials(self.engine) if self._resumed_trials else ():
+            if trial.candidate in self._resumed_trials:
                 alive = alive or trial.status in ('WAITING', 'RUNNING')
                 if trial.status == 'SUCCEEDED':
                     self._record_end(trial.candidate, trial.metric)
@@ -204,16 +227,21 @@ class FineStage:
                     self._record_end(trial.candidate, None, _REASON.format(trial.status))
         return alive
 
-    def _record_end(self, candidate_id: int, metric: float | None, reason: str | None = None,
-                    seconds: float | None = None) -> None:
+    def _record_end(
+        self, candidate_id: int, metric: float | None, reason: str | None = None, seconds: float | None = None
+    ) -> None:
         """Record the end of a training."""
-        self._taken_up.discard(candidate_id)
+        self._resumed_trials.discard(candidate_id)
         self._mark_energy_interval()
         if metric is not None:
             self.record.set_metric(candidate_id, metric)
         result = kept_result(self.folder, candidate_id)  # its time is without NNI's queue and start-up
-        self.record.end_training(candidate_id, result.seconds if result is not None else seconds, reason,
-                                 energy_of(self.record, result, seconds if self.local else None))
+        self.record.end_training(
+            candidate_id,
+            result.seconds if result is not None else seconds,
+            reason,
+            energy_of(self.record, result, seconds if self.local else None),
+        )
         if self._bar is not None:
             self._show_best()
             self._bar.update()
@@ -222,7 +250,7 @@ class FineStage:
         """A trial has begun or ended: an interval of the energy ends here, in which all that were under way had part."""
         if self._meter is not None:
             self._meter.mark()
-            self._meter.trials = len(self._running) + len(self._taken_up)
+            self._meter.trials = len(self._running) + len(self._resumed_trials)
 
     def _show_best(self) -> None:
         trained = self.record.trained()

@@ -113,29 +113,52 @@ class KNAS(Strategy):
     Source: Xu et al., "KNAS: Green Neural Architecture Search", ICML 2021.
     """
 
-    def __init__(self, kernel: GradientKernelEvaluator, candidates: int = SearchRequest.candidates,
-                 top_k: int = SearchRequest.top_k, explorer: Strategy | None = None, *, record: str | Path | None = None,
-                 keep_weights: bool = SearchRequest.keep_weights, placement: str | Placement = SearchRequest.placement,
-                 workers: int | None = SearchRequest.workers, ahead: int | None = SearchRequest.ahead,
-                 effort: Effort = SearchRequest.effort, merge_identical: bool = SearchRequest.merge_identical,
-                 constraints: Mapping[str, float] | None = None, front: str | None = SearchRequest.front,
-                 optimize_mode: OptimizeMode = SearchRequest.optimize_mode,
-                 country: str | None = SearchRequest.country) -> None:
+    def __init__(
+        self,
+        kernel: GradientKernelEvaluator,
+        candidates: int = SearchRequest.candidates,
+        top_k: int = SearchRequest.top_k,
+        explorer: Strategy | None = None,
+        *,
+        record: str | Path | None = None,
+        keep_weights: bool = SearchRequest.keep_weights,
+        placement: str | Placement = SearchRequest.placement,
+        workers: int | None = SearchRequest.workers,
+        ahead: int | None = SearchRequest.ahead,
+        effort: Effort = SearchRequest.effort,
+        merge_identical: bool = SearchRequest.merge_identical,
+        constraints: Mapping[str, float] | None = None,
+        front: str | None = SearchRequest.front,
+        optimize_mode: OptimizeMode = SearchRequest.optimize_mode,
+        country: str | None = SearchRequest.country,
+    ) -> None:
         super().__init__()
         if not isinstance(kernel, GradientKernelEvaluator):
             raise TypeError(f'kernel has to be a GradientKernelEvaluator, not {type(kernel).__name__}')
         self.request = SearchRequest(
-            candidates=candidates, top_k=top_k, placement=placement, workers=workers, ahead=ahead, effort=effort,
-            merge_identical=merge_identical, constraints=constraints or {}, front=front, optimize_mode=optimize_mode,
-            country=country, keep_weights=keep_weights)
+            candidates=candidates,
+            top_k=top_k,
+            placement=placement,
+            workers=workers,
+            ahead=ahead,
+            effort=effort,
+            merge_identical=merge_identical,
+            constraints=constraints or {},
+            front=front,
+            optimize_mode=optimize_mode,
+            country=country,
+            keep_weights=keep_weights,
+        )
         self.placement = self.request.place()
         self.kernel = kernel
         if isinstance(explorer, KNAS):
             raise ValueError('KNAS cannot explore for KNAS: give a multi-trial strategy such as RegularizedEvolution()')
         self.explorer = checked_explorer(explorer) if explorer is not None else Random(dedup=False, seed=kernel.seed)
         if ahead is not None and ahead > farthest_ahead(self.explorer):
-            raise ValueError(f'ahead={ahead} is more than the explorer\'s population_size={self.explorer.population_size}: '
-                             'it could not choose a parent')
+            raise ValueError(
+                f"ahead={ahead} is more than the explorer's population_size={self.explorer.population_size}: "
+                'it could not choose a parent'
+            )
         self._record_path = Path(record) if record is not None else None
         self._record: Record | None = None
         self._folder: Path | None = None
@@ -155,8 +178,10 @@ class KNAS(Strategy):
         return self.request.top_k
 
     def extra_repr(self) -> str:
-        return (f'kernel={self.kernel!r}, candidates={self.request.candidates}, top_k={self.request.top_k}, '
-                f'explorer={self.explorer!r}, placement={self.placement!r}')
+        return (
+            f'kernel={self.kernel!r}, candidates={self.request.candidates}, top_k={self.request.top_k}, '
+            f'explorer={self.explorer!r}, placement={self.placement!r}'
+        )
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: its settings, how far it is, the best so far."""
@@ -174,7 +199,8 @@ class KNAS(Strategy):
             'candidates': f'{request.candidates:,}, of which the best {request.top_k:,} are trained',
             'constraints': ', '.join(f'{name} at most {number_text(most)}' for name, most in request.constraints.items()),
             'chosen from': f'the Pareto front of score and {request.front}' if request.front else '',
-            'placement': str(self.placement)}
+            'placement': str(self.placement),
+        }
 
     def open_run(self) -> Run:
         """The run of this strategy, finished or not.
@@ -242,9 +268,16 @@ class KNAS(Strategy):
         before = self._record.scoring_seconds() + self._record.seconds()[1]
         deadline = time.monotonic() + max_duration(experiment) - before
         self._coarse = self.coarse_stage(model_space, self._record, deadline)
-        self._fine = FineStage(model_space, engine, self._record, folder=self._folder,
-                               keep_weights=self.request.keep_weights, max_trials=max_trials(experiment), deadline=deadline,
-                               local=is_local(experiment))
+        self._fine = FineStage(
+            model_space,
+            engine,
+            self._record,
+            folder=self._folder,
+            keep_weights=self.request.keep_weights,
+            max_trials=max_trials(experiment),
+            deadline=deadline,
+            local=is_local(experiment),
+        )
         return model_space
 
     def coarse_stage(self, space: ExecutableModelSpace, record: Record, deadline: float = math.inf) -> CoarseStage:
@@ -291,11 +324,17 @@ class KNAS(Strategy):
         """What this strategy was asked for, as a record or a page can tell it."""
         kernel = self.kernel
         space = self._fine.space if self._fine is not None else None
-        return {'space': _name_of(getattr(space, 'model_space', None) or getattr(space, 'model', None)),
-                'data': _name_of(kernel.dataset), **kernel.settings(),
-                'batch_size': kernel.batch_size, 'device': str(kernel.device), **self.request.fields(),
-                'placement': str(self.placement), 'explorer': repr(self.explorer),
-                'evaluator': _name_of(getattr(space, 'evaluator', None))}
+        return {
+            'space': _name_of(getattr(space, 'model_space', None) or getattr(space, 'model', None)),
+            'data': _name_of(kernel.dataset),
+            **kernel.settings(),
+            'batch_size': kernel.batch_size,
+            'device': str(kernel.device),
+            **self.request.fields(),
+            'placement': str(self.placement),
+            'explorer': repr(self.explorer),
+            'evaluator': _name_of(getattr(space, 'evaluator', None)),
+        }
 
     # Small helpers.
 
@@ -336,6 +375,9 @@ def _name_of(thing: Any) -> str | None:
     function = getattr(thing, 'function', None)
     if function is not None:
         return f'{symbol.__name__}({getattr(function, "__name__", function)})'
-    arguments = ', '.join(f'{name}={value!r}' for name, value in getattr(thing, 'trace_kwargs', {}).items()
-                          if isinstance(value, (int, float, str, bool, type(None), tuple, list)))
+    arguments = ', '.join(
+        f'{name}={value!r}'
+        for name, value in getattr(thing, 'trace_kwargs', {}).items()
+        if isinstance(value, (int, float, str, bool, type(None), tuple, list))
+    )
     return f'{symbol.__name__}({arguments})' if len(arguments) < 500 else symbol.__name__

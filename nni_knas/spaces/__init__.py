@@ -4,5 +4,12 @@ from nni_knas.spaces.function import FunctionSpace, contains, narrowed, search_s
 from nni_knas.spaces.parameters import sample_of, trial_parameters
 from nni_knas.spaces.text import TextClassifierSpace
 
-__all__ = ['FunctionSpace', 'TextClassifierSpace', 'contains', 'narrowed', 'sample_of', 'search_space_of',
-           'trial_parameters']
+__all__ = [
+    'FunctionSpace',
+    'TextClassifierSpace',
+    'contains',
+    'narrowed',
+    'sample_of',
+    'search_space_of',
+    'trial_parameters',
+]

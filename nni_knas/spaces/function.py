@@ -110,8 +110,10 @@ def _build_network(network: str, parameters: dict[str, Any]) -> nn.Module:
 def mutables_of(search_space: Any) -> dict[str, MutableSymbol]:
     """The mutables of an NNI search space, by label; see :class:`FunctionSpace`."""
     if not isinstance(search_space, dict) or not search_space:
-        raise ValueError('the search space has to be a dict with an entry a parameter, {label: {"_type": ..., "_value": '
-                         f'[...]}}}}, not {search_space!r:.80}')
+        raise ValueError(
+            'the search space has to be a dict with an entry a parameter, {label: {"_type": ..., "_value": '
+            f'[...]}}}}, not {search_space!r:.80}'
+        )
     return {label: mutable_of(label, specification) for label, specification in search_space.items()}
 
 
@@ -120,14 +122,18 @@ def mutable_of(label: str, specification: Any) -> MutableSymbol:
     if not isinstance(label, str) or not label or '/' in label:
         raise ValueError(f'{label!r} cannot be the name of a parameter: NNI takes any string without a slash')
     if not isinstance(specification, dict) or not {'_type', '_value'} <= specification.keys():
-        raise ValueError(f'parameter {label!r} is {specification!r:.80}: it should be {{"_type": ..., "_value": [...]}} '
-                         f'with one of the types {", ".join(TYPES)}')
+        raise ValueError(
+            f'parameter {label!r} is {specification!r:.80}: it should be {{"_type": ..., "_value": [...]}} '
+            f'with one of the types {", ".join(TYPES)}'
+        )
     kind, value = specification['_type'], specification['_value']
     if not isinstance(kind, str) or kind not in TYPES:
         raise ValueError(f'parameter {label!r} is of the unknown type {kind!r}: it is one of {", ".join(TYPES)}')
     if kind == 'choice' and isinstance(value, (list, tuple)) and any(isinstance(each, dict) for each in value):
-        raise ValueError(f'parameter {label!r} has nested choices, which a model space cannot hold: give each a parameter '
-                         f'of its own, of the types {", ".join(TYPES)}')
+        raise ValueError(
+            f'parameter {label!r} has nested choices, which a model space cannot hold: give each a parameter '
+            f'of its own, of the types {", ".join(TYPES)}'
+        )
     mutable = None
     if isinstance(value, (list, tuple)):
         make = {'choice': _choice_of, 'randint': _randint_of}.get(kind) or functools.partial(_number_of, kind)
@@ -201,8 +207,11 @@ def search_space_of(space: Mutable) -> dict[str, dict[str, Any]]:
         that NNI's JSON does not have is shown as the uniform one of the same bounds, or the normal one of the same mean and
         deviation.
     """
-    return {str(label): _specification_of(mutable) for label, mutable in space.simplify().items()
-            if not isinstance(mutable, MutableAnnotation)}
+    return {
+        str(label): _specification_of(mutable)
+        for label, mutable in space.simplify().items()
+        if not isinstance(mutable, MutableAnnotation)
+    }
 
 
 def _specification_of(mutable: Any) -> dict[str, Any]:
@@ -248,10 +257,11 @@ def narrowed(space: ExecutableModelSpace, search_space: dict[str, Any]) -> Execu
     if isinstance(space, RawFormatModelSpace):
         space = SimplifiedModelSpace.from_model(space.model_space, space.evaluator)
     if not isinstance(space, SimplifiedModelSpace):
-        raise TypeError(f'a space can be narrowed in NNI\'s simplified or raw format, not as a {type(space).__name__}')
+        raise TypeError(f"a space can be narrowed in NNI's simplified or raw format, not as a {type(space).__name__}")
     if not isinstance(search_space, dict):
-        raise ValueError(f'the search space has to be a dict {{label: {{"_type": ..., "_value": [...]}}}}, not '
-                         f'{search_space!r:.80}')
+        raise ValueError(
+            f'the search space has to be a dict {{label: {{"_type": ..., "_value": [...]}}}}, not {search_space!r:.80}'
+        )
     mutables, present = space.mutables.simplify(), search_space_of(space)
     replaced: dict[str, Categorical] = {}
     for label, specification in search_space.items():
@@ -261,12 +271,18 @@ def narrowed(space: ExecutableModelSpace, search_space: dict[str, Any]) -> Execu
             continue
         mutable = mutables.get(label)
         if not isinstance(mutable, Categorical):
-            raise ValueError(f'parameter {label!r} cannot be narrowed, since it is no choice of one among several in the '
-                             f'model: leave it out, or as it is, {present[label]}')
+            raise ValueError(
+                f'parameter {label!r} cannot be narrowed, since it is no choice of one among several in the '
+                f'model: leave it out, or as it is, {present[label]}'
+            )
         replaced[label] = _restrict(mutable, specification)
     # Constraints hold the mutables that they are about; copies of them should hold the new ones.
-    memo: dict[int, Any] = {id(symbol): replaced[symbol.label]
-                            for mutable in mutables.values() for symbol in _symbols_of(mutable) if symbol.label in replaced}
+    memo: dict[int, Any] = {
+        id(symbol): replaced[symbol.label]
+        for mutable in mutables.values()
+        for symbol in _symbols_of(mutable)
+        if symbol.label in replaced
+    }
     return SimplifiedModelSpace(space.model, copy.deepcopy(mutables, memo), space.evaluator)
 
 
@@ -282,8 +298,10 @@ def _restrict(mutable: Categorical, specification: Any) -> Categorical:
     shown = _specification_of(mutable)['_value']  # choices that JSON does not have are known by their text
     wanted = specification.get('_value') if isinstance(specification, dict) else None
     if not isinstance(wanted, (list, tuple)) or specification.get('_type') != 'choice':
-        raise ValueError(f'parameter {label!r} is {specification!r:.80}: it should be {{"_type": "choice", "_value": '
-                         f'[...]}} with some of {shown}')
+        raise ValueError(
+            f'parameter {label!r} is {specification!r:.80}: it should be {{"_type": "choice", "_value": '
+            f'[...]}} with some of {shown}'
+        )
     if not wanted:
         raise ValueError(f'parameter {label!r} is left without a choice: keep some of {shown}')
     wanted = [_jsonable(value) for value in wanted]

@@ -18,8 +18,12 @@ __all__ = ['sample_of', 'trial_parameters']
 
 def trial_parameters(candidate: Candidate, rank: int) -> dict[str, Any]:
     """The parameters of a candidate's trial: its architecture, its score and rank, and its number in the record."""
-    return {**candidate.sample, fields.KERNEL_SCORE: candidate.rated, fields.KERNEL_RANK: rank,
-            fields.KNAS_CANDIDATE: candidate.id}
+    return {
+        **candidate.sample,
+        fields.KERNEL_SCORE: candidate.rated,
+        fields.KERNEL_RANK: rank,
+        fields.KNAS_CANDIDATE: candidate.id,
+    }
 
 
 def sample_of(parameters: Mapping[str, Any], space: ExecutableModelSpace) -> Sample:
@@ -48,8 +52,10 @@ def sample_of(parameters: Mapping[str, Any], space: ExecutableModelSpace) -> Sam
             sample[label] = _choice_of(parameters[label], getattr(mutable, 'values', None), label)
     if not space.contains(sample):
         missing = sorted(set(labels) - set(sample))
-        raise ValueError(f'{json.dumps(dict(parameters))} is no architecture of the space'
-                         + (f': it has no {missing[0]!r}' if missing else ''))
+        raise ValueError(
+            f'{json.dumps(dict(parameters))} is no architecture of the space'
+            + (f': it has no {missing[0]!r}' if missing else '')
+        )
     return sample
 
 

@@ -83,12 +83,23 @@ class TextClassifierSpace(ModelSpace):
     >>> network = space.freeze(space.plain())
     """
 
-    def __init__(self, encoder: str, num_labels: int, *, sentences: int = 2, nodes: int = 2,
-                 operations: Sequence[str] | None = None, tuned: Sequence[int] | None = None,
-                 layers: Sequence[int] | None = None, mixes: Sequence[str] = tuple(MIXES),
-                 poolings: Sequence[str] = tuple(POOLINGS), pairs: Sequence[str] = tuple(PAIRS),
-                 norms: Sequence[str] = tuple(NORMS), activations: Sequence[str] = tuple(ACTIVATIONS),
-                 dropouts: Sequence[float] = (0., 0.1, 0.3)) -> None:
+    def __init__(
+        self,
+        encoder: str,
+        num_labels: int,
+        *,
+        sentences: int = 2,
+        nodes: int = 2,
+        operations: Sequence[str] | None = None,
+        tuned: Sequence[int] | None = None,
+        layers: Sequence[int] | None = None,
+        mixes: Sequence[str] = tuple(MIXES),
+        poolings: Sequence[str] = tuple(POOLINGS),
+        pairs: Sequence[str] = tuple(PAIRS),
+        norms: Sequence[str] = tuple(NORMS),
+        activations: Sequence[str] = tuple(ACTIVATIONS),
+        dropouts: Sequence[float] = (0.0, 0.1, 0.3),
+    ) -> None:
         super().__init__()
         for name, value, least in (('num_labels', num_labels, 2), ('sentences', sentences, 1), ('nodes', nodes, 1)):
             check_count(name, value, least)
@@ -100,13 +111,20 @@ class TextClassifierSpace(ModelSpace):
         usual = sorted({0, 1, 2, depth // 2, depth} & set(range(depth + 1))) if apart else [0, depth]
         tuned = _checked_numbers('tuned', tuned, usual, range(depth + 1))
         layers = _checked_numbers('layers', layers, sorted({1, 2, 4, depth} & set(range(1, depth + 1))), range(1, depth + 2))
-        if not _are_several(dropouts) or not all(isinstance(share, (int, float)) and 0 <= share < 1
-                                                 and _share_of_percent(f'{share:.0%}') == share for share in dropouts):
-            raise ValueError(f'dropouts is {dropouts!r}: it has to be different shares, in whole percents, of 0 or '
-                             'more, less than 1')
+        if not _are_several(dropouts) or not all(
+            isinstance(share, (int, float)) and 0 <= share < 1 and _share_of_percent(f'{share:.0%}') == share
+            for share in dropouts
+        ):
+            raise ValueError(
+                f'dropouts is {dropouts!r}: it has to be different shares, in whole percents, of 0 or more, less than 1'
+            )
 
-        def choice(label: str, options: Mapping[str, Callable[..., nn.Module]], names: Collection[str], *arguments: Any,
-                   ) -> LayerChoice:
+        def choice(
+            label: str,
+            options: Mapping[str, Callable[..., nn.Module]],
+            names: Collection[str],
+            *arguments: Any,
+        ) -> LayerChoice:
             chosen = _checked_names(label, options, names)
             return LayerChoice({name: options[name](*arguments) for name in chosen}, label=label)
 
@@ -114,9 +132,15 @@ class TextClassifierSpace(ModelSpace):
         self.layers = LayerChoice({str(count): TopLayers(count) for count in layers}, label='layers')
         self.mix = choice('mix', MIXES, mixes, max(layers), width)
         self.nodes = nodes
-        self.edges = nn.ModuleDict({
-            f'{i}_{j}': choice(f'edge_{i}_{j}', OPERATIONS, tuple(OPERATIONS) if operations is None else operations, width)
-            for j in range(1, nodes + 1) for i in range(j)})
+        self.edges = nn.ModuleDict(
+            {
+                f'{i}_{j}': choice(
+                    f'edge_{i}_{j}', OPERATIONS, tuple(OPERATIONS) if operations is None else operations, width
+                )
+                for j in range(1, nodes + 1)
+                for i in range(j)
+            }
+        )
         self.skip = choice('skip', SKIPS, SKIPS)
         self.pooling = choice('pooling', POOLINGS, poolings, width)
         self.pair = choice('pair', PAIRS, pairs, width, encoder) if sentences == 2 else Joint(width, encoder)
@@ -158,9 +182,17 @@ class TextClassifierSpace(ModelSpace):
         shares = sorted(choices['dropout'].values, key=_share_of_percent)
         output = f'edge_0_{self.nodes}'
         sample = {label: 'none' for label in choices if label.startswith('edge_')} | {
-            'tuned': self.encoder.layers, 'layers': '1', 'mix': 'mean', output: 'identity', 'skip': 'none',
-            'pooling': 'first', 'pair': 'joint', 'norm': 'none', 'activation': 'tanh',
-            'dropout': next((share for share in shares if _share_of_percent(share) >= own), shares[-1])}
+            'tuned': self.encoder.layers,
+            'layers': '1',
+            'mix': 'mean',
+            output: 'identity',
+            'skip': 'none',
+            'pooling': 'first',
+            'pair': 'joint',
+            'norm': 'none',
+            'activation': 'tanh',
+            'dropout': next((share for share in shares if _share_of_percent(share) >= own), shares[-1]),
+        }
         sample = {label: choice for label, choice in sample.items() if label in choices}
         absent = [f'{label} {choice!r}' for label, choice in sample.items() if choice not in choices[label].values]
         if absent:
@@ -189,8 +221,9 @@ def _checked_numbers(name: str, values: Sequence[int] | None, default: Sequence[
     if values is None:
         return list(default)
     if not _are_several(values) or not all(type(value) is int and value in allowed for value in values):
-        raise ValueError(f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to '
-                         f'{allowed[-1]}')
+        raise ValueError(
+            f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to {allowed[-1]}'
+        )
     return list(values)
 
 

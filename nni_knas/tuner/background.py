@@ -37,6 +37,7 @@ __all__ = ['BackgroundSearch']
 
 _logger = logging.getLogger(__name__)
 
+
 class BackgroundSearch:
     """A search whose best candidates are trained by somebody else.
 
@@ -62,8 +63,9 @@ class BackgroundSearch:
     progress = 5.0
     """Seconds between two lines of progress in the experiment's log."""
 
-    def __init__(self, arguments: Mapping[str, Any], folder: Path, config: Mapping[str, Any], *,
-                 resumed: bool = False) -> None:
+    def __init__(
+        self, arguments: Mapping[str, Any], folder: Path, config: Mapping[str, Any], *, resumed: bool = False
+    ) -> None:
         code = config.get('trialCodeDirectory')
         if code and Path(code).is_dir():  # where the user's modules and relative paths are
             sys.path.insert(0, code)
@@ -71,8 +73,10 @@ class BackgroundSearch:
         self.options = SearchOptions.from_mapping(arguments)
         self.options.data = absolute_data(self.options.data, Path.cwd())  # trials run elsewhere
         if self.options.placement == 'trials':
-            raise ValueError('placement is "trials", but the trials of this experiment train: it has to be "process" or '
-                             '"workers", or nni-knas search has to run the experiment')
+            raise ValueError(
+                'placement is "trials", but the trials of this experiment train: it has to be "process" or '
+                '"workers", or nni-knas search has to run the experiment'
+            )
         self.folder = folder
         self.record = Record(record_path(folder))
         self.data: Data = self.options.load_data()
@@ -93,10 +97,16 @@ class BackgroundSearch:
         known = self.options.evaluator is None and self.options.optimize_mode == 'maximize' and not own_command
         self.record.set_meta(keys.METRIC, 'accuracy' if known else 'metric')
         self._session = contextlib.ExitStack()
-        self._meter = self._session.enter_context(session(
-            self.record, {}, name=config.get('experimentName'), country=self.options.country,
-            root=manager_process(folder.name),
-            command=shlex.join(['nnictl', 'create', '--config', str(self._experiment_file)]) if config else None))
+        self._meter = self._session.enter_context(
+            session(
+                self.record,
+                {},
+                name=config.get('experimentName'),
+                country=self.options.country,
+                root=manager_process(folder.name),
+                command=shlex.join(['nnictl', 'create', '--config', str(self._experiment_file)]) if config else None,
+            )
+        )
         log = folder / 'log'
         log.mkdir(parents=True, exist_ok=True)
         (log / PORTAL_PAGE).write_text(portal_page(folder.name))
@@ -175,8 +185,9 @@ class BackgroundSearch:
         if stage.stopped:
             return False
         with self._lock:
-            self._waiting = [(rank, candidate) for rank, candidate in self._chosen_candidates()
-                             if self._needs_trial(candidate)]
+            self._waiting = [
+                (rank, candidate) for rank, candidate in self._chosen_candidates() if self._needs_trial(candidate)
+            ]
         return True
 
     def interrupt(self) -> None:
@@ -189,10 +200,15 @@ class BackgroundSearch:
     @contextlib.contextmanager
     def _progress_in_log(self) -> Iterator[None]:
         """Say in the experiment's log, which the portal shows, how far scoring is."""
+
         def say() -> None:
             best = self.record.best_score()
-            _logger.info('KNAS: %d of %d candidates scored%s.', min(self.record.counted(), self.options.candidates),
-                         self.options.candidates, '' if best is None else f', best score {best:.4g}')
+            _logger.info(
+                'KNAS: %d of %d candidates scored%s.',
+                min(self.record.counted(), self.options.candidates),
+                self.options.candidates,
+                '' if best is None else f', best score {best:.4g}',
+            )
 
         with repeated(say, self.progress):
             try:
@@ -243,9 +259,12 @@ class BackgroundSearch:
         start = self._started.pop(number, None)
         self._mark_energy_interval()
         taken = None if start is None else time.monotonic() - start
-        self.record.end_training(number, result.seconds if result is not None else taken, None if success else
-                                 f'the trial did not succeed; its own log is below {self.folder / "environments"}',
-                                 energy_of(self.record, result, taken if self._local else None))
+        self.record.end_training(
+            number,
+            result.seconds if result is not None else taken,
+            None if success else f'the trial did not succeed; its own log is below {self.folder / "environments"}',
+            energy_of(self.record, result, taken if self._local else None),
+        )
         self._complete_if_over()
 
     def import_result(self, parameters: Any, metric: float | None) -> None:

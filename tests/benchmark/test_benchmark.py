@@ -63,8 +63,9 @@ class TestBenchmarks:
     def test_network_depends_on_architecture_and_seed_alone(self):
         benchmark = tiny()
         architecture = benchmark.table.index[5]
-        first, again, other = (torch.cat([p.flatten() for p in benchmark.network(architecture, seed).parameters()])
-                               for seed in (1, 1, 2))
+        first, again, other = (
+            torch.cat([p.flatten() for p in benchmark.network(architecture, seed).parameters()]) for seed in (1, 1, 2)
+        )
         model = SimplifiedModelSpace.from_model(TinySpace()).freeze(decode_sample(architecture))
         assert torch.equal(first, torch.cat([p.flatten() for p in build_network(model, 1).parameters()]))
         assert torch.equal(first, again) and not torch.equal(first, other)
@@ -112,16 +113,20 @@ class TestBenchmarks:
 
     def test_users_own_by_name(self):
         assert load_benchmark('small_benchmarks:small_nats', classes=3).network(
-            load_benchmark('small_benchmarks:small_nats').table.index[0], 0)(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+            load_benchmark('small_benchmarks:small_nats').table.index[0], 0
+        )(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
 
-    @pytest.mark.parametrize('name, table, sentence', [
-        ('nats-ts', None, "unknown benchmark 'nats-ts' .did you mean 'nats-tss'"),
-        ('nats-tss', None, 'the benchmark needs a table'),
-        ('small_benchmarks:tiny', 'a.csv', 'brings its own table: leave --table out'),
-        ('small_benchmarks:nothing', None, 'should return a Benchmark, and returned int'),
-        ('small_benchmarks:np', None, 'should be a function that returns a Benchmark'),
-        ('small_benchmarks:absent', None, "there is no 'absent'"),
-    ])
+    @pytest.mark.parametrize(
+        'name, table, sentence',
+        [
+            ('nats-ts', None, "unknown benchmark 'nats-ts' .did you mean 'nats-tss'"),
+            ('nats-tss', None, 'the benchmark needs a table'),
+            ('small_benchmarks:tiny', 'a.csv', 'brings its own table: leave --table out'),
+            ('small_benchmarks:nothing', None, 'should return a Benchmark, and returned int'),
+            ('small_benchmarks:np', None, 'should be a function that returns a Benchmark'),
+            ('small_benchmarks:absent', None, "there is no 'absent'"),
+        ],
+    )
     def test_mistakes(self, name, table, sentence):
         with pytest.raises(ValueError, match=sentence):
             load_benchmark(name, table=table)
@@ -143,14 +148,16 @@ class TestBenchmarks:
         benchmark = load_benchmark('nats-tss', table=str(tmp_path / 'a.csv'), classes=7)
         [architecture] = benchmark.table.index
         model = SimplifiedModelSpace.from_model(NasBench201(num_labels=7)).freeze(to_sample(architecture))
-        ours, theirs = (list(network.parameters()) for network in (benchmark.network(architecture, 3),
-                                                                   build_network(model, 3)))
+        ours, theirs = (
+            list(network.parameters()) for network in (benchmark.network(architecture, 3), build_network(model, 3))
+        )
         assert len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
 
 
 def test_baselines_by_hand():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.Flatten(),
-                            nn.Linear(4 * 64, 10))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 64, 10)
+    )
     kernel = GradientKernelEvaluator((torch.randn(6, 3, 8, 8), torch.arange(6)))
     with kernel.gradients(network) as gradients:
         assert Parameters()(gradients) == 4 * 3 * 9 + 8 + 256 * 10 + 10
@@ -174,25 +181,27 @@ class TestRanking:
     def test_correlations_are_scipys(self, scores, random):
         scores = np.array(scores)
         accuracy = np.array([float(random.randint(0, 9)) for _ in scores])
-        expected = (stats.spearmanr(as_worst(scores), accuracy).statistic,
-                    stats.kendalltau(as_worst(scores), accuracy).statistic)
+        expected = (
+            stats.spearmanr(as_worst(scores), accuracy).statistic,
+            stats.kendalltau(as_worst(scores), accuracy).statistic,
+        )
         assert (spearman(scores, accuracy), kendall(scores, accuracy)) == pytest.approx(expected, nan_ok=True)
 
     def test_by_hand(self):
-        accuracy = np.array([10., 20., 30., 40.])
-        assert spearman(np.array([1., 3., 2., 4.]), accuracy) == pytest.approx(1 - 6 * 2 / (4 * 15))
-        assert kendall(np.array([1., 3., 2., 4.]), accuracy) == pytest.approx(4 / 6)
-        assert kendall(np.array([1., 1., 2., 4.]), accuracy) == pytest.approx(5 / math.sqrt(5 * 6))  # one tie
+        accuracy = np.array([10.0, 20.0, 30.0, 40.0])
+        assert spearman(np.array([1.0, 3.0, 2.0, 4.0]), accuracy) == pytest.approx(1 - 6 * 2 / (4 * 15))
+        assert kendall(np.array([1.0, 3.0, 2.0, 4.0]), accuracy) == pytest.approx(4 / 6)
+        assert kendall(np.array([1.0, 1.0, 2.0, 4.0]), accuracy) == pytest.approx(5 / math.sqrt(5 * 6))  # one tie
         assert math.isnan(spearman(np.ones(4), accuracy)) and math.isnan(kendall(np.ones(4), accuracy))
 
     def test_no_score_is_the_worst_score(self):
-        accuracy = np.array([10., 20., 30.])
-        assert spearman(np.array([NAN, 5., 6.]), accuracy) == pytest.approx(1)
-        assert kendall(np.array([7., 8., NAN]), accuracy) == pytest.approx(-1 / 3)
-        assert list(order_of(np.array([NAN, -9., 4., NAN]))) == [2, 1, 0, 3]
+        accuracy = np.array([10.0, 20.0, 30.0])
+        assert spearman(np.array([NAN, 5.0, 6.0]), accuracy) == pytest.approx(1)
+        assert kendall(np.array([7.0, 8.0, NAN]), accuracy) == pytest.approx(-1 / 3)
+        assert list(order_of(np.array([NAN, -9.0, 4.0, NAN]))) == [2, 1, 0, 3]
 
     def test_top(self):
-        scores, accuracy = np.array([3., NAN, 2., 1.]), np.array([50., 90., 70., 60.])
+        scores, accuracy = np.array([3.0, NAN, 2.0, 1.0]), np.array([50.0, 90.0, 70.0, 60.0])
         assert [top_accuracy(scores, accuracy, k) for k in (1, 2, 3, 4, 40)] == [50, 70, 70, 90, 90]
 
     @pytest.mark.parametrize('count', [30, 600])  # the second takes more than one block of rows
@@ -222,7 +231,7 @@ class TestRanking:
 
     def test_interval_of_nothing(self):
         assert all(map(math.isnan, interval(np.full(5, NAN))))
-        assert interval(np.arange(1001.)) == pytest.approx((25, 975))
+        assert interval(np.arange(1001.0)) == pytest.approx((25, 975))
 
 
 # Measuring.
@@ -298,7 +307,7 @@ class TestMeasure:
         def network(architecture, seed):
             raise RuntimeError('no such network')
 
-        benchmark = Benchmark('b', pd.DataFrame({'acc': [1., 2.]}, index=['x', 'y']), network)
+        benchmark = Benchmark('b', pd.DataFrame({'acc': [1.0, 2.0]}, index=['x', 'y']), network)
         architectures, [measurement] = measured(benchmark, [Parameters(), MGM()])
         assert measurement.reasons(MGM(), architectures) == ['RuntimeError: no such network'] * 2
 
@@ -330,8 +339,10 @@ class TestCorrelationTable:
         architectures, measurements = measured(benchmark, scores, kernels)
         table = correlation_table(measurements, architectures, scores, ['test_acc'], resamples=50).set_index('score')
         accuracy = benchmark.table.test_acc[architectures].to_numpy()
-        each = [stats.spearmanr([k.score(benchmark.network(name, k.seed)) for name in architectures], accuracy).statistic
-                for k in kernels]
+        each = [
+            stats.spearmanr([k.score(benchmark.network(name, k.seed)) for name in architectures], accuracy).statistic
+            for k in kernels
+        ]
         assert table.spearman['mgm'] == pytest.approx(np.mean(each))
         assert table.spearman_deviation['mgm'] == pytest.approx(np.std(each, ddof=1))
         assert list(table.spearman) == sorted(table.spearman, reverse=True)
@@ -361,16 +372,19 @@ class TestCorrelationTable:
 
 class TestSearch:
     def benchmark(self, **columns):
-        return Benchmark('b', pd.DataFrame({'a_test_acc': np.arange(27.)} | columns, index=tiny_samples()), tiny().network)
+        return Benchmark('b', pd.DataFrame({'a_test_acc': np.arange(27.0)} | columns, index=tiny_samples()), tiny().network)
 
-    @pytest.mark.parametrize('columns, fine', [
-        ([], ('a_test_acc', True)),
-        (['b_valid_acc'], ('a_test_acc', True)),
-        (['a_valid_acc'], ('a_valid_acc', False)),
-        (['a_valid_acc', 'a_valid_acc_epoch12'], ('a_valid_acc_epoch12', False)),
-        (['a_valid_acc_epoch12', 'a_valtest_acc_epoch20'], ('a_valtest_acc_epoch20', False)),
-        (['a_valtest_acc_epoch20', 'a_valid_acc_epoch20'], ('a_valid_acc_epoch20', False)),
-    ])
+    @pytest.mark.parametrize(
+        'columns, fine',
+        [
+            ([], ('a_test_acc', True)),
+            (['b_valid_acc'], ('a_test_acc', True)),
+            (['a_valid_acc'], ('a_valid_acc', False)),
+            (['a_valid_acc', 'a_valid_acc_epoch12'], ('a_valid_acc_epoch12', False)),
+            (['a_valid_acc_epoch12', 'a_valtest_acc_epoch20'], ('a_valtest_acc_epoch20', False)),
+            (['a_valtest_acc_epoch20', 'a_valid_acc_epoch20'], ('a_valid_acc_epoch20', False)),
+        ],
+    )
     def test_fine_stage(self, columns, fine):
         assert fine_metric(self.benchmark(**dict.fromkeys(columns, 1.0)), 'a_test_acc') == fine
 
@@ -383,7 +397,7 @@ class TestSearch:
     @pytest.mark.parametrize('validated', [False, True])
     def test_numbers(self, validated):
         # Validation is the other way round, so whoever chooses by it among k takes the lowest test accuracy.
-        benchmark = self.benchmark(**({'a_valid_acc': -np.arange(27.)} if validated else {}))
+        benchmark = self.benchmark(**({'a_valid_acc': -np.arange(27.0)} if validated else {}))
         architectures, measurements = measured(benchmark, [Width(), Parameters()])
         draws = draw_candidates(architectures, 12, 4, 0)
         table = search_table(measurements, draws, [Width(), Parameters()], ['a_test_acc'], [1, 5])
@@ -401,7 +415,7 @@ class TestSearch:
         assert table[table.k == 1]['mean'].is_monotonic_decreasing
 
     def test_candidates_without_a_fine_result_are_not_chosen(self):
-        benchmark = self.benchmark(a_valid_acc=np.where(np.arange(27) < 20, np.arange(27.), NAN))
+        benchmark = self.benchmark(a_valid_acc=np.where(np.arange(27) < 20, np.arange(27.0), NAN))
         architectures = list(benchmark.table.index)
         _, measurements = measured(benchmark, [Width()])
         measure(benchmark, measurements[0].kernel, architectures, [Width()], measurements[0].cache)

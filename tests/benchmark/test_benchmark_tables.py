@@ -28,8 +28,14 @@ def no_cache(monkeypatch, tmp_path):
 
 class TestConversions:
     def test_by_hand(self):
-        assert to_sample(FIRST) == {'cell/0_1': 'avg_pool_3x3', 'cell/0_2': 'conv_1x1', 'cell/1_2': 'skip_connect',
-                                    'cell/0_3': 'conv_1x1', 'cell/1_3': 'skip_connect', 'cell/2_3': 'skip_connect'}
+        assert to_sample(FIRST) == {
+            'cell/0_1': 'avg_pool_3x3',
+            'cell/0_2': 'conv_1x1',
+            'cell/1_2': 'skip_connect',
+            'cell/0_3': 'conv_1x1',
+            'cell/1_3': 'skip_connect',
+            'cell/2_3': 'skip_connect',
+        }
         assert string_of(0) == FIRST and string_of(1) == SECOND
         assert index_of(FIRST) == 0 and index_of(SECOND) == 1
 
@@ -56,9 +62,22 @@ class TestConversions:
         assert set(to_sample(FIRST)) == set(space.simplify())
         assert all(space.contains(to_sample(string_of(index))) for index in range(0, SIZE, 997))
 
-    @pytest.mark.parametrize('wrong', [
-        '', 'none', FIRST[:-1], FIRST + ' ', FIRST.replace('+', ''), FIRST.replace('avg', 'max'), FIRST.replace('~2', '~1'),
-        FIRST.replace('nor_conv_1x1', 'conv_1x1'), '+'.join(reversed(FIRST.split('+'))), None, 3])
+    @pytest.mark.parametrize(
+        'wrong',
+        [
+            '',
+            'none',
+            FIRST[:-1],
+            FIRST + ' ',
+            FIRST.replace('+', ''),
+            FIRST.replace('avg', 'max'),
+            FIRST.replace('~2', '~1'),
+            FIRST.replace('nor_conv_1x1', 'conv_1x1'),
+            '+'.join(reversed(FIRST.split('+'))),
+            None,
+            3,
+        ],
+    )
     def test_malformed_strings(self, wrong):
         for function in (to_sample, index_of):
             with pytest.raises(ValueError, match=r'is no architecture of NAS-Bench-201: it should look like \|op~0\|\+'):
@@ -90,39 +109,54 @@ class TestCSV:
         table = load_nats_table(tmp_path / 'a.csv')
         assert table.to_dict() == {'acc': {SECOND: 90.0, FIRST: 80.5}}
 
-    @pytest.mark.parametrize('text, sentence', [
-        ('index,arch_str,acc\n0,' + FIRST + ',1\n0,' + SECOND + ',1\n', 'line 3 of .*: index and arch_str disagree, index 0 '
-                                                                       'is .* has index 1'),
-        ('arch_str,acc\n|none~0|,1\n', 'line 2 of .* is no architecture'),
-        ('index,acc\n15625,1\n', 'line 2 of .* is no index'),
-        ('index,acc\nx,1\n', 'line 2 of .* is no index'),
-        ('index,acc\n,1\n', 'line 2 of .* is no index'),
-        ('name,acc\nx,1\n', 'has neither a column index nor arch_str'),
-        ('index,arch_str\n0,' + FIRST + '\n', 'has no accuracy column'),
-        ('index,acc\n0,high\n', 'has no accuracy column'),
-        ('', 'cannot be read as a table'),
-    ])
+    @pytest.mark.parametrize(
+        'text, sentence',
+        [
+            (
+                'index,arch_str,acc\n0,' + FIRST + ',1\n0,' + SECOND + ',1\n',
+                'line 3 of .*: index and arch_str disagree, index 0 is .* has index 1',
+            ),
+            ('arch_str,acc\n|none~0|,1\n', 'line 2 of .* is no architecture'),
+            ('index,acc\n15625,1\n', 'line 2 of .* is no index'),
+            ('index,acc\nx,1\n', 'line 2 of .* is no index'),
+            ('index,acc\n,1\n', 'line 2 of .* is no index'),
+            ('name,acc\nx,1\n', 'has neither a column index nor arch_str'),
+            ('index,arch_str\n0,' + FIRST + '\n', 'has no accuracy column'),
+            ('index,acc\n0,high\n', 'has no accuracy column'),
+            ('', 'cannot be read as a table'),
+        ],
+    )
     def test_unfit(self, text, sentence, tmp_path):
         (tmp_path / 'a.csv').write_text(text)
         with pytest.raises(ValueError, match=sentence):
             load_nats_table(tmp_path / 'a.csv')
 
 
-@pytest.mark.parametrize('source, sentence', [
-    (None, 'the benchmark needs a table'),
-    ('nowhere.csv', 'there is no table nowhere.csv'),
-    ('nowhere.pickle.pbz2', 'there is no table nowhere.pickle.pbz2'),
-    ('nni', 'there is no table .*nasbench201-b2b60732.db'),
-    ('.', 'holds no meta.pickle.pbz2'),
-])
+@pytest.mark.parametrize(
+    'source, sentence',
+    [
+        (None, 'the benchmark needs a table'),
+        ('nowhere.csv', 'there is no table nowhere.csv'),
+        ('nowhere.pickle.pbz2', 'there is no table nowhere.pickle.pbz2'),
+        ('nni', 'there is no table .*nasbench201-b2b60732.db'),
+        ('.', 'holds no meta.pickle.pbz2'),
+    ],
+)
 def test_missing_tables_are_said_in_one_sentence_with_where_to_get_them(source, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('NASBENCHMARK_DIR', str(tmp_path))
     with pytest.raises(ValueError, match=sentence) as error:
         load_nats_table(source)
     assert str(error.value).endswith(WHERE) and '\n' not in str(error.value)
-    assert all(part in WHERE for part in ('NATS-tss-v1_0-3ffb9.pickle.pbz2', 'NATS-tss-v1_0-3ffb9-simple', 'github.com',
-                                          'nni.nas.benchmark.download'))
+    assert all(
+        part in WHERE
+        for part in (
+            'NATS-tss-v1_0-3ffb9.pickle.pbz2',
+            'NATS-tss-v1_0-3ffb9-simple',
+            'github.com',
+            'nni.nas.benchmark.download',
+        )
+    )
 
 
 SEEDS = (777, 888)
@@ -138,8 +172,18 @@ def results_of(index):
     from nats_bench.api_utils import ArchResults, ResultsCount
 
     def run(dataset, seed, epochs):
-        result = ResultsCount(dataset, None, dict.fromkeys(range(epochs), 1.0), dict.fromkeys(range(epochs), 1.0), 1.0, 1.0,
-                              {'arch_str': string_of(index)}, seed, epochs, [0.1])
+        result = ResultsCount(
+            dataset,
+            None,
+            dict.fromkeys(range(epochs), 1.0),
+            dict.fromkeys(range(epochs), 1.0),
+            1.0,
+            1.0,
+            {'arch_str': string_of(index)},
+            seed,
+            epochs,
+            [0.1],
+        )
         every = {epoch: run_accuracy(index, dataset, epoch + 1, seed) for epoch in range(epochs)}
         last = {epochs - 1: every[epochs - 1]}
         if dataset == 'cifar10-valid':
@@ -147,8 +191,11 @@ def results_of(index):
         elif dataset == 'cifar10':
             sets = {'ori-test': every}
         else:  # while training, these are evaluated on validation and test images together
-            sets = {'ori-test': {epoch: value - 50 for epoch, value in every.items()}, 'x-valid': last,
-                    'x-test': {epochs - 1: every[epochs - 1] + 100}}
+            sets = {
+                'ori-test': {epoch: value - 50 for epoch, value in every.items()},
+                'x-valid': last,
+                'x-test': {epochs - 1: every[epochs - 1] + 100},
+            }
         for name, accuracies in sets.items():
             result.update_OLD_eval(name, accuracies, dict.fromkeys(accuracies, 1.0))
         return result
@@ -166,8 +213,11 @@ def results_of(index):
 def nats_files(request, tmp_path_factory):
     nats_bench = pytest.importorskip('nats_bench')
     folder = tmp_path_factory.mktemp('nats')
-    meta = {'meta_archs': [string_of(index) for index in range(SIZE)], 'evaluated_indexes': set(INDICES),
-            'arch2infos': {index: results_of(index) for index in INDICES}}
+    meta = {
+        'meta_archs': [string_of(index) for index in range(SIZE)],
+        'evaluated_indexes': set(INDICES),
+        'arch2infos': {index: results_of(index) for index in INDICES},
+    }
     if request.param == 'file':
         nats_bench.pickle_save(meta, folder / 'NATS-tss-v1_0-3ffb9.pickle')
         return folder / 'NATS-tss-v1_0-3ffb9.pickle.pbz2'
@@ -182,9 +232,17 @@ class TestNatsBench:
         table = load_nats_table(nats_files)
         assert list(table.index) == [string_of(index) for index in INDICES]
         assert sorted(table.columns) == sorted(
-            ['cifar10_valid_acc_epoch20', 'cifar100_valtest_acc_epoch20', 'imagenet16_valtest_acc_epoch20',
-             *(f'{name}_{part}' for name in ('cifar10', 'cifar100', 'imagenet16')
-               for part in ('valid_acc', 'test_acc', 'valid_acc_epoch12'))])
+            [
+                'cifar10_valid_acc_epoch20',
+                'cifar100_valtest_acc_epoch20',
+                'imagenet16_valtest_acc_epoch20',
+                *(
+                    f'{name}_{part}'
+                    for name in ('cifar10', 'cifar100', 'imagenet16')
+                    for part in ('valid_acc', 'test_acc', 'valid_acc_epoch12')
+                ),
+            ]
+        )
         for index in INDICES:
             row = table.loc[string_of(index)]
             assert row.cifar10_valid_acc == mean(index, 'cifar10-valid', 200)
@@ -221,28 +279,50 @@ def nni_database(tmp_path):
         from nni.nas.benchmark import nasbench201 as nb201
         from playhouse.sqlite_ext import SqliteExtDatabase
     except ImportError as error:
-        pytest.skip(f'NNI\'s benchmark models need peewee below 4: {error}')
+        pytest.skip(f"NNI's benchmark models need peewee below 4: {error}")
     models = [nb201.Nb201TrialConfig, nb201.Nb201TrialStats, nb201.Nb201IntermediateStats]
     path = tmp_path / 'nasbench201-b2b60732.db'
     database = SqliteExtDatabase(str(path))
-    rest = dict.fromkeys(['train_acc', 'parameters', 'latency', 'flops', 'training_time', 'valid_evaluation_time',
-                          'test_evaluation_time', 'ori_test_evaluation_time'], 1.0)
+    rest = dict.fromkeys(
+        [
+            'train_acc',
+            'parameters',
+            'latency',
+            'flops',
+            'training_time',
+            'valid_evaluation_time',
+            'test_evaluation_time',
+            'ori_test_evaluation_time',
+        ],
+        1.0,
+    )
     with database.bind_ctx(models), database:
         database.create_tables(models)
         for index in INDICES:
             arch = {label.removeprefix('cell/'): operation for label, operation in to_sample(string_of(index)).items()}
             for dataset in ('cifar10-valid', 'cifar10', 'cifar100', 'ImageNet16-120'):
                 for epochs in (12, 200):
-                    config = models[0].create(arch=arch, num_epochs=epochs, dataset=dataset.lower(), num_channels=16,
-                                              num_cells=5)
+                    config = models[0].create(
+                        arch=arch, num_epochs=epochs, dataset=dataset.lower(), num_channels=16, num_cells=5
+                    )
                     for seed in SEEDS:
                         accuracy = run_accuracy(index, dataset, epochs, seed)
-                        stats = models[1].create(config=config, seed=seed, valid_acc=accuracy, test_acc=accuracy + 100,
-                                                 ori_test_acc=accuracy - 50, **rest)
+                        stats = models[1].create(
+                            config=config,
+                            seed=seed,
+                            valid_acc=accuracy,
+                            test_acc=accuracy + 100,
+                            ori_test_acc=accuracy - 50,
+                            **rest,
+                        )
                         for epoch in (19, 20, 21):
                             early = run_accuracy(index, dataset, epoch, seed)
-                            models[2].create(trial=stats, current_epoch=epoch, ori_test_acc=early - 50,
-                                             valid_acc=early if dataset == 'cifar10-valid' else None)
+                            models[2].create(
+                                trial=stats,
+                                current_epoch=epoch,
+                                ori_test_acc=early - 50,
+                                valid_acc=early if dataset == 'cifar10-valid' else None,
+                            )
     database.close()
     return path
 

@@ -15,8 +15,16 @@ from nni_knas.cli import benchmark as command
 from nni_knas.cli import main
 from nni_knas.scores import MGM
 
-SMALL = ['--benchmark', 'small_benchmarks:small_nats', '--image-size', '8', '--batch-size', '4',
-         '--scores', 'mgm,mgm-sampled']
+SMALL = [
+    '--benchmark',
+    'small_benchmarks:small_nats',
+    '--image-size',
+    '8',
+    '--batch-size',
+    '4',
+    '--scores',
+    'mgm,mgm-sampled',
+]
 
 
 def run(*arguments):
@@ -26,16 +34,22 @@ def run(*arguments):
 class TestCommand:
     def test_correlation(self, tmp_path, capsys):
         pytest.importorskip('matplotlib')
-        assert run(*SMALL, '--seeds', '2', '--architectures', '8', '--cost-architectures', '2', '--output',
-                   str(tmp_path)) == 0
+        assert (
+            run(*SMALL, '--seeds', '2', '--architectures', '8', '--cost-architectures', '2', '--output', str(tmp_path)) == 0
+        )
         text = capsys.readouterr().out
         assert '8 of 10 architectures of small-nats, 4 images of digits' in text and 'seeds 0, 1' in text
         lines = text.splitlines()
         for metric in ('one_test_acc', 'two_test_acc', 'one_valid_acc'):
             start = next(i for i, line in enumerate(lines) if line.startswith(metric))
-            assert {line.split()[0] for line in lines[start + 2:start + 7]} == {'parameters', 'flops', 'layers', 'mgm',
-                                                                                'mgm-sampled'}
-            widths = {len(line) for line in lines[start + 2:start + 7]}
+            assert {line.split()[0] for line in lines[start + 2 : start + 7]} == {
+                'parameters',
+                'flops',
+                'layers',
+                'mgm',
+                'mgm-sampled',
+            }
+            widths = {len(line) for line in lines[start + 2 : start + 7]}
             assert len(widths) == 1
         results = pd.read_csv(tmp_path / 'results.csv')
         assert len(results) == 15 and (results.seconds > 0).all()
@@ -66,19 +80,50 @@ class TestCommand:
 
     def test_all_scores_and_failures(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, 'matplotlib', None)  # as where it is not installed
-        assert run('--benchmark', 'small_benchmarks:faulty', '--data', 'small_benchmarks:vectors_data', '--scores',
-                   'all', '--batch-size', '2', '--output', str(tmp_path)) == 0
+        assert (
+            run(
+                '--benchmark',
+                'small_benchmarks:faulty',
+                '--data',
+                'small_benchmarks:vectors_data',
+                '--scores',
+                'all',
+                '--batch-size',
+                '2',
+                '--output',
+                str(tmp_path),
+            )
+            == 0
+        )
         text = capsys.readouterr().out
         assert 'Left out: the score half-covariance' in text or 'Left out: half-covariance' in text
         assert 'mgm has no value for 6 architectures, for example: ' in text
         assert 'There are no plots, since matplotlib is not installed' in text
         assert not list(tmp_path.glob('*.png')) and (tmp_path / 'results.csv').is_file()
 
-    @pytest.mark.parametrize('metric, sentence', [
-        ('two_test_acc', 'are an upper bound'), ('one_test_acc', 'the fine stage chooses by one_valid_acc.')])
+    @pytest.mark.parametrize(
+        'metric, sentence',
+        [('two_test_acc', 'are an upper bound'), ('one_test_acc', 'the fine stage chooses by one_valid_acc.')],
+    )
     def test_knas(self, metric, sentence, tmp_path, capsys):
-        assert run(*SMALL, '--protocol', 'knas', '--metric', metric, '--candidates', '6', '--repeats', '3', '--top-k', '1,2',
-                   '--output', str(tmp_path)) == 0
+        assert (
+            run(
+                *SMALL,
+                '--protocol',
+                'knas',
+                '--metric',
+                metric,
+                '--candidates',
+                '6',
+                '--repeats',
+                '3',
+                '--top-k',
+                '1,2',
+                '--output',
+                str(tmp_path),
+            )
+            == 0
+        )
         text = capsys.readouterr().out
         assert sentence in text and f'{metric}, k = 2' in text
         assert ('upper bound' in text) == (metric == 'two_test_acc')
@@ -89,22 +134,25 @@ class TestCommand:
         assert (best.max(axis=1) <= best.loc[OPTIMUM].max()).all()
         assert sentence.rstrip('.') in ' '.join(json.loads((tmp_path / 'knas.json').read_text())['notes'])
 
-    @pytest.mark.parametrize('arguments, sentence', [
-        (['--benchmark', 'nats'], 'unknown benchmark'),
-        (['--benchmark', 'nats-tss'], 'linked at https://github.com/D-X-Y/NATS-Bench'),
-        (['--benchmark', 'nats-tss', '--table', 'nowhere.csv'], 'there is no table nowhere.csv'),
-        ([*SMALL, '--metric', 'acc'], "has no metric 'acc'"),
-        ([*SMALL, '--scores', 'mgn'], "unknown score 'mgn'"),
-        ([*SMALL, '--scores', 'half-covariance', '--batch-size', '2'], 'needs two halves'),
-        ([*SMALL, '--architectures', '0'], '--architectures is 0'),
-        ([*SMALL, '--architectures', '1'], 'a correlation needs 2 or more'),
-        ([*SMALL, '--seeds', 'x'], '--seeds is '),
-        ([*SMALL, '--seeds', '0'], '--seeds is 0'),
-        ([*SMALL, '--sample-seed', '-1'], '--sample-seed is -1'),
-        ([*SMALL, '--top-k', '0', '--protocol', 'knas'], '--top-k is '),
-        ([*SMALL, '--protocol', 'knas', '--candidates', '5'], 'top_k=40 is more than candidates=5'),
-        ([*SMALL, '--data', 'digit'], 'unknown data'),
-    ])
+    @pytest.mark.parametrize(
+        'arguments, sentence',
+        [
+            (['--benchmark', 'nats'], 'unknown benchmark'),
+            (['--benchmark', 'nats-tss'], 'linked at https://github.com/D-X-Y/NATS-Bench'),
+            (['--benchmark', 'nats-tss', '--table', 'nowhere.csv'], 'there is no table nowhere.csv'),
+            ([*SMALL, '--metric', 'acc'], "has no metric 'acc'"),
+            ([*SMALL, '--scores', 'mgn'], "unknown score 'mgn'"),
+            ([*SMALL, '--scores', 'half-covariance', '--batch-size', '2'], 'needs two halves'),
+            ([*SMALL, '--architectures', '0'], '--architectures is 0'),
+            ([*SMALL, '--architectures', '1'], 'a correlation needs 2 or more'),
+            ([*SMALL, '--seeds', 'x'], '--seeds is '),
+            ([*SMALL, '--seeds', '0'], '--seeds is 0'),
+            ([*SMALL, '--sample-seed', '-1'], '--sample-seed is -1'),
+            ([*SMALL, '--top-k', '0', '--protocol', 'knas'], '--top-k is '),
+            ([*SMALL, '--protocol', 'knas', '--candidates', '5'], 'top_k=40 is more than candidates=5'),
+            ([*SMALL, '--data', 'digit'], 'unknown data'),
+        ],
+    )
     def test_mistakes(self, arguments, sentence, tmp_path, capsys):
         assert run(*arguments, '--output', str(tmp_path)) == 2
         captured = capsys.readouterr()

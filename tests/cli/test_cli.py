@@ -62,8 +62,10 @@ class TestScore:
 
     @pytest.mark.parametrize('form', ['list', 'lines'])
     def test_given_architectures(self, form, tmp_path, capsys):
-        samples = [{f'cell/{edge}': operation for edge in ('0_1', '0_2', '1_2', '0_3', '1_3', '2_3')}
-                   for operation in ('skip_connect', 'conv_3x3')]
+        samples = [
+            {f'cell/{edge}': operation for edge in ('0_1', '0_2', '1_2', '0_3', '1_3', '2_3')}
+            for operation in ('skip_connect', 'conv_3x3')
+        ]
         file, csv = tmp_path / 'mine.json', tmp_path / 'scores.csv'
         file.write_text(json.dumps(samples) if form == 'list' else '\n'.join(map(json.dumps, samples)))
         assert main(['score', '--architectures', str(file), '--csv', str(csv), *SMALL]) == 0
@@ -79,35 +81,38 @@ class TestScore:
 
 
 class TestMistakes:
-    @pytest.mark.parametrize('arguments, sentence', [
-        (['score', '--data', 'digit'], 'unknown data'),
-        (['score', '--data', 'folder:nowhere'], 'there is no folder'),
-        (['score', '--data', 'nowhere:load'], 'cannot be imported'),
-        (['score', '--space', 'NasBench202'], 'unknown space'),
-        (['score', '--space', 'spaces:Nothing'], "there is no 'Nothing'"),
-        (['score', '--space-args', '[1]'], 'no JSON object'),
-        (['score', '--space-args', '{"depth": 3}'], 'cannot be built'),
-        (['score', '--samples', '0'], '--samples is 0'),
-        (['score', '--batch-size', '0'], 'batch_size is 0'),
-        (['score', '--architectures', 'nowhere.json'], 'cannot be read'),
-        (['score', '--device', 'tpu0'], 'device'),
-        (['search', '--candidates', '2', '--top-k', '5'], 'top_k=5 is more than candidates=2'),
-        (['search', '--epochs', '0'], 'epochs is 0'),
-        (['search', '--port', '99999'], 'port 99999 cannot be used'),
-        (['search', '--resume', 'nowhere'], "there is no run 'nowhere'"),
-        (['search', '--concurrency', '0'], '--concurrency is 0'),
-        (['search', '--candidates', 'many'], "candidates is 'many': it has to be a whole number, 1 or more"),
-        (['search', '--max-flops', '0'], 'max_flops is 0.0: it has to be a number above 0'),
-        (['search', '--evaluator-args', '{}x'], "--evaluator-args '{}x' is no JSON object"),
-        (['search', '--network', 'config_models:build'], 'the network config_models:build goes with a search space'),
-        (['search', '--network', 'config_models:build', '--space', 'DARTS'], 'both a network'),
-        (['search', '--search-space', 'nowhere.json'], 'nowhere.json cannot be read'),
-        (['search', '--config', 'nowhere.yml'], 'nowhere.yml cannot be read'),
-        (['show', 'nowhere'], "there is no experiment 'nowhere'"),
-        (['resume', 'nowhere'], "there is no experiment 'nowhere'"),
-        (['export', 'nowhere', '--to', 'folder'], "there is no experiment 'nowhere'"),
-        (['show', '.'], 'is no KNAS run'),
-    ])
+    @pytest.mark.parametrize(
+        'arguments, sentence',
+        [
+            (['score', '--data', 'digit'], 'unknown data'),
+            (['score', '--data', 'folder:nowhere'], 'there is no folder'),
+            (['score', '--data', 'nowhere:load'], 'cannot be imported'),
+            (['score', '--space', 'NasBench202'], 'unknown space'),
+            (['score', '--space', 'spaces:Nothing'], "there is no 'Nothing'"),
+            (['score', '--space-args', '[1]'], 'no JSON object'),
+            (['score', '--space-args', '{"depth": 3}'], 'cannot be built'),
+            (['score', '--samples', '0'], '--samples is 0'),
+            (['score', '--batch-size', '0'], 'batch_size is 0'),
+            (['score', '--architectures', 'nowhere.json'], 'cannot be read'),
+            (['score', '--device', 'tpu0'], 'device'),
+            (['search', '--candidates', '2', '--top-k', '5'], 'top_k=5 is more than candidates=2'),
+            (['search', '--epochs', '0'], 'epochs is 0'),
+            (['search', '--port', '99999'], 'port 99999 cannot be used'),
+            (['search', '--resume', 'nowhere'], "there is no run 'nowhere'"),
+            (['search', '--concurrency', '0'], '--concurrency is 0'),
+            (['search', '--candidates', 'many'], "candidates is 'many': it has to be a whole number, 1 or more"),
+            (['search', '--max-flops', '0'], 'max_flops is 0.0: it has to be a number above 0'),
+            (['search', '--evaluator-args', '{}x'], "--evaluator-args '{}x' is no JSON object"),
+            (['search', '--network', 'config_models:build'], 'the network config_models:build goes with a search space'),
+            (['search', '--network', 'config_models:build', '--space', 'DARTS'], 'both a network'),
+            (['search', '--search-space', 'nowhere.json'], 'nowhere.json cannot be read'),
+            (['search', '--config', 'nowhere.yml'], 'nowhere.yml cannot be read'),
+            (['show', 'nowhere'], "there is no experiment 'nowhere'"),
+            (['resume', 'nowhere'], "there is no experiment 'nowhere'"),
+            (['export', 'nowhere', '--to', 'folder'], "there is no experiment 'nowhere'"),
+            (['show', '.'], 'is no KNAS run'),
+        ],
+    )
     def test_one_sentence_and_no_traceback(self, arguments, sentence, capsys):
         assert main(arguments) == 2
         captured = capsys.readouterr()
@@ -151,8 +156,22 @@ def test_is_quiet():
 
 @pytest.mark.slow
 def test_search(tmp_path):
-    result = command('search', '--candidates', '8', '--top-k', '2', '--epochs', '1', '--images', '100', *SMALL,
-                     '--port', str(free_port()), '--directory', str(tmp_path))
+    result = command(
+        'search',
+        '--candidates',
+        '8',
+        '--top-k',
+        '2',
+        '--epochs',
+        '1',
+        '--images',
+        '100',
+        *SMALL,
+        '--port',
+        str(free_port()),
+        '--directory',
+        str(tmp_path),
+    )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ''
     first, portal, _, header, best, second, *_ = result.stdout.splitlines()
@@ -165,21 +184,58 @@ def test_search(tmp_path):
     assert run.metric == pytest.approx(float(best.split()[2]), abs=1e-4)
     assert sum(p.numel() for p in run.network().parameters()) > 0
 
-    again = Started(tmp_path, 'search', '--resume', run.folder.name, '--candidates', '8', '--top-k', '2', '--epochs', '1',
-                    '--images', '100', *SMALL, '--port', str(free_port()), '--directory', str(tmp_path))
+    again = Started(
+        tmp_path,
+        'search',
+        '--resume',
+        run.folder.name,
+        '--candidates',
+        '8',
+        '--top-k',
+        '2',
+        '--epochs',
+        '1',
+        '--images',
+        '100',
+        *SMALL,
+        '--port',
+        str(free_port()),
+        '--directory',
+        str(tmp_path),
+    )
     assert again.succeed().splitlines()[3:6] == result.stdout.splitlines()[3:6]
 
 
 class TestScoreOfNetworks:
     def test_network_and_search_space(self, tmp_path, capsys):
         file = tmp_path / 'space.json'
-        file.write_text(json.dumps({'width': {'_type': 'choice', '_value': [4, 8]}, 'bias': {'_type': 'choice',
-                                                                                           '_value': [True, False]}}))
-        assert main(['score', '--network', 'config_models:build', '--search-space', str(file), '--data',
-                     'config_models:data', '--score', 'mgm', '--samples', '4']) == 0
+        file.write_text(
+            json.dumps(
+                {'width': {'_type': 'choice', '_value': [4, 8]}, 'bias': {'_type': 'choice', '_value': [True, False]}}
+            )
+        )
+        assert (
+            main(
+                [
+                    'score',
+                    '--network',
+                    'config_models:build',
+                    '--search-space',
+                    str(file),
+                    '--data',
+                    'config_models:data',
+                    '--score',
+                    'mgm',
+                    '--samples',
+                    '4',
+                ]
+            )
+            == 0
+        )
         rows = capsys.readouterr().out.splitlines()[1:]
-        assert {row.split('  ')[-1] for row in rows} == {f'{{bias: {bias}, width: {width}}}' for width in (4, 8)
-                                                         for bias in ('true', 'false')}
+        assert {row.split('  ')[-1] for row in rows} == {
+            f'{{bias: {bias}, width: {width}}}' for width in (4, 8) for bias in ('true', 'false')
+        }
 
 
 @pytest.fixture(scope='module')

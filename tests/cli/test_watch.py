@@ -104,8 +104,9 @@ def test_search_and_show(tmp_path, capsys):
     """Both print the ranking as it grows; show ends with the run."""
     path = config_file(tmp_path, top_k=2, evaluator_args={'log': str(tmp_path / 'log'), 'gate': str(tmp_path / 'gate')})
     shown, printed, errors = tmp_path / 'shown', tmp_path / 'printed', tmp_path / 'errors'
-    search = Forked(command, 'search', '--config', str(path), '--port', str(free_port()), '--watch', '0.2', output=printed,
-                    errors=errors)
+    search = Forked(
+        command, 'search', '--config', str(path), '--port', str(free_port()), '--watch', '0.2', output=printed, errors=errors
+    )
     try:
         wait_until(lambda: '1 trained' in text(printed))
         folder = tmp_path / 'runs' / text(printed).split()[1]

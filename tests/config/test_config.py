@@ -34,6 +34,7 @@ def file(tmp_path):
         path = tmp_path / 'search.yml'
         path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
         return path
+
     return write
 
 
@@ -56,17 +57,40 @@ class TestLoad:
 
     def test_the_sections_are_the_same(self, file):
         values = {'candidates': '1e3', 'topK': 2, 'space_args': {'width': 4}}
-        loaded = [load_config(file(content)).options for content in (
-            {'knas': values}, {'tuner': {'name': 'KNAS', 'classArgs': values}},
-            {'tuner': {'className': 'nni_knas.tuner.KNAS', 'codeDirectory': '.', 'classArgs': values}})]
+        loaded = [
+            load_config(file(content)).options
+            for content in (
+                {'knas': values},
+                {'tuner': {'name': 'KNAS', 'classArgs': values}},
+                {'tuner': {'className': 'nni_knas.tuner.KNAS', 'codeDirectory': '.', 'classArgs': values}},
+            )
+        ]
         assert loaded == [SearchOptions(candidates=1000, top_k=2, space_args={'width': 4})] * 3
 
     def test_nni_fields(self, file):
-        config = load_config(file({
-            'experimentName': 'mine', 'trial_concurrency': 3, 'maxExperimentDuration': '2h', 'maxTrialNumber': 9,
-            'maxTrialDuration': 60, 'logLevel': 'debug', 'trialGpuNumber': 0, 'trainingService': REMOTE})).config
-        assert (config.experiment_name, config.trial_concurrency, config.max_experiment_duration, config.max_trial_number,
-                config.max_trial_duration, config.log_level, config.trial_gpu_number) == ('mine', 3, '2h', 9, 60, 'debug', 0)
+        config = load_config(
+            file(
+                {
+                    'experimentName': 'mine',
+                    'trial_concurrency': 3,
+                    'maxExperimentDuration': '2h',
+                    'maxTrialNumber': 9,
+                    'maxTrialDuration': 60,
+                    'logLevel': 'debug',
+                    'trialGpuNumber': 0,
+                    'trainingService': REMOTE,
+                }
+            )
+        ).config
+        assert (
+            config.experiment_name,
+            config.trial_concurrency,
+            config.max_experiment_duration,
+            config.max_trial_number,
+            config.max_trial_duration,
+            config.log_level,
+            config.trial_gpu_number,
+        ) == ('mine', 3, '2h', 9, 60, 'debug', 0)
         assert isinstance(config.training_service, RemoteConfig)
         assert config.training_service.machine_list[0].host == '10.0.0.1'
 
@@ -75,8 +99,14 @@ class TestLoad:
         config = load_config(file({'training_service': service, 'TRIALCONCURRENCY': 3})).config
         assert config.trial_concurrency == 3 and config.training_service.machine_list[0].password == 'secret'
 
-    @pytest.mark.parametrize('content', [{'knas': None, 'tuner': {'name': 'KNAS'}}, {'tuner': None, 'knas': {}},
-                                         {'searchSpace': None, 'searchSpaceFile': None}])
+    @pytest.mark.parametrize(
+        'content',
+        [
+            {'knas': None, 'tuner': {'name': 'KNAS'}},
+            {'tuner': None, 'knas': {}},
+            {'searchSpace': None, 'searchSpaceFile': None},
+        ],
+    )
     def test_what_is_left_empty_is_not_there(self, content, file):
         loaded = load_config(file(content))
         assert loaded.options == SearchOptions() and loaded.search_space is None
@@ -130,10 +160,19 @@ class TestLoad:
 
     def test_the_same_file_is_one_of_nni(self, file):
         """The tuner's form is what nnictl create takes."""
-        path = file({'searchSpace': SEARCH_SPACE, 'trialCommand': 'python -m nni_knas.trial', 'trialConcurrency': 2,
-                     'trainingService': {'platform': 'local'},
-                     'tuner': {'className': 'nni_knas.tuner.KNAS', 'codeDirectory': '.',
-                               'classArgs': {'network': 'config_models:build', 'candidates': 5, 'top_k': 1}}})
+        path = file(
+            {
+                'searchSpace': SEARCH_SPACE,
+                'trialCommand': 'python -m nni_knas.trial',
+                'trialConcurrency': 2,
+                'trainingService': {'platform': 'local'},
+                'tuner': {
+                    'className': 'nni_knas.tuner.KNAS',
+                    'codeDirectory': '.',
+                    'classArgs': {'network': 'config_models:build', 'candidates': 5, 'top_k': 1},
+                },
+            }
+        )
         nni_config = ExperimentConfig.load(path)
         nni_config.validate()
         loaded = load_config(path)
@@ -145,21 +184,33 @@ MISTAKES = [
     ({'trialConcurency': 3}, ': unknown field "trialConcurency": did you mean "trialConcurrency"?'),
     ({'knas': {'candidats': 3}}, ', knas: unknown field "candidats": did you mean "candidates"?'),
     ({'tuner': {'name': 'KNAS', 'classArgs': {'topp_k': 3}}}, ', tuner, classArgs: unknown field "topp_k"'),
-    ({'trainingService': {'platform': 'local', 'useActivGpu': True}},
-     ', trainingService: unknown field "useActivGpu": did you mean "useActiveGpu"?'),
-    ({'trainingService': {'platform': 'remote', 'machineList': [{**MACHINE, 'hots': 'a'}]}},
-     ', trainingService, machineList, machineList[0]: unknown field "hots": did you mean "host"?'),
-    ({'trainingService': {'platform': 'remote', 'machineList': [{'host': 'a'}]}},
-     ', trainingService, machineList, machineList[0]: user is missing'),
-    ({'trainingService': {'platform': 'remote', 'machineList': [{'host': 'a', 'usr': 'me'}]}},
-     ', trainingService, machineList, machineList[0]: unknown field "usr": did you mean "user"?'),
-    ({'trainingService': {'platform': 'remote', 'machineList': [{**MACHINE, 'port': 70000}]}},
-     ', trainingService, machineList, machineList[0]: port is 70000: it has to be a whole number, 1 or more and at most '
-     '65535'),
+    (
+        {'trainingService': {'platform': 'local', 'useActivGpu': True}},
+        ', trainingService: unknown field "useActivGpu": did you mean "useActiveGpu"?',
+    ),
+    (
+        {'trainingService': {'platform': 'remote', 'machineList': [{**MACHINE, 'hots': 'a'}]}},
+        ', trainingService, machineList, machineList[0]: unknown field "hots": did you mean "host"?',
+    ),
+    (
+        {'trainingService': {'platform': 'remote', 'machineList': [{'host': 'a'}]}},
+        ', trainingService, machineList, machineList[0]: user is missing',
+    ),
+    (
+        {'trainingService': {'platform': 'remote', 'machineList': [{'host': 'a', 'usr': 'me'}]}},
+        ', trainingService, machineList, machineList[0]: unknown field "usr": did you mean "user"?',
+    ),
+    (
+        {'trainingService': {'platform': 'remote', 'machineList': [{**MACHINE, 'port': 70000}]}},
+        ', trainingService, machineList, machineList[0]: port is 70000: it has to be a whole number, 1 or more and at most '
+        '65535',
+    ),
     ({'trainingService': {'platform': 'lokal'}}, ", trainingService: platform is 'lokal': it has to be one of local,"),
     ({'trainingService': {}}, ', trainingService: platform is missing: it has to be one of local,'),
-    ({'trainingService': 'local'},
-     ": trainingService is 'local': it has to be a mapping of fields to values, among them platform"),
+    (
+        {'trainingService': 'local'},
+        ": trainingService is 'local': it has to be a mapping of fields to values, among them platform",
+    ),
     ({'trialConcurrency': 0}, ': trialConcurrency is 0: it has to be a whole number, 1 or more'),
     ({'trialConcurrency': 'two'}, ": trialConcurrency is 'two': it has to be a whole number, 1 or more"),
     ({'maxTrialDuration': '1 hour'}, ": maxTrialDuration is '1 hour': it has to be a duration such as 30m"),
@@ -172,7 +223,7 @@ MISTAKES = [
     ({'searchSpace': {}, 'searchSpaceFile': 'a.json'}, ': there are both searchSpace and searchSpaceFile'),
     ({'tuner': {'name': 'TPE'}}, ', tuner: name is \'TPE\': it has to be "KNAS"'),
     ({'tuner': {'classArgs': {}}}, ', tuner: give either name: KNAS or className: nni_knas.tuner.KNAS'),
-    ({'trialCommand': 'python train.py'}, ": trialCommand is 'python train.py': it has to be \"python -m nni_knas.trial\""),
+    ({'trialCommand': 'python train.py'}, ': trialCommand is \'python train.py\': it has to be "python -m nni_knas.trial"'),
     ({'sharedStorage': {'storageType': 'NFS'}}, ', sharedStorage: localMountPoint is missing'),
 ]
 
@@ -193,11 +244,14 @@ class TestMistakes:
         with pytest.raises(ValueError, match=r'trialConcurrency is 2\.0: it has to be a whole number, 1 or more$'):
             load_config(file({'trialConcurrency': 2.0}))
 
-    @pytest.mark.parametrize('text, sentence', [
-        ('knas:\n  candidates: [1', 'is no YAML: .* in line 2'),
-        ('- 1\n', 'should hold a mapping'),
-        ('', 'should hold a mapping'),
-    ])
+    @pytest.mark.parametrize(
+        'text, sentence',
+        [
+            ('knas:\n  candidates: [1', 'is no YAML: .* in line 2'),
+            ('- 1\n', 'should hold a mapping'),
+            ('', 'should hold a mapping'),
+        ],
+    )
     def test_no_configuration(self, text, sentence, file):
         with pytest.raises(ValueError, match=sentence):
             load_config(file(text))
@@ -231,9 +285,14 @@ def values_of(rules):
     kinds = [rules['type']] if isinstance(rules['type'], str) else rules['type']
     text = st.from_regex(rules['pattern'].strip('^$'), fullmatch=True) if 'pattern' in rules else st.text(max_size=9)
     numbers = st.floats(0, allow_nan=False, allow_infinity=False, exclude_min='exclusiveMinimum' in rules)
-    kinds_of = {'string': text, 'boolean': st.booleans(), 'null': st.none(), 'number': numbers,
-                'integer': st.integers(rules.get('minimum'), rules.get('maximum', 10**6)) | st.just(1.0),
-                'object': st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3)}
+    kinds_of = {
+        'string': text,
+        'boolean': st.booleans(),
+        'null': st.none(),
+        'number': numbers,
+        'integer': st.integers(rules.get('minimum'), rules.get('maximum', 10**6)) | st.just(1.0),
+        'object': st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),
+    }
     return st.one_of(*(kinds_of[kind] for kind in kinds))
 
 
@@ -266,9 +325,15 @@ class TestSchema:
     def test_defaults_are_those_of_the_options(self):
         assert {name: rules['default'] for name, rules in SECTION['properties'].items()} == SearchOptions().to_mapping()
 
-    @given(st.fixed_dictionaries({}, optional={
-        **{name: values_of(rules) for name, rules in SECTION['properties'].items() if name not in TOGETHER},
-        'country': st.sampled_from(['DEU', 'usa', None])}))  # the schema does not say which countries there are
+    @given(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                **{name: values_of(rules) for name, rules in SECTION['properties'].items() if name not in TOGETHER},
+                'country': st.sampled_from(['DEU', 'usa', None]),
+            },
+        )
+    )  # the schema does not say which countries there are
     def test_what_it_accepts_is_accepted(self, section):
         VALIDATOR.validate({'knas': section})
         accepted = SearchOptions.from_mapping({'top_k': 0, **section})
@@ -282,8 +347,10 @@ class TestSchema:
         others = {'top_k': {'candidates': 10**6}, 'evaluator_args': {'evaluator': 'a:b'}}.get(name, {})
         assert getattr(SearchOptions.from_mapping({name: value, **others}), name) == value
 
-    @given(st.sampled_from([option for option in options() if option.kind is not dict]),
-           st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=2))
+    @given(
+        st.sampled_from([option for option in options() if option.kind is not dict]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=2),
+    )
     def test_what_the_reader_refuses_it_refuses(self, option, value):
         """But for numbers as text, which a YAML 1.2 reader reads as numbers."""
         try:
@@ -291,14 +358,28 @@ class TestSchema:
         except ValueError:
             assert not VALIDATOR.is_valid({'knas': {option.name: value}}) or value in (float('inf'), float('-inf'))
 
-    @pytest.mark.parametrize('content', [
-        {'trainingService': REMOTE}, {'trainingService': {'platform': 'local', 'gpuIndices': [0, 1]}},
-        {'trainingService': {'platform': 'local', 'gpuIndices': '0,1'}}, {'maxExperimentDuration': '1.5h'},
-        {'maxExperimentDuration': 60}, {'maxTrialNumber': None},
-        {'sharedStorage': {'storageType': 'NFS', 'localMountPoint': '/a', 'remoteMountPoint': '/b',
-                           'localMounted': 'nomount', 'nfsServer': 's', 'exportedDirectory': '/c'}},
-        {'tuner': {'name': 'KNAS', 'classArgs': {'top_k': 3}}},
-    ])
+    @pytest.mark.parametrize(
+        'content',
+        [
+            {'trainingService': REMOTE},
+            {'trainingService': {'platform': 'local', 'gpuIndices': [0, 1]}},
+            {'trainingService': {'platform': 'local', 'gpuIndices': '0,1'}},
+            {'maxExperimentDuration': '1.5h'},
+            {'maxExperimentDuration': 60},
+            {'maxTrialNumber': None},
+            {
+                'sharedStorage': {
+                    'storageType': 'NFS',
+                    'localMountPoint': '/a',
+                    'remoteMountPoint': '/b',
+                    'localMounted': 'nomount',
+                    'nfsServer': 's',
+                    'exportedDirectory': '/c',
+                }
+            },
+            {'tuner': {'name': 'KNAS', 'classArgs': {'top_k': 3}}},
+        ],
+    )
     def test_valid(self, content, file):
         VALIDATOR.validate(content)
         load_config(file(content))

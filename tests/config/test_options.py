@@ -38,9 +38,17 @@ class TestFromMapping:
         assert 'maxFlops' in spelled
         assert SearchOptions.from_mapping(spelled) == SearchOptions.from_mapping(values)
 
-    @pytest.mark.parametrize('given, expected', [
-        ('1e3', 1000), ('300', 300), (1e3, 1000), (' 12 ', 12), ('+5', 5), ('5.0', 5),
-    ])
+    @pytest.mark.parametrize(
+        'given, expected',
+        [
+            ('1e3', 1000),
+            ('300', 300),
+            (1e3, 1000),
+            (' 12 ', 12),
+            ('+5', 5),
+            ('5.0', 5),
+        ],
+    )
     def test_numbers_as_yaml_reads_them(self, given, expected):
         value = SearchOptions.from_mapping({'candidates': given, 'top_k': 0}).candidates
         assert value == expected and type(value) is int
@@ -53,31 +61,34 @@ class TestFromMapping:
         result = SearchOptions.from_mapping({'learning_rate': '1e-3', 'max_flops': 10})
         assert (result.learning_rate, result.max_flops) == (0.001, 10.0) and isinstance(result.max_flops, float)
 
-    @pytest.mark.parametrize('mapping, sentence', [
-        ({'candidats': 3}, 'unknown field "candidats": did you mean "candidates"?'),
-        ({'maxFlop': 3}, 'unknown field "maxFlop": did you mean "max_flops"?'),
-        ({'zzz': 3}, f'unknown field "zzz": there are {", ".join(NAMES)}'),
-        ({'top_k': 1, 'topK': 2}, 'the field top_k is given twice'),
-        ({'candidates': 0}, 'candidates is 0: it has to be a whole number, 1 or more'),
-        ({'candidates': 'many'}, "candidates is 'many': it has to be a whole number, 1 or more"),
-        ({'candidates': True}, 'candidates is True: it has to be a whole number, 1 or more'),
-        ({'candidates': 2.5}, 'candidates is 2.5: it has to be a whole number, 1 or more'),
-        ({'candidates': None}, 'candidates is None: it has to be a whole number, 1 or more'),
-        ({'seed': 2**32}, 'seed is 4294967296: it has to be a whole number, 0 or more and at most 4294967295'),
-        ({'learning_rate': 0}, 'learning_rate is 0.0: it has to be a number above 0'),
-        ({'max_flops': float('inf')}, 'max_flops is inf: it has to be a number above 0'),
-        ({'merge_identical': 'yes'}, "merge_identical is 'yes': it has to be true or false"),
-        ({'front': 'accuracy'}, "front is 'accuracy': it has to be one of parameters, flops, memory, latency"),
-        ({'effort': ['full']}, "effort is ['full']: it has to be one of adaptive, full"),
-        ({'network': 'build'}, "network is 'build': it has to be of the form module:function"),
-        ({'space_args': [1]}, 'space_args is [1]: it has to be a mapping of names to values'),
-        ({'data': 3}, 'data is 3: it has to be text'),
-        ({'top_k': 5, 'candidates': 2}, 'top_k=5 is more than candidates=2'),
-        ({'workers': 2, 'placement': 'gpus'}, 'workers=2 goes with placement="workers", not with \'gpus\''),
-        ({'network': 'a:b', 'space': 'DARTS'}, 'there are both a network (a:b) and a space (DARTS)'),
-        ({'network': 'a:b', 'space_args': {'a': 1}}, 'space_args goes with a space'),
-        ({'evaluator_args': {'a': 1}}, 'evaluator_args goes with an evaluator of your own'),
-    ])
+    @pytest.mark.parametrize(
+        'mapping, sentence',
+        [
+            ({'candidats': 3}, 'unknown field "candidats": did you mean "candidates"?'),
+            ({'maxFlop': 3}, 'unknown field "maxFlop": did you mean "max_flops"?'),
+            ({'zzz': 3}, f'unknown field "zzz": there are {", ".join(NAMES)}'),
+            ({'top_k': 1, 'topK': 2}, 'the field top_k is given twice'),
+            ({'candidates': 0}, 'candidates is 0: it has to be a whole number, 1 or more'),
+            ({'candidates': 'many'}, "candidates is 'many': it has to be a whole number, 1 or more"),
+            ({'candidates': True}, 'candidates is True: it has to be a whole number, 1 or more'),
+            ({'candidates': 2.5}, 'candidates is 2.5: it has to be a whole number, 1 or more'),
+            ({'candidates': None}, 'candidates is None: it has to be a whole number, 1 or more'),
+            ({'seed': 2**32}, 'seed is 4294967296: it has to be a whole number, 0 or more and at most 4294967295'),
+            ({'learning_rate': 0}, 'learning_rate is 0.0: it has to be a number above 0'),
+            ({'max_flops': float('inf')}, 'max_flops is inf: it has to be a number above 0'),
+            ({'merge_identical': 'yes'}, "merge_identical is 'yes': it has to be true or false"),
+            ({'front': 'accuracy'}, "front is 'accuracy': it has to be one of parameters, flops, memory, latency"),
+            ({'effort': ['full']}, "effort is ['full']: it has to be one of adaptive, full"),
+            ({'network': 'build'}, "network is 'build': it has to be of the form module:function"),
+            ({'space_args': [1]}, 'space_args is [1]: it has to be a mapping of names to values'),
+            ({'data': 3}, 'data is 3: it has to be text'),
+            ({'top_k': 5, 'candidates': 2}, 'top_k=5 is more than candidates=2'),
+            ({'workers': 2, 'placement': 'gpus'}, 'workers=2 goes with placement="workers", not with \'gpus\''),
+            ({'network': 'a:b', 'space': 'DARTS'}, 'there are both a network (a:b) and a space (DARTS)'),
+            ({'network': 'a:b', 'space_args': {'a': 1}}, 'space_args goes with a space'),
+            ({'evaluator_args': {'a': 1}}, 'evaluator_args goes with an evaluator of your own'),
+        ],
+    )
     def test_mistakes(self, mapping, sentence):
         with pytest.raises(ValueError) as error:
             SearchOptions.from_mapping(mapping)
@@ -118,25 +129,46 @@ class TestMaking:
         space = SearchOptions(network='config_models:build').make_space(3, SEARCH_SPACE)
         assert set(space.simplify()) == set(SEARCH_SPACE)
 
-    @pytest.mark.parametrize('search_options, search_space, sentence', [
-        (SearchOptions(space='NasBench202'), None, f"unknown space 'NasBench202': it is one of {', '.join(HUB)}"),
-        (SearchOptions(space='spaces:Nothing'), None, "there is no 'Nothing' in module 'spaces'"),
-        (SearchOptions(space='config_models:SEARCH_SPACE'), None, 'the space config_models:SEARCH_SPACE cannot be built'),
-        (SearchOptions(space='config_models:build', space_args={'parameters': {'width': 4, 'bias': True}}), None,
-         'config_models:build is no NNI model space'),
-        (SearchOptions(space_args={'depth': 3}), None, 'the space NasBench201 cannot be built, see space_args:'),
-        (SearchOptions(network='config_models:build'), None, 'the network config_models:build goes with a search space'),
-        (SearchOptions(), SEARCH_SPACE, 'a search space in NNI\'s JSON format goes with a network'),
-    ])
+    @pytest.mark.parametrize(
+        'search_options, search_space, sentence',
+        [
+            (SearchOptions(space='NasBench202'), None, f"unknown space 'NasBench202': it is one of {', '.join(HUB)}"),
+            (SearchOptions(space='spaces:Nothing'), None, "there is no 'Nothing' in module 'spaces'"),
+            (
+                SearchOptions(space='config_models:SEARCH_SPACE'),
+                None,
+                'the space config_models:SEARCH_SPACE cannot be built',
+            ),
+            (
+                SearchOptions(space='config_models:build', space_args={'parameters': {'width': 4, 'bias': True}}),
+                None,
+                'config_models:build is no NNI model space',
+            ),
+            (SearchOptions(space_args={'depth': 3}), None, 'the space NasBench201 cannot be built, see space_args:'),
+            (SearchOptions(network='config_models:build'), None, 'the network config_models:build goes with a search space'),
+            (SearchOptions(), SEARCH_SPACE, "a search space in NNI's JSON format goes with a network"),
+        ],
+    )
     def test_no_space(self, search_options, search_space, sentence):
         with pytest.raises(ValueError) as error:
             search_options.make_space(3, search_space)
         assert str(error.value).startswith(sentence)
 
     def test_kernel_and_strategy(self):
-        given = SearchOptions(data='config_models:data', score='mgm', batch_size=3, seed=5, candidates=90, top_k=2,
-                              explorer='evolution', optimize_mode='minimize', max_parameters=100, front='flops',
-                              placement='workers', effort='full')
+        given = SearchOptions(
+            data='config_models:data',
+            score='mgm',
+            batch_size=3,
+            seed=5,
+            candidates=90,
+            top_k=2,
+            explorer='evolution',
+            optimize_mode='minimize',
+            max_parameters=100,
+            front='flops',
+            placement='workers',
+            effort='full',
+        )
         kernel = given.make_kernel(given.load_data())
         assert (kernel.batch_size, kernel.seed, kernel.score_function.name) == (3, 5, 'mgm')
         strategy = given.make_strategy(kernel, keep_weights=False)
@@ -150,18 +182,24 @@ class TestMaking:
         default = SearchOptions(epochs=7, learning_rate=0.5).make_evaluator(data)
         assert isinstance(default, Classification)
         assert default.trainer.max_epochs == 7
-        own = SearchOptions(evaluator='config_models:evaluator', evaluator_args={'gate': 'here'},
-                            optimize_mode='minimize').make_evaluator(data)
+        own = SearchOptions(
+            evaluator='config_models:evaluator', evaluator_args={'gate': 'here'}, optimize_mode='minimize'
+        ).make_evaluator(data)
         assert isinstance(own, FunctionalEvaluator)
         assert own.function is report_size and own.arguments['gate'] == 'here'
 
-    @pytest.mark.parametrize('search_options, sentence', [
-        (SearchOptions(optimize_mode='minimize'), 'optimize_mode "minimize" goes with an evaluator of your own'),
-        (SearchOptions(evaluator='config_models:no_evaluator'), 'config_models:no_evaluator returned int'),
-        (SearchOptions(evaluator='config_models:evaluator', evaluator_args={'epoch': 1}),
-         'the evaluator config_models:evaluator cannot be made, see evaluator_args'),
-        (SearchOptions(evaluator='config_models:nothing'), "there is no 'nothing'"),
-    ])
+    @pytest.mark.parametrize(
+        'search_options, sentence',
+        [
+            (SearchOptions(optimize_mode='minimize'), 'optimize_mode "minimize" goes with an evaluator of your own'),
+            (SearchOptions(evaluator='config_models:no_evaluator'), 'config_models:no_evaluator returned int'),
+            (
+                SearchOptions(evaluator='config_models:evaluator', evaluator_args={'epoch': 1}),
+                'the evaluator config_models:evaluator cannot be made, see evaluator_args',
+            ),
+            (SearchOptions(evaluator='config_models:nothing'), "there is no 'nothing'"),
+        ],
+    )
     def test_no_evaluator(self, search_options, sentence):
         data = SearchOptions(data='config_models:data').load_data()
         with pytest.raises(ValueError) as error:

@@ -82,16 +82,27 @@ def test_columns_by_name(tmp_path):
     assert read_corpus(folder, 'train', sentences='review', label='verdict') == ([('x y',)], ['good'])
 
 
-@pytest.mark.parametrize('train, options, message', [
-    (['0\ta b\t\tyes'], {}, r"train.tsv, line 2: the sentence in column 'sentence2' is empty: give it a text, or leave"),
-    (['0\ta\tb\tyes', '1\ta\tb\t '], {}, r"train.tsv, line 3: the label in column 'label' is empty"),
-    (['0\ta\tb'], {}, r'train.tsv, line 2: 3 columns, where the first line has 4 \(index, sentence1, sentence2, label\)'),
-    (['0\ta\tb\tyes'], {'label': 'verdict'}, r"has no column 'verdict': it has index, sentence1, sentence2, label; name"),
-    (['0\ta\tb\tyes'], {'sentences': ('one', 'sentence2')}, r"has no column 'one'"),
-    (['0\ta\tb\tyes'], {'sentences': ('a', 'b', 'c')}, 'the names of one or two columns'),
-    ([], {}, 'train.tsv holds no texts'),
-    (['', '0\ta\tb'], {}, 'train.tsv, line 3: 3 columns'),  # the number that an editor shows
-])
+@pytest.mark.parametrize(
+    'train, options, message',
+    [
+        (['0\ta b\t\tyes'], {}, r"train.tsv, line 2: the sentence in column 'sentence2' is empty: give it a text, or leave"),
+        (['0\ta\tb\tyes', '1\ta\tb\t '], {}, r"train.tsv, line 3: the label in column 'label' is empty"),
+        (
+            ['0\ta\tb'],
+            {},
+            r'train.tsv, line 2: 3 columns, where the first line has 4 \(index, sentence1, sentence2, label\)',
+        ),
+        (
+            ['0\ta\tb\tyes'],
+            {'label': 'verdict'},
+            r"has no column 'verdict': it has index, sentence1, sentence2, label; name",
+        ),
+        (['0\ta\tb\tyes'], {'sentences': ('one', 'sentence2')}, r"has no column 'one'"),
+        (['0\ta\tb\tyes'], {'sentences': ('a', 'b', 'c')}, 'the names of one or two columns'),
+        ([], {}, 'train.tsv holds no texts'),
+        (['', '0\ta\tb'], {}, 'train.tsv, line 3: 3 columns'),  # the number that an editor shows
+    ],
+)
 def test_texts_that_are_not_right_get_one_sentence(tmp_path, train, options, message):
     with pytest.raises(ValueError, match=message):
         read_corpus(write(tmp_path / 'task', train), 'train', **options)
@@ -124,8 +135,13 @@ def test_ends_of_lines(tmp_path):
 @pytest.fixture
 def hub():
     datasets = pytest.importorskip('datasets')
-    features = datasets.Features({'premise': datasets.Value('string'), 'hypothesis': datasets.Value('string'),
-                                  'label': datasets.ClassLabel(names=['yes', 'no'])})
+    features = datasets.Features(
+        {
+            'premise': datasets.Value('string'),
+            'hypothesis': datasets.Value('string'),
+            'label': datasets.ClassLabel(names=['yes', 'no']),
+        }
+    )
     rows = {'premise': ['w1 w2', 'w3'] * 10, 'hypothesis': ['w4'] * 20, 'label': [0, 1] * 10}
     make = datasets.Dataset.from_dict
     return datasets.DatasetDict(train=make(rows, features), validation=make({k: v[:4] for k, v in rows.items()}, features))
@@ -248,16 +264,22 @@ def test_nothing_can_be_held_out_of_single_texts(tmp_path, encoder):
 
 
 def test_wrong_arguments_get_one_sentence(task, tmp_path, encoder):
-    for options, message in [({'max_length': 3}, 'max_length is 3'), ({'held_out': 1.0}, 'held_out is 1.0'),
-                             ({'held_out': '0.2'}, "held_out is '0.2'"),
-                             ({'limit': 0}, 'limit is 0')]:
+    for options, message in [
+        ({'max_length': 3}, 'max_length is 3'),
+        ({'held_out': 1.0}, 'held_out is 1.0'),
+        ({'held_out': '0.2'}, "held_out is '0.2'"),
+        ({'limit': 0}, 'limit is 0'),
+    ]:
         with pytest.raises(ValueError, match=message):
             load_text(task, encoder, **options)
     with pytest.raises(ValueError, match="unknown part 'dev'"):
         text_data(task, 'dev', encoder)
     unseen = write(tmp_path / 'unseen', lines(8), ['0\tw1\tw2\tmaybe'])
-    with pytest.raises(ValueError, match=r'the dev split has the label .maybe., which is not in the training '
-                       'split: that has no, yes'):
+    with pytest.raises(
+        ValueError,
+        match=r'the dev split has the label .maybe., which is not in the training '
+        'split: that has no, yes',
+    ):
         load_text(unseen, encoder)
     one = write(tmp_path / 'one', ['0\tw1\tw2\tyes'] * 4)
     with pytest.raises(ValueError, match="all texts of the training split have the label 'yes'"):
@@ -327,8 +349,12 @@ def test_pad(lengths):
         assert (padded[i, :, :length] == i + 1).all() and (padded[i, :, length:] == 0).all()
 
 
-@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=80), batch_size=st.integers(1, 9), shuffle=st.booleans(),
-       seed=st.integers(0, 5))
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=80),
+    batch_size=st.integers(1, 9),
+    shuffle=st.booleans(),
+    seed=st.integers(0, 5),
+)
 def test_batches_hold_every_text_once(lengths, batch_size, shuffle, seed):
     batches = LengthBatches(lengths, batch_size, shuffle, seed)
     first, second = list(batches), list(batches)

@@ -20,7 +20,9 @@ class TestScorer:
             return Scorer(tiny_kernel(), SimplifiedModelSpace.from_model(TinySpace()), **options).score(sample)
 
         assert verdict(constraints={'latency': 1e-9, 'memory': 1, 'flops': 1, 'parameters': 163}).costs == {
-            'parameters': 163, 'flops': 288}
+            'parameters': 163,
+            'flops': 288,
+        }
         broken = verdict(constraints={'memory': 100}, costs=['parameters', 'latency'])
         assert list(broken.costs) == ['parameters', 'memory'] and broken.filtered and broken.score is None
         assert broken.reason == f'memory {broken.costs["memory"]:.0f} is above 100'
@@ -35,18 +37,22 @@ class TestScorer:
         assert verdict[:2] == (None, 'RuntimeError: this layer is broken') and not verdict.filtered
         assert verdict.costs == {'parameters': 63}
 
-    @pytest.mark.parametrize('options, message', [
-        ({'constraints': {'parameter': 3}}, "did you mean 'parameters'"),
-        ({'constraints': {'parameters': -3}}, 'above 0'),
-        ({'costs': ['energy']}, "unknown cost 'energy'"),
-    ])
+    @pytest.mark.parametrize(
+        'options, message',
+        [
+            ({'constraints': {'parameter': 3}}, "did you mean 'parameters'"),
+            ({'constraints': {'parameters': -3}}, 'above 0'),
+            ({'costs': ['energy']}, "unknown cost 'energy'"),
+        ],
+    )
     def test_arguments(self, options, message):
         with pytest.raises(ValueError, match=message):
             Scorer(tiny_kernel(), SimplifiedModelSpace.from_model(TinySpace()), **options)
 
     def test_travels_with_its_constraints(self):
-        scorer = Scorer(tiny_kernel(), SimplifiedModelSpace.from_model(TinySpace()), constraints={'parameters': 100},
-                        costs=['memory'])
+        scorer = Scorer(
+            tiny_kernel(), SimplifiedModelSpace.from_model(TinySpace()), constraints={'parameters': 100}, costs=['memory']
+        )
         there = Scorer.loads(scorer.dumps())
         for width in (4, 16):
             sample = {'width': width, 'inner': 'relu', 'outer': 'tanh'}
@@ -59,14 +65,16 @@ class TestTrials:
         reports = []
         monkeypatch.setattr(trials.nni, 'report_intermediate_result', lambda metric: reports.append(json.dumps(metric)))
         monkeypatch.setattr(trials, '_started_again', lambda: False)
-        scorer = Scorer(tiny_kernel(), SimplifiedModelSpace.from_model(TinySpace()), constraints={'parameters': 100},
-                        costs=['flops'])
+        scorer = Scorer(
+            tiny_kernel(), SimplifiedModelSpace.from_model(TinySpace()), constraints={'parameters': 100}, costs=['flops']
+        )
         samples = [{'width': width, 'inner': inner, 'outer': 'tanh'} for width in (4, 16) for inner in ('relu', 'tanh')]
         tasks = [trials.Task(number, sample) for number, sample in enumerate(samples, start=1)]
         nni.load(nni.dump(trials.Chunk(1, tasks, trials._packed_scorer(scorer)))).execute()
         verdicts = [trials._verdict_of(json.loads(report)) for report in reports[1:]]
         assert [verdict._replace(seconds=0) for verdict in verdicts] == [
-            scorer.score(sample)._replace(seconds=0) for sample in samples]
+            scorer.score(sample)._replace(seconds=0) for sample in samples
+        ]
         assert [verdict.filtered for verdict in verdicts] == [False, False, True, True]
 
     def test_chunks_say_whether_costs_are_known(self):
@@ -77,6 +85,8 @@ class TestTrials:
     def test_what_was_scored_under_other_constraints_is_scored_again(self):
         space = SimplifiedModelSpace.from_model(TinySpace())
         kernel = tiny_kernel()
-        settings = [Scorer(kernel, space, constraints=constraints).settings() for constraints in
-                    (None, {'parameters': 100}, {'parameters': 99})]
+        settings = [
+            Scorer(kernel, space, constraints=constraints).settings()
+            for constraints in (None, {'parameters': 100}, {'parameters': 99})
+        ]
         assert settings[0] == kernel.settings() and len({json.dumps(setting) for setting in settings}) == 3

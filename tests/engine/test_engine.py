@@ -129,13 +129,16 @@ class TestDuplicates:
         evaluator = FunctionalEvaluator(train, learning_rate=nni.choice('learning_rate', [0.1, 0.2, 0.3]))
         space, placement, record = simplified(evaluator=evaluator), Shuffled(), Record(None)
         engine = engine_of(placement, space, record=record, ahead=3)
-        samples = [{'width': 4, 'inner': 'relu', 'outer': outer, 'learning_rate': rate}
-                   for outer in ('tanh', 'relu') for rate in (0.1, 0.2, 0.3)]
+        samples = [
+            {'width': 4, 'inner': 'relu', 'outer': outer, 'learning_rate': rate}
+            for outer in ('tanh', 'relu')
+            for rate in (0.1, 0.2, 0.3)
+        ]
         engine.submit_models(*[space.freeze(sample) for sample in samples])
         engine.wait_models()
         assert sorted(placement.scored) == [1, 4]
         assert [row[0] for row in table(record)] == [1, 2, 3, 4, 5, 6]
-        assert [len({row[2] for row in table(record)[i:i + 3]}) for i in (0, 3)] == [1, 1]
+        assert [len({row[2] for row in table(record)[i : i + 3]}) for i in (0, 3)] == [1, 1]
         assert record.seconds()[0] == 0.5
 
     def test_of_a_failed_network_fail_for_its_reason(self):
@@ -214,7 +217,8 @@ class TestRecord:
             engine.wait_models()
         assert [row[1] for row in table(record)[:4]] == [model.sample for model in models[:4]]
         assert sorted(str(sorted(row[1].items())) for row in table(record)) == sorted(
-            str(sorted(model.sample.items())) for model in models)
+            str(sorted(model.sample.items())) for model in models
+        )
         assert engine.state_dict() == {}
 
     def test_nothing_is_kept_of_what_was_told(self):
@@ -260,6 +264,7 @@ class TestResume:
 
     def test_after_the_time_was_over(self, tmp_path):
         """What was given up is explored again."""
+
         class Tired(Shuffled):
             def get(self):
                 return super().get() if len(self.scored) < 50 else []
@@ -272,6 +277,7 @@ class TestResume:
 
     def test_in_a_space_with_failures_and_duplicates(self, tmp_path):
         """Failures keep evolution's population small; then there are moments that it cannot be taken up at."""
+
         def explorer():
             return RegularizedEvolution(population_size=10, sample_size=5, mutation_prob=0.5, dedup=False, seed=8)
 
@@ -356,15 +362,18 @@ class TestPlacement:
                 KNAS(tiny_kernel(), 20, 0, placement=placement)(simplified(), SequentialExecutionEngine())
             assert placement.stopped
 
-    @pytest.mark.parametrize('arguments, message', [
-        (dict(placement='moon'), 'unknown placement \'moon\': it is one of process, workers, gpus, trials'),
-        (dict(workers=0), 'workers is 0'),
-        (dict(workers=True), 'workers is True'),
-        (dict(ahead=0), 'ahead is 0'),
-        (dict(placement='trials', workers=2), 'workers=2 goes with placement="workers"'),
-        (dict(placement=InProcess(), workers=2), 'workers=2 goes with placement="workers"'),
-        (dict(explorer=RegularizedEvolution(population_size=5, sample_size=2), ahead=6), 'more than the explorer\'s'),
-    ])
+    @pytest.mark.parametrize(
+        'arguments, message',
+        [
+            (dict(placement='moon'), "unknown placement 'moon': it is one of process, workers, gpus, trials"),
+            (dict(workers=0), 'workers is 0'),
+            (dict(workers=True), 'workers is True'),
+            (dict(ahead=0), 'ahead is 0'),
+            (dict(placement='trials', workers=2), 'workers=2 goes with placement="workers"'),
+            (dict(placement=InProcess(), workers=2), 'workers=2 goes with placement="workers"'),
+            (dict(explorer=RegularizedEvolution(population_size=5, sample_size=2), ahead=6), "more than the explorer's"),
+        ],
+    )
     def test_arguments(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             KNAS(tiny_kernel(), **arguments)

@@ -40,8 +40,10 @@ def test_prediction_is_right_on_average_or_on_the_safe_side(noise, m):
 
 
 def test_more_noise_more_missed():
-    missed = [expected_missed(quick[:60], full[:60], quick[60:], 20)
-              for quick, full in (population(noise, 0) for noise in (0.1, 1, 5))]
+    missed = [
+        expected_missed(quick[:60], full[:60], quick[60:], 20)
+        for quick, full in (population(noise, 0) for noise in (0.1, 1, 5))
+    ]
     assert missed == sorted(missed) and missed[0] < 1e-3 < missed[-1]
 
 
@@ -61,8 +63,9 @@ def test_units_do_not_matter(seed, scale, shift):
 
 def test_positive_scores_are_compared_by_their_logarithms():
     quick, full = population(0.5, 2)
-    assert (expected_missed(np.exp(quick[:60]), np.exp(full[:60]), np.exp(quick[60:]), 20)
-            == pytest.approx(expected_missed(quick[:60], full[:60], quick[60:], 20)))
+    assert expected_missed(np.exp(quick[:60]), np.exp(full[:60]), np.exp(quick[60:]), 20) == pytest.approx(
+        expected_missed(quick[:60], full[:60], quick[60:], 20)
+    )
 
 
 @pytest.mark.parametrize('full', [np.ones(20), np.arange(20.0)])
@@ -98,7 +101,7 @@ def test_candidates_are_scored_from_the_best_on():
     quick, full = population(1.0, 3)
     order = np.random.RandomState(0).permutation(len(quick))
     done = run(quick[order], full[order], 20)
-    assert list(quick[order][done]) == sorted(quick, reverse=True)[:len(done)]
+    assert list(quick[order][done]) == sorted(quick, reverse=True)[: len(done)]
 
 
 def test_a_candidate_without_a_quick_score_is_scored_first():

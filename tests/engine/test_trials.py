@@ -183,8 +183,11 @@ def test_a_report_that_comes_after_the_end(simulate):
     def late(model, chunk):
         run(model, chunk)
         if chunk.number == 1:
-            last = max(entry for entry in service._agenda if isinstance(entry[2], IntermediateMetricEvent)
-                       and entry[2].model is model)
+            last = max(
+                entry
+                for entry in service._agenda
+                if isinstance(entry[2], IntermediateMetricEvent) and entry[2].model is model
+            )
             service._agenda.remove(last)
             heapq.heapify(service._agenda)
             service._at(service.now + service.startup + 1.0, last[2])
@@ -224,10 +227,20 @@ def test_taken_over_after_a_restart(simulate):
     search(first, 10)
     chunks = [nni.dump(Chunk(chunk.number, chunk.tasks, '', kernel=chunk.kernel)) for chunk in before.chunks]
     service = Service()
-    service.jobs = [SimpleNamespace(trialJobId=f't{n}', status='SUCCEEDED', logPath='there', hyperParameters=[
-        SimpleNamespace(parameters=json.loads(chunk))]) for n, chunk in enumerate(chunks)]
-    reports = [{'default': 0}, {'default': 1, 'candidate': 3, 'kernel_score': 3 / 7, 'seconds': 0.5},
-               {'default': 2, 'candidate': 4, 'kernel_score': None, 'reason': 'broken', 'seconds': 0.5}]
+    service.jobs = [
+        SimpleNamespace(
+            trialJobId=f't{n}',
+            status='SUCCEEDED',
+            logPath='there',
+            hyperParameters=[SimpleNamespace(parameters=json.loads(chunk))],
+        )
+        for n, chunk in enumerate(chunks)
+    ]
+    reports = [
+        {'default': 0},
+        {'default': 1, 'candidate': 3, 'kernel_score': 3 / 7, 'seconds': 0.5},
+        {'default': 2, 'candidate': 4, 'kernel_score': None, 'reason': 'broken', 'seconds': 0.5},
+    ]
     service.metrics = {'t0': [SimpleNamespace(data=report) for report in reports]}
     verdicts = {}
     placement = simulate(service)

@@ -107,8 +107,11 @@ def searched(request, tmp_path_factory):
         if browser:
             rows.extend(rows_of(browser, port))
         reports = search.get_job_metrics()
-        [killed] = [process for process in scoring_processes(folder)
-                    if trial_of(process)['NNI_TRIAL_JOB_ID'] == max(reports, key=lambda trial: len(reports[trial]))]
+        [killed] = [
+            process
+            for process in scoring_processes(folder)
+            if trial_of(process)['NNI_TRIAL_JOB_ID'] == max(reports, key=lambda trial: len(reports[trial]))
+        ]
         killed.kill()
         (folder / 'may score').unlink()
 
@@ -160,8 +163,9 @@ class TestSearch:
         assert list(ways[0].architecture) == list(ways[1].architecture)
 
     def test_the_portal_shows_it_while_it_runs(self, searched, browser):
-        assert any(row['latestAccuracy'].endswith('(LATEST)') and 'candidates' in row['space/scoring']
-                   for row in searched.rows)
+        assert any(
+            row['latestAccuracy'].endswith('(LATEST)') and 'candidates' in row['space/scoring'] for row in searched.rows
+        )
 
     def test_the_portal_shows_it_all(self, searched, browser):
         """The best trials are trained models alone; the parameters of a chunk are readable; its progress is a curve."""
@@ -238,8 +242,13 @@ def test_remote_machine(experiment, tmp_path):
     home.mkdir()
     with ssh_server(home) as server:
         search = experiment(top_k=1, candidates=8)
-        machine = RemoteMachineConfig(host='127.0.0.1', port=server.port, user=server.user, ssh_key_file=str(server.key),
-                                      python_path=str(Path(sys.executable).parent))
+        machine = RemoteMachineConfig(
+            host='127.0.0.1',
+            port=server.port,
+            user=server.user,
+            ssh_key_file=str(server.key),
+            python_path=str(Path(sys.executable).parent),
+        )
         search.config.training_service = RemoteConfig(machine_list=[machine])
         search.config.nni_manager_ip = '127.0.0.1'  # what the machine calls this one
         search.run(free_port())
@@ -249,5 +258,8 @@ def test_remote_machine(experiment, tmp_path):
         assert all(job.logPath.startswith('127.0.0.1:') for job in search.list_trial_jobs())
         assert list(home.glob('nni-experiments/*/environments/remote-worker1/trials/*'))
         search.stop()
-    assert not [process for process in psutil.process_iter(['cmdline'])
-                if any(str(home) in word for word in process.info['cmdline'] or [])]
+    assert not [
+        process
+        for process in psutil.process_iter(['cmdline'])
+        if any(str(home) in word for word in process.info['cmdline'] or [])
+    ]

@@ -49,8 +49,13 @@ def test_a_quick_report_that_comes_late_is_not_a_full_score(simulate):
     def late(model, chunk):
         run(model, chunk)
         if chunk.number == 1:
-            held.append(max(entry for entry in service._agenda if isinstance(entry[2], IntermediateMetricEvent)
-                            and entry[2].model is model))
+            held.append(
+                max(
+                    entry
+                    for entry in service._agenda
+                    if isinstance(entry[2], IntermediateMetricEvent) and entry[2].model is model
+                )
+            )
             service._agenda.remove(held[0])
             heapq.heapify(service._agenda)
 
@@ -107,14 +112,30 @@ def test_quick_and_full_scores_are_taken_over_after_a_restart(simulate):
     for quick in (True, False):
         search(first, 4, quick=quick)
     service = Service()
-    service.jobs = [SimpleNamespace(trialJobId=f't{chunk.number}', status='SUCCEEDED', logPath='there', hyperParameters=[
-        SimpleNamespace(parameters=json.loads(nni.dump(Chunk(chunk.number, chunk.tasks, '', kernel=chunk.kernel))))])
-        for chunk in before.chunks]
+    service.jobs = [
+        SimpleNamespace(
+            trialJobId=f't{chunk.number}',
+            status='SUCCEEDED',
+            logPath='there',
+            hyperParameters=[
+                SimpleNamespace(parameters=json.loads(nni.dump(Chunk(chunk.number, chunk.tasks, '', kernel=chunk.kernel))))
+            ],
+        )
+        for chunk in before.chunks
+    ]
     quick_chunk, full_chunk = (next(chunk for chunk in before.chunks if chunk.quick == quick) for quick in (True, False))
     for chunk, numbers in ((quick_chunk, (2, 3)), (full_chunk, (3, 4))):
-        service.metrics[f't{chunk.number}'] = [SimpleNamespace(data={
-            'default': 1, 'candidate': number, 'kernel_score': score(Task(number, {}, chunk.quick)), 'seconds': 0.5})
-            for number in numbers]
+        service.metrics[f't{chunk.number}'] = [
+            SimpleNamespace(
+                data={
+                    'default': 1,
+                    'candidate': number,
+                    'kernel_score': score(Task(number, {}, chunk.quick)),
+                    'seconds': 0.5,
+                }
+            )
+            for number in numbers
+        ]
     placement = simulate(service)
     known = {}
     for quick in (True, False):

@@ -35,8 +35,10 @@ class BoundSpace(ModelSpace):
 
     def __init__(self, log: str = os.devnull) -> None:
         super().__init__()
-        self.first = LayerChoice({f'{what} {i}': Deed(what, log) for what in ('good', 'kills', 'exits', 'prints')
-                                  for i in range(4)}, label='first')
+        self.first = LayerChoice(
+            {f'{what} {i}': Deed(what, log) for what in ('good', 'kills', 'exits', 'prints') for i in range(4)},
+            label='first',
+        )
         self.last = nn.Linear(6, 3)
 
     def forward(self, x):
@@ -66,8 +68,11 @@ class Deed(nn.Module):
 
 def children():
     """The processes that this one has started, but for those of the browser that tests share, which come and go."""
-    return [child for child in psutil.Process().children(recursive=True)
-            if child.status() != psutil.STATUS_ZOMBIE and not child.name().startswith('chrom')]
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE and not child.name().startswith('chrom')
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -118,10 +123,13 @@ def bound(tmp_path, forked_workers):
 
 @pytest.mark.usefixtures('forked_workers')
 class TestSameResult:
-    @pytest.mark.parametrize('space, explorer', [
-        (TinySpace, lambda: RegularizedEvolution(population_size=5, sample_size=3, mutation_prob=0.3, seed=1)),
-        (FaultySpace, lambda: TPE(seed=1)),
-    ])
+    @pytest.mark.parametrize(
+        'space, explorer',
+        [
+            (TinySpace, lambda: RegularizedEvolution(population_size=5, sample_size=3, mutation_prob=0.3, seed=1)),
+            (FaultySpace, lambda: TPE(seed=1)),
+        ],
+    )
     def test_as_in_this_process(self, space, explorer):
         """Scores to the last bit, ids, ranking, and what an explorer that learns makes of them."""
         here, there = (run(space(), 14, explorer=explorer(), **options) for options in ({}, {'workers': 2}))
@@ -129,8 +137,9 @@ class TestSameResult:
         assert here.score.nunique() > 3
 
     def test_nasbench201(self):
-        kernel = GradientKernelEvaluator((torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)),
-                                          torch.arange(8)), batch_size=8)
+        kernel = GradientKernelEvaluator(
+            (torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(8)), batch_size=8
+        )
         space = NasBench201(num_labels=10, stem_out_channels=4, num_modules_per_stack=1)
         here, there = (run(space, 8, kernel=kernel, **options) for options in ({}, {'placement': Workers(2)}))
         pd.testing.assert_frame_equal(here, there, check_exact=True)
@@ -185,6 +194,7 @@ class TestFaults:
 
     def test_only_the_candidate_in_work_is_blamed(self):
         placement = Workers(1)
+
         class Dead:
             place, ready = 0, True
 
@@ -204,7 +214,8 @@ class TestFaults:
             placement._handle_event(workers._Event(placement._pool[0], 'end'))
             placement._feed_workers()
         assert [(task.number, verdict.reason) for task, verdict in placement._verdicts] == [
-            (1, 'it killed two worker processes (signal 9)')]
+            (1, 'it killed two worker processes (signal 9)')
+        ]
         assert list(placement._pool[0].tasks) == [tasks[1]]
         placement._handle_event(workers._Event(placement._pool[0], 'retired'))
         assert placement._deaths[2] == 0 and list(placement._waiting) == [tasks[1]]
@@ -260,7 +271,7 @@ def _fail():
     raise OSError('no such thing here')
 
 
-SCRIPT = '''
+SCRIPT = """
 import os, sys, time
 from pathlib import Path
 
@@ -317,7 +328,7 @@ for argument in sys.argv[3:]:
     explorer = RegularizedEvolution(population_size=6, sample_size=3, mutation_prob=0.5, seed=1)
     strategy = nni_knas.KNAS(kernel, 18, 0, explorer, record=FOLDER / record, placement=placement)
     strategy(SimplifiedModelSpace.from_model(Space(6)), SequentialExecutionEngine())
-'''
+"""
 
 
 class TestScript:
@@ -328,10 +339,14 @@ class TestScript:
         """Records and placements of searches, one after the other; all candidates but the first so many wait for ever."""
         script = folder / 'script.py'
         script.write_text(SCRIPT)
-        return subprocess.Popen([sys.executable, str(script), str(folder), str(may_score), *searches],
-                                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                                # What is started in the background of a shell would not hear Ctrl-C.
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        return subprocess.Popen(
+            [sys.executable, str(script), str(folder), str(may_score), *searches],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            # What is started in the background of a shell would not hear Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     @staticmethod
     def workers(folder):
@@ -395,13 +410,16 @@ class TestTravel:
 
 
 class TestArguments:
-    @pytest.mark.parametrize('arguments, message', [
-        (dict(workers=0), 'workers is 0'),
-        (dict(workers=1.5), 'workers is 1.5'),
-        (dict(threads=0), 'threads is 0'),
-        (dict(devices=[]), 'devices is empty'),
-        (dict(workers=3, devices=['cuda:0']), '3 workers and 1 devices'),
-    ])
+    @pytest.mark.parametrize(
+        'arguments, message',
+        [
+            (dict(workers=0), 'workers is 0'),
+            (dict(workers=1.5), 'workers is 1.5'),
+            (dict(threads=0), 'threads is 0'),
+            (dict(devices=[]), 'devices is empty'),
+            (dict(workers=3, devices=['cuda:0']), '3 workers and 1 devices'),
+        ],
+    )
     def test_that_cannot_be(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             Workers(**arguments)
@@ -418,14 +436,14 @@ class TestArguments:
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason='there are no GPUs')
     def test_gpus(self):
-        here, there = (run(TinySpace(), 8, kernel=tiny_kernel(device=device), placement=placement)
-                       for device, placement in (('cuda', 'process'), ('cpu', gpus())))
+        here, there = (
+            run(TinySpace(), 8, kernel=tiny_kernel(device=device), placement=placement)
+            for device, placement in (('cuda', 'process'), ('cpu', gpus()))
+        )
         pd.testing.assert_frame_equal(here, there, check_exact=True)
 
     def test_can_be_copied(self):
         assert copy.deepcopy(KNAS(tiny_kernel(), workers=3)).placement.workers == 3
-
-
 
 
 @pytest.mark.parametrize(('chosen', 'there'), [(None, 'cuda'), ('cpu', 'cpu')])

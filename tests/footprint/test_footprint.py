@@ -36,19 +36,22 @@ from nni_knas.record import Energy, Record, record_path
 from nni_knas.runs.sessions import session
 
 
-def interval(stage='fine', started=0., seconds=10., cpu=0.01, gpu=0., memory=0.002, intensity=0.4, busy=20., own=20.,
-             trials=1):
+def interval(
+    stage='fine', started=0.0, seconds=10.0, cpu=0.01, gpu=0.0, memory=0.002, intensity=0.4, busy=20.0, own=20.0, trials=1
+):
     return Energy(stage, started, seconds, cpu, gpu, memory, intensity, busy, own, trials)
 
 
 # The meter.
 
+
 @pytest.fixture
 def constant(monkeypatch):
     """A meter in a time of its own, and a function that opens its source; the meter reads when it is told to."""
+
     @contextlib.contextmanager
-    def use(own=1.):
-        clock, opens, times = Clock().rules(monkeypatch, meter), threading.Event(), [0.]
+    def use(own=1.0):
+        clock, opens, times = Clock().rules(monkeypatch, meter), threading.Event(), [0.0]
         monkeypatch.setattr(meter, 'power_source', lambda country: opens.wait() and Constant(clock))
         monkeypatch.setattr(meter, 'repeated', lambda *work, **often: contextlib.nullcontext())
 
@@ -60,6 +63,7 @@ def constant(monkeypatch):
         monkeypatch.setattr(meter, 'cpu_seconds', lambda root: own * times[0])
         record = Record(None)
         with Meter(record, record.begin_session({})) as metered:
+
             def ready():
                 opens.set()
                 metered._opened.wait()
@@ -69,7 +73,7 @@ def constant(monkeypatch):
     return use
 
 
-@pytest.mark.parametrize('ready', [0., 0.4, 1.])
+@pytest.mark.parametrize('ready', [0.0, 0.4, 1.0])
 def test_energy_of_stages(constant, ready):
     """What was used before the source was ready is in proportion to what was used thereafter."""
     with constant() as run:
@@ -80,7 +84,7 @@ def test_energy_of_stages(constant, ready):
         with run.meter.stage('coarse'):
             clock.sleep(ready)
             run.ready()
-            clock.sleep(1. - ready)
+            clock.sleep(1.0 - ready)
         coarse = clock.now - start
         clock.sleep(0.5)  # nobody's
         start = clock.now
@@ -88,7 +92,7 @@ def test_energy_of_stages(constant, ready):
             clock.sleep(0.7)
         fine = clock.now - start
     stages = footprint_of(run.record).stages
-    assert [coarse, fine] == pytest.approx([1. if ready < 1 else 1. + Meter.least_covered, 0.7])
+    assert [coarse, fine] == pytest.approx([1.0 if ready < 1 else 1.0 + Meter.least_covered, 0.7])
     assert stages.seconds.tolist() == pytest.approx([coarse, fine])
     assert stages.kwh.to_numpy() == pytest.approx(0.001 * stages.seconds.to_numpy())
     assert stages.cpu_kwh.to_numpy() == pytest.approx(0.5 * stages.kwh.to_numpy())
@@ -187,15 +191,26 @@ def test_metering_takes_less_than_a_percent(monkeypatch):
 
 # A trial's part.
 
+
 @st.composite
 def intervals(draw):
     """Intervals one after another."""
     positive = st.floats(0.01, 10)
-    found, now = [], 0.
+    found, now = [], 0.0
     for _ in range(draw(st.integers(1, 5))):
         seconds, busy = draw(positive), draw(positive)
-        found.append(interval(started=now, seconds=seconds, cpu=draw(positive), gpu=draw(positive), memory=draw(positive),
-                              busy=busy, own=draw(st.floats(0, 1)) * busy, trials=draw(st.integers(0, 3))))
+        found.append(
+            interval(
+                started=now,
+                seconds=seconds,
+                cpu=draw(positive),
+                gpu=draw(positive),
+                memory=draw(positive),
+                busy=busy,
+                own=draw(st.floats(0, 1)) * busy,
+                trials=draw(st.integers(0, 3)),
+            )
+        )
         now += seconds
     return found
 
@@ -204,11 +219,12 @@ def intervals(draw):
 def test_energy_of_a_trial_by_small_steps(energies, first, last, cpu):
     end_of_all = energies[-1].started + energies[-1].seconds
     start, end = first * end_of_all, last * end_of_all
-    machine = busy = gpu = equal = 0.
+    machine = busy = gpu = equal = 0.0
     steps = 20_000
     moments = np.linspace(start, end, steps, endpoint=False) + (end - start) / steps / 2
-    counts = np.bincount(np.searchsorted([each.started + each.seconds for each in energies], moments, side='right'),
-                         minlength=len(energies))
+    counts = np.bincount(
+        np.searchsorted([each.started + each.seconds for each in energies], moments, side='right'), minlength=len(energies)
+    )
     for each, count in zip(energies, counts, strict=True):
         part = count * (end - start) / steps / each.seconds
         machine += part * (each.cpu_kwh + each.memory_kwh)
@@ -237,22 +253,23 @@ def test_a_trial_that_was_not_metered():
 
 # The estimate.
 
+
 def test_estimate():
     kwh, n = [0.01, 0.014, 0.012], 300
-    estimate = estimate_of(kwh, [60., 80., 70.], n, 0.4)
+    estimate = estimate_of(kwh, [60.0, 80.0, 70.0], n, 0.4)
     assert estimate.kwh == pytest.approx(0.012 * n)
     assert estimate.seconds == pytest.approx(70 * n) and estimate.co2_kg == pytest.approx(0.4 * 0.012 * n)
-    margin = stats.t.ppf(0.975, 2) * 0.002 * math.sqrt(297 + 297 ** 2 / 3)
+    margin = stats.t.ppf(0.975, 2) * 0.002 * math.sqrt(297 + 297**2 / 3)
     assert (estimate.low, estimate.high) == pytest.approx((0.036 + 297 * 0.012 - margin, 0.036 + 297 * 0.012 + margin))
 
 
 def test_estimate_of_few():
     assert estimate_of([], [], 10) is None
-    one = estimate_of([0.5], [3.], 10)
+    one = estimate_of([0.5], [3.0], 10)
     assert one.kwh == 5 and math.isnan(one.low) and math.isnan(one.high)
-    every = estimate_of([0.5, 0.7], [3., 3.], 2)
+    every = estimate_of([0.5, 0.7], [3.0, 3.0], 2)
     assert every[:3] == pytest.approx((1.2, 1.2, 1.2))  # all were trained: nothing is uncertain
-    assert estimate_of([0.001, 1.], [1., 1.], 3).low == pytest.approx(1.001)  # what is known was used
+    assert estimate_of([0.001, 1.0], [1.0, 1.0], 3).low == pytest.approx(1.001)  # what is known was used
 
 
 @pytest.mark.parametrize('k', [3, 8])
@@ -261,12 +278,13 @@ def test_interval_holds_what_it_says(k):
     rng, n, hits = np.random.default_rng(k), 60, 0
     for _ in range(1500):
         kwh = rng.normal(1, 0.1, n)
-        estimate = estimate_of(kwh[:k], [1.] * k, n)
+        estimate = estimate_of(kwh[:k], [1.0] * k, n)
         hits += estimate.low <= kwh.sum() <= estimate.high
     assert 0.93 < hits / 1500 < 0.97
 
 
 # Runs.
+
 
 def work_and_train(network, seconds):
     """Use so much CPU time, which is told in hundredths of a second."""
@@ -304,7 +322,8 @@ def test_nothing_trained(tmp_path):
     run = search(tmp_path, trials=0)
     assert run.footprint().estimate is None
     assert run.footprint().statement.endswith(
-        '; what training all 12 would have taken cannot be told, since none was trained')
+        '; what training all 12 would have taken cannot be told, since none was trained'
+    )
 
 
 def test_a_run_that_is_taken_up_adds_up(tmp_path):
@@ -318,7 +337,7 @@ def test_a_run_that_is_taken_up_adds_up(tmp_path):
 
 def test_a_record_of_before_there_were_footprints(tmp_path):
     record = Record(tmp_path / 'record.sqlite')
-    record.add_scored({'a': 1}, 'x', 1., 0.1)
+    record.add_scored({'a': 1}, 'x', 1.0, 0.1)
     for table in ('energy', 'sessions', 'steps'):
         record._write(f'DROP TABLE {table}')
     record._write('ALTER TABLE candidates DROP COLUMN training_kwh')

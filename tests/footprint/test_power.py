@@ -22,6 +22,7 @@ from nni_knas.footprint.usage import busy_seconds
 
 # CPU time.
 
+
 def test_cpu_time_of_descendants_counts_while_they_live_and_after():
     before, machine = cpu_seconds(psutil.Process()), busy_seconds()
     child = burn(0.5)
@@ -36,9 +37,10 @@ def test_cpu_time_of_descendants_counts_while_they_live_and_after():
 
 # Where energy is read.
 
+
 @pytest.mark.parametrize('gpus', [0, 2])
 def test_stated_model(monkeypatch, gpus):
-    clock, busy = Clock().rules(monkeypatch, power_module), iter([1000., 1000. + 1800, 1000. + 3600])
+    clock, busy = Clock().rules(monkeypatch, power_module), iter([1000.0, 1000.0 + 1800, 1000.0 + 3600])
     monkeypatch.setattr(power_module, 'busy_seconds', lambda: next(busy))
     monkeypatch.setattr(power_module.psutil, 'virtual_memory', lambda: type('M', (), {'used': 8 * 2**30}))
     monkeypatch.setattr(power_module, '_cuda_devices', lambda: gpus)
@@ -65,7 +67,7 @@ def test_without_codecarbon(monkeypatch):
 @pytest.fixture
 def pass_time(monkeypatch):
     """Move the clocks that codecarbon reads; the machine does some work meanwhile."""
-    ahead = [0.]
+    ahead = [0.0]
 
     def shifted(real):
         return lambda: real() + ahead[0]
@@ -120,8 +122,10 @@ def test_country_says_how_much_co2(pass_time):
     assert world[0] == pytest.approx(475) and 'world' in world[1] and 'country' in world[1]
 
 
-@pytest.mark.parametrize(('name', 'country'), [('de_AT.UTF-8', 'AUT'), ('pt_BR', 'BRA'), ('C.UTF-8', None), ('POSIX', None),
-                                               ('sr_RS@latin', 'SRB'), ('xx_QQ', None)])
+@pytest.mark.parametrize(
+    ('name', 'country'),
+    [('de_AT.UTF-8', 'AUT'), ('pt_BR', 'BRA'), ('C.UTF-8', None), ('POSIX', None), ('sr_RS@latin', 'SRB'), ('xx_QQ', None)],
+)
 def test_country_of_the_locale(monkeypatch, tmp_path, name, country):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(locale, 'getlocale', lambda: (None, None))

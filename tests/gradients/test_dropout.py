@@ -50,10 +50,12 @@ def test_dropout_of_scaled_dot_product_attention_is_off(score, rates):
     network = scaled_attention().double()
     quiet = kernel.score(network)
     network.function = lambda project, head, x: head(
-        F.scaled_dot_product_attention(*project(x).chunk(3, -1), **rates).mean(1))
+        F.scaled_dot_product_attention(*project(x).chunk(3, -1), **rates).mean(1)
+    )
     assert kernel.score(network) == pytest.approx(quiet, rel=1e-12)
     network.function = lambda project, head, x: head(
-        F.scaled_dot_product_attention(*project(x).chunk(3, -1), None, 0.4).mean(1))
+        F.scaled_dot_product_attention(*project(x).chunk(3, -1), None, 0.4).mean(1)
+    )
     assert kernel.score(network) == pytest.approx(quiet, rel=1e-12)
 
 
@@ -63,9 +65,24 @@ def test_dropout_of_attention_called_as_a_function_is_off(with_weights):
         def forward(head, attention, x):
             x = x.transpose(0, 1)
             out, _ = F.multi_head_attention_forward(
-                x, x, x, 8, 2, attention.in_proj_weight, attention.in_proj_bias, None, None, False, rate,
-                attention.out_proj.weight, attention.out_proj.bias, training=True, need_weights=with_weights)
+                x,
+                x,
+                x,
+                8,
+                2,
+                attention.in_proj_weight,
+                attention.in_proj_bias,
+                None,
+                None,
+                False,
+                rate,
+                attention.out_proj.weight,
+                attention.out_proj.bias,
+                training=True,
+                need_weights=with_weights,
+            )
             return head(out.mean(0))
+
         return Lambda(forward, *parts)
 
     with seeded(4):

@@ -11,13 +11,13 @@ from nni_knas.gradients.errors import is_raised_by_user
 
 def raise_over_lines():
     raise ValueError(
-        'only squares '
-        'are taken',
+        'only squares are taken',
     )
 
 
 def raise_behind_a_condition(value=1):
-    if value: raise RuntimeError('a fault')  # noqa: E701
+    if value:
+        raise RuntimeError('a fault')
 
 
 def fail_an_assertion():
@@ -40,9 +40,18 @@ def normalise_one_sample():
     return nn.BatchNorm1d(4)(torch.ones(1, 4))  # a raise statement of torch's
 
 
-@pytest.mark.parametrize(('work', 'by_user'), [
-    (raise_over_lines, True), (raise_behind_a_condition, True), (fail_an_assertion, True),
-    (multiply_misfits, False), (view_a_misfit, False), (call_a_layer, False), (normalise_one_sample, False)])
+@pytest.mark.parametrize(
+    ('work', 'by_user'),
+    [
+        (raise_over_lines, True),
+        (raise_behind_a_condition, True),
+        (fail_an_assertion, True),
+        (multiply_misfits, False),
+        (view_a_misfit, False),
+        (call_a_layer, False),
+        (normalise_one_sample, False),
+    ],
+)
 def test_raise_statements_are_told_from_operations(work, by_user):
     with pytest.raises(Exception) as caught:
         work()

@@ -112,7 +112,7 @@ def custom_loss(outputs, targets):
 LOSSES = {
     'default': (None, False),
     'smoothed': (nn.CrossEntropyLoss(label_smoothing=0.1), False),
-    'weighted sum': (nn.CrossEntropyLoss(torch.arange(1., 6).double(), reduction='sum'), False),
+    'weighted sum': (nn.CrossEntropyLoss(torch.arange(1.0, 6).double(), reduction='sum'), False),
     'unreduced': (nn.CrossEntropyLoss(reduction='none'), False),
     'mse': (F.mse_loss, True),
     'huber': (nn.HuberLoss(), True),
@@ -121,8 +121,13 @@ LOSSES = {
 }
 
 
-@given(drawn=networks(), n=st.integers(4, 7), loss=st.sampled_from(sorted(LOSSES)),
-       normalization=st.sampled_from(NORMALIZATIONS), seed=st.integers(0, 100))
+@given(
+    drawn=networks(),
+    n=st.integers(4, 7),
+    loss=st.sampled_from(sorted(LOSSES)),
+    normalization=st.sampled_from(NORMALIZATIONS),
+    seed=st.integers(0, 100),
+)
 @settings(max_examples=120)
 def test_random_networks_get_the_reference_scores(drawn, n, loss, normalization, seed):
     network, shape = drawn
@@ -143,7 +148,8 @@ def test_odd_sample_is_left_out_of_the_halves():
     x, y = batch_of(7, 3, 4, 4)
     assert_reference(network, x, y, scores=['half-covariance'])
     assert kernel_of(x, y, 'half-covariance').score(network) == pytest.approx(
-        kernel_of(x[:6], y[:6], 'half-covariance').score(network), rel=1e-10)
+        kernel_of(x[:6], y[:6], 'half-covariance').score(network), rel=1e-10
+    )
 
 
 def test_normalizations_differ():
@@ -184,6 +190,7 @@ def test_control_flow_that_depends_on_the_data():
 
 def test_operations_without_a_rule_of_functorch_make_no_noise(recwarn):
     """Torch warns that it is slower, which a user can do nothing about."""
+
     def forward(first, head, x):
         pooled, places = F.max_pool1d(first(x).unsqueeze(1), 2, return_indices=True)
         return head(F.max_unpool1d(pooled, places, 2).squeeze(1))
@@ -223,8 +230,13 @@ def test_parameters_that_stand_in_the_network_twice():
         table, head = nn.Embedding(20, 8), nn.Linear(8, 20, bias=False)
         head.weight = table.weight
         shared = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
-        network = Lambda(lambda embed, first, second, head, tokens: head(second(first(embed(tokens)).mean(1))),
-                         table, shared, shared, head).double()
+        network = Lambda(
+            lambda embed, first, second, head, tokens: head(second(first(embed(tokens)).mean(1))),
+            table,
+            shared,
+            shared,
+            head,
+        ).double()
         tokens = torch.randint(0, 20, (6, 4))
     parameters = dict(network.named_parameters())
     assert_reference(network, tokens, batch_of(6, 1)[1])
@@ -232,10 +244,14 @@ def test_parameters_that_stand_in_the_network_twice():
     assert network.parts[3].weight is network.parts[0].weight is table.weight
 
 
-@pytest.mark.parametrize('build', [lambda sparse: nn.Sequential(nn.Embedding(20, 8, sparse=sparse), nn.Flatten(),
-                                                                nn.Linear(32, CLASSES)),
-                                   lambda sparse: nn.Sequential(nn.EmbeddingBag(20, 8, sparse=sparse),
-                                                                nn.Linear(8, CLASSES))], ids=['embedding', 'bag'])
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda sparse: nn.Sequential(nn.Embedding(20, 8, sparse=sparse), nn.Flatten(), nn.Linear(32, CLASSES)),
+        lambda sparse: nn.Sequential(nn.EmbeddingBag(20, 8, sparse=sparse), nn.Linear(8, CLASSES)),
+    ],
+    ids=['embedding', 'bag'],
+)
 def test_sparse_gradients(build):
     with seeded(0):
         dense, sparse = build(False).double(), build(True).double()
@@ -251,6 +267,7 @@ def test_sparse_gradients(build):
 @pytest.mark.parametrize('normalization', NORMALIZATIONS)
 def test_samples_of_several_rows(normalization):
     """Tokens or frames are often folded into the first dimension: all rows of a sample share its statistics."""
+
     def tokens(layer, norm, head, x):
         return head(norm(layer(x.flatten(0, 1))).tanh().unflatten(0, (len(x), -1)).mean(1))
 
@@ -267,13 +284,19 @@ def test_samples_of_several_rows(normalization):
 def test_reparametrised_layers():
     parametrizations = nn.utils.parametrizations
     with seeded(0):
-        network = nn.Sequential(nn.Linear(8, 10), nn.Tanh(), parametrizations.weight_norm(nn.Linear(10, 10)), nn.Tanh(),
-                                parametrizations.orthogonal(nn.Linear(10, CLASSES))).double()
+        network = nn.Sequential(
+            nn.Linear(8, 10),
+            nn.Tanh(),
+            parametrizations.weight_norm(nn.Linear(10, 10)),
+            nn.Tanh(),
+            parametrizations.orthogonal(nn.Linear(10, CLASSES)),
+        ).double()
     assert_reference(network, *batch_of(6, 8))
 
 
-@pytest.mark.xfail(strict=True, raises=CheckpointError,
-                   reason='the layers are computed a second time outside of the scoring mode')
+@pytest.mark.xfail(
+    strict=True, raises=CheckpointError, reason='the layers are computed a second time outside of the scoring mode'
+)
 def test_activation_checkpointing():
     def forward(conv, norm, head, x):
         return head(checkpoint(lambda x: norm(conv(x)).tanh(), x, use_reentrant=False).mean(2))

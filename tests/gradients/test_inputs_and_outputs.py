@@ -123,12 +123,16 @@ def test_ignored_targets_have_zero_gradients(score):
 
 
 @pytest.mark.parametrize('score', SCORES)
-@pytest.mark.parametrize('build', [
-    lambda: nn.Flatten(),
-    lambda: nn.Sequential(nn.Linear(8, 10), nn.Linear(10, CLASSES)).requires_grad_(False),
-    lambda: Lambda(lambda layer, x: layer(x).detach(), nn.Linear(8, 10)),
-    lambda: Lambda(lambda layer, x: x, nn.Linear(8, 10)),
-], ids=['no parameters', 'all frozen', 'detached', 'unused'])
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: nn.Flatten(),
+        lambda: nn.Sequential(nn.Linear(8, 10), nn.Linear(10, CLASSES)).requires_grad_(False),
+        lambda: Lambda(lambda layer, x: layer(x).detach(), nn.Linear(8, 10)),
+        lambda: Lambda(lambda layer, x: x, nn.Linear(8, 10)),
+    ],
+    ids=['no parameters', 'all frozen', 'detached', 'unused'],
+)
 def test_no_gradient(score, build):
     with pytest.raises(ScoringError, match='no parameter'):
         kernel_of(*batch_of(6, 8), score).score(build())

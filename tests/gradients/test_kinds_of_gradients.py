@@ -55,8 +55,10 @@ def test_gram_is_of_dot_products(build, normalization):
         network = build()
     x, y = batch_of(6, 3, 4, 4) if isinstance(network, nn.Sequential) else batch_of(6, 5, 8)
     gram = asked('gram', network, x, y, normalization=normalization)['gram']
-    rows = [torch.cat([g.flatten() for g in row]) for row in
-            reference.gradients_of_samples(network, x, y, normalization=normalization)]
+    rows = [
+        torch.cat([g.flatten() for g in row])
+        for row in reference.gradients_of_samples(network, x, y, normalization=normalization)
+    ]
     assert gram.dtype == torch.float64
     torch.testing.assert_close(gram, torch.stack([torch.stack([a @ b for b in rows]) for a in rows]))
 
@@ -73,8 +75,16 @@ def test_gram_is_kept_and_its_mean_is_mgm(normalization):
 
 
 @pytest.mark.parametrize('normalization', NORMALIZATIONS)
-@given(asks=st.lists(st.one_of(st.none(), st.sets(st.integers(0, 7), min_size=1),
-                               st.sampled_from(['gram', 'mean', 'at_outputs', 'of_outputs', 'used'])), max_size=5))
+@given(
+    asks=st.lists(
+        st.one_of(
+            st.none(),
+            st.sets(st.integers(0, 7), min_size=1),
+            st.sampled_from(['gram', 'mean', 'at_outputs', 'of_outputs', 'used']),
+        ),
+        max_size=5,
+    )
+)
 @example(asks=[{0}, 'gram', {1}])
 @example(asks=[{0}, {1}, {0, 1}])
 @settings(max_examples=15)
@@ -135,8 +145,9 @@ def test_coupled_samples_and_a_micro_batch(kind):
 @pytest.mark.parametrize('kind', ['gram', 'of_outputs per sample', 'of_predictions gram'])
 def test_coupled_samples_one_by_one_need_no_micro_batch(kind):
     network, (x, y) = convolutional(), batch_of(7, 3, 4, 4)
-    assert_same(asked(kind, network, x, y, normalization='batch', micro_batch=3),
-                asked(kind, network, x, y, normalization='batch'))
+    assert_same(
+        asked(kind, network, x, y, normalization='batch', micro_batch=3), asked(kind, network, x, y, normalization='batch')
+    )
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -177,7 +188,7 @@ def test_gradients_at_outputs_are_in_the_order_of_samples():
     found = asked('at_outputs', network, x, y)
     assert {name: tuple(g.shape) for name, g in found.items()} == {'0': (5 * 16, 6), '3': (5 * 4, 6), '7': (5, 5)}
     for i in range(5):
-        alone = asked('at_outputs', network, x[i:i + 1], y[i:i + 1])
+        alone = asked('at_outputs', network, x[i : i + 1], y[i : i + 1])
         for name, g in found.items():
             torch.testing.assert_close(g.unflatten(0, (5, -1))[i], alone[name])
 
@@ -192,8 +203,13 @@ def test_gradient_at_the_last_layer_is_that_of_cross_entropy():
 def test_gradients_at_outputs_that_are_changed_in_place():
     def network(inplace):
         with seeded(0):
-            return nn.Sequential(nn.Linear(8, 10), nn.ReLU(inplace=inplace), nn.Linear(10, 10), nn.ReLU(inplace=inplace),
-                                 nn.Linear(10, CLASSES)).double()
+            return nn.Sequential(
+                nn.Linear(8, 10),
+                nn.ReLU(inplace=inplace),
+                nn.Linear(10, 10),
+                nn.ReLU(inplace=inplace),
+                nn.Linear(10, CLASSES),
+            ).double()
 
     x, y = batch_of(6, 8)
     assert_same(asked('at_outputs', network(True), x, y), asked('at_outputs', network(False), x, y))
@@ -202,8 +218,12 @@ def test_gradients_at_outputs_that_are_changed_in_place():
 @pytest.mark.parametrize('micro_batch', [None, 2])
 def test_layer_that_is_called_twice_has_the_positions_of_both_calls(micro_batch):
     with seeded(0):
-        network = Lambda(lambda first, shared, head, x: head(shared(shared(first(x)).tanh()).tanh()),
-                         nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)).double()
+        network = Lambda(
+            lambda first, shared, head, x: head(shared(shared(first(x)).tanh()).tanh()),
+            nn.Linear(8, 6),
+            nn.Linear(6, 6),
+            nn.Linear(6, CLASSES),
+        ).double()
     x, y = batch_of(5, 8)
     found = asked('at_outputs', network, x, y, micro_batch=micro_batch)
     assert {name: len(g) for name, g in found.items()} == {'parts.0': 5, 'parts.1': 10, 'parts.2': 5}
@@ -242,8 +262,10 @@ def test_convolutions_of_inputs_without_a_sample_dimension():
 
 
 def hooks_of(network):
-    return [(len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks))
-            for module in network.modules()]
+    return [
+        (len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks))
+        for module in network.modules()
+    ]
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -261,8 +283,11 @@ def test_gradients_leave_the_network_as_it_was(kind):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize('error', [ValueError('a fault of the network'), torch.OutOfMemoryError('CUDA out of memory.')],
-                         ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    'error',
+    [ValueError('a fault of the network'), torch.OutOfMemoryError('CUDA out of memory.')],
+    ids=lambda error: type(error).__name__,
+)
 @pytest.mark.parametrize('when', ['forward', 'backward'])
 def test_hooks_are_removed_when_the_pass_fails(when, error):
     class Failing(torch.autograd.Function):
@@ -314,8 +339,12 @@ def test_signs_are_the_same_for_all_samples_and_places_of_a_sequence_differ():
     network = Lambda(lambda layer, x: layer(x), nn.Linear(2, 3)).double()
     with undisturbed(network):
         loss = Gradients(network, Minibatch(torch.zeros(4, 30, 2).double(), None), seed=1).of_outputs().loss
-    every = torch.stack([torch.autograd.functional.jacobian(lambda out: loss(out, None), torch.zeros(1, 30, 3).double())[0]
-                         for _ in range(2)])
+    every = torch.stack(
+        [
+            torch.autograd.functional.jacobian(lambda out: loss(out, None), torch.zeros(1, 30, 3).double())[0]
+            for _ in range(2)
+        ]
+    )
     assert torch.equal(every[0], every[1]) and set(every.unique().tolist()) == {-1, 1}
     assert 0.3 < float(every[0].eq(1).double().mean()) < 0.7
     assert len({tuple(place) for place in every[0].squeeze(0).squeeze(0).tolist()}) == 8  # all that 3 signs can be
@@ -340,11 +369,14 @@ def test_drawn_labels_are_likely_ones_and_replace_the_targets():
     targets = drawn.minibatch.targets
     assert targets[0] == 2 and torch.equal(targets, again.minibatch.targets)
     found = torch.bincount(targets, minlength=3) / 4000
-    torch.testing.assert_close(found, torch.tensor([0., 1., 0.]).softmax(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(found, torch.tensor([0.0, 1.0, 0.0]).softmax(0), atol=0.03, rtol=0)
 
 
-@pytest.mark.parametrize('loss', [None, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), F.cross_entropy],
-                         ids=['default', 'layer', 'smoothed', 'function'])
+@pytest.mark.parametrize(
+    'loss',
+    [None, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), F.cross_entropy],
+    ids=['default', 'layer', 'smoothed', 'function'],
+)
 def test_cross_entropy_in_all_forms_has_predictions(loss):
     x, y = batch_of(6, 3, 4, 4)
     plain = asked('of_predictions', convolutional(), x, y)

@@ -94,8 +94,12 @@ def refusal(allocate):
     return caught.value
 
 
-OUT_OF_MEMORY = {'CUDA': torch.OutOfMemoryError('CUDA out of memory.'), 'MPS': RuntimeError('MPS backend out of memory'),
-                 'torch': refusal(lambda size: torch.empty(size, dtype=torch.uint8)), 'python': refusal(bytearray)}
+OUT_OF_MEMORY = {
+    'CUDA': torch.OutOfMemoryError('CUDA out of memory.'),
+    'MPS': RuntimeError('MPS backend out of memory'),
+    'torch': refusal(lambda size: torch.empty(size, dtype=torch.uint8)),
+    'python': refusal(bytearray),
+}
 
 
 @pytest.mark.parametrize('error', OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)

@@ -10,5 +10,9 @@ BURN = 'import time, os\nwhile sum(os.times()[:2]) < {seconds}: pass\nprint(sum(
 
 def burn(seconds):
     """A process that uses so much CPU time, and what it has used by its own account."""
-    return subprocess.Popen([sys.executable, '-c', BURN.format(seconds=seconds) + 'input()'], text=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, '-c', BURN.format(seconds=seconds) + 'input()'],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )

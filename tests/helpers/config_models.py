@@ -50,10 +50,25 @@ def no_evaluator(data: Data) -> int:
 def config_file(folder: Path, **more) -> Path:
     """A small search as a YAML file; more options can be given."""
     path = folder / 'search.yml'
-    path.write_text(yaml.safe_dump({
-        'experimentName': 'from a file', 'trialConcurrency': 1, 'trialCodeDirectory': str(HELPERS),
-        'experimentWorkingDirectory': 'runs', 'knas': {
-            'space': 'spaces:TinySpace', 'data': 'config_models:data', 'score': 'mgm', 'candidates': 6, 'top_k': 3,
-            'optimize_mode': 'minimize', 'evaluator': 'config_models:evaluator',
-            'evaluator_args': {'log': str(folder / 'log')}, **more}}))
+    path.write_text(
+        yaml.safe_dump(
+            {
+                'experimentName': 'from a file',
+                'trialConcurrency': 1,
+                'trialCodeDirectory': str(HELPERS),
+                'experimentWorkingDirectory': 'runs',
+                'knas': {
+                    'space': 'spaces:TinySpace',
+                    'data': 'config_models:data',
+                    'score': 'mgm',
+                    'candidates': 6,
+                    'top_k': 3,
+                    'optimize_mode': 'minimize',
+                    'evaluator': 'config_models:evaluator',
+                    'evaluator_args': {'log': str(folder / 'log')},
+                    **more,
+                },
+            }
+        )
+    )
     return path

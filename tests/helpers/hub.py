@@ -23,8 +23,16 @@ from nni.nas.hub.pytorch import (
 from nni_knas.gradients import seeded
 
 CELLS = {'width': 4, 'num_cells': 3}
-AUTOFORMER = {'search_embed_dim': (16, 32), 'search_mlp_ratio': (2.0, 3.0), 'search_num_heads': (2, 4),
-              'search_depth': (2, 3), 'img_size': 16, 'patch_size': 8, 'num_labels': 10, 'qkv_bias': True}
+AUTOFORMER = {
+    'search_embed_dim': (16, 32),
+    'search_mlp_ratio': (2.0, 3.0),
+    'search_num_heads': (2, 4),
+    'search_depth': (2, 3),
+    'img_size': 16,
+    'patch_size': 8,
+    'num_labels': 10,
+    'qkv_bias': True,
+}
 # space, arguments, size of the images
 SPACES = {
     'NasBench101': (NasBench101, {'stem_out_channels': 8, 'num_modules_per_stack': 1}, 12),
@@ -55,5 +63,7 @@ built = functools.cache(random_network)
 def images(space, n=SAMPLES):
     generator = torch.Generator().manual_seed(5)
     size = SPACES[space][2]
-    return (torch.randn(n, 3, size, size, generator=generator, dtype=torch.float64),
-            torch.randint(0, 10, (n,), generator=generator))
+    return (
+        torch.randn(n, 3, size, size, generator=generator, dtype=torch.float64),
+        torch.randint(0, 10, (n,), generator=generator),
+    )

@@ -47,13 +47,26 @@ class Faulty(ModelSpace):
 
     def __init__(self):
         super().__init__()
-        self.first = LayerChoice([nn.Conv2d(3, 4, size, padding=size // 2, bias=bias) for size in (1, 3, 5, 7)
-                                  for bias in (False, True)], label='first')
-        self.middle = LayerChoice({'relu': nn.ReLU(), 'tanh': nn.Tanh(), 'elu': nn.ELU(), 'gelu': nn.GELU(),
-                                   'raises': BadLayer('raises'), 'nan': BadLayer('nan'),
-                                   'only large': Choosy(32, 99), 'only small': Choosy(1, 16, 0.1)}, label='middle')
-        self.last = LayerChoice([nn.Linear(4, 3), nn.Linear(4, 3, bias=False),
-                                 nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))], label='last')
+        self.first = LayerChoice(
+            [nn.Conv2d(3, 4, size, padding=size // 2, bias=bias) for size in (1, 3, 5, 7) for bias in (False, True)],
+            label='first',
+        )
+        self.middle = LayerChoice(
+            {
+                'relu': nn.ReLU(),
+                'tanh': nn.Tanh(),
+                'elu': nn.ELU(),
+                'gelu': nn.GELU(),
+                'raises': BadLayer('raises'),
+                'nan': BadLayer('nan'),
+                'only large': Choosy(32, 99),
+                'only small': Choosy(1, 16, 0.1),
+            },
+            label='middle',
+        )
+        self.last = LayerChoice(
+            [nn.Linear(4, 3), nn.Linear(4, 3, bias=False), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))], label='last'
+        )
 
     def forward(self, x):
         return self.last(self.middle(self.first(x)).mean((2, 3)))

@@ -34,12 +34,25 @@ EXPLORERS = {
 }
 
 
-def make(engine: str, identity: str, folder: Path, explorer: str = 'unseeded', pause: float = 0.0,
-         training: float = 0.0, top_k: int = 3, concurrency: int = 1) -> NasExperiment:
+def make(
+    engine: str,
+    identity: str,
+    folder: Path,
+    explorer: str = 'unseeded',
+    pause: float = 0.0,
+    training: float = 0.0,
+    top_k: int = 3,
+    concurrency: int = 1,
+) -> NasExperiment:
     kernel = tiny_kernel(score=LoggedMGM(str(folder / 'scored'), pause, folder / 'may score'))
     strategy = KNAS(kernel, candidates=15, top_k=top_k, explorer=EXPLORERS[explorer]())
-    evaluator = FunctionalEvaluator(train, log=str(folder / 'trained'), seconds=training, gate=str(folder / 'may train'),
-                                    learning_rate=nni.choice('learning_rate', [0.1, 0.2]))
+    evaluator = FunctionalEvaluator(
+        train,
+        log=str(folder / 'trained'),
+        seconds=training,
+        gate=str(folder / 'may train'),
+        learning_rate=nni.choice('learning_rate', [0.1, 0.2]),
+    )
     config = NasExperimentConfig(engine, 'simplified', 'local')
     config.trial_concurrency = concurrency
     config.experiment_working_directory = str(folder)

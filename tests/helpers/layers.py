@@ -18,8 +18,10 @@ NORMALIZATIONS = ['sample', 'batch']
 
 def batch_of(n, *shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(n, *shape, generator=generator, dtype=torch.float64),
-            torch.randint(0, CLASSES, (n,), generator=generator))
+    return (
+        torch.randn(n, *shape, generator=generator, dtype=torch.float64),
+        torch.randint(0, CLASSES, (n,), generator=generator),
+    )
 
 
 def kernel_of(x, y, score='mgm', **arguments):
@@ -41,8 +43,16 @@ def assert_reference(network, x, y, normalization='sample', loss=None, scores=SC
 
 def convolutional(norm=nn.BatchNorm2d):
     with seeded(3):
-        return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), norm(6), nn.Tanh(), nn.Conv2d(6, 6, 3), norm(6), nn.Tanh(),
-                             nn.Flatten(), nn.Linear(24, CLASSES)).double()
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            norm(6),
+            nn.Tanh(),
+            nn.Conv2d(6, 6, 3),
+            norm(6),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(24, CLASSES),
+        ).double()
 
 
 class Lambda(nn.Module):
@@ -56,37 +66,51 @@ class Lambda(nn.Module):
 
 
 def attention():
-    return Lambda(lambda attend, head, x: head(attend(x, x, x, need_weights=False)[0].mean(1)),
-                  nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True), nn.Linear(8, CLASSES))
+    return Lambda(
+        lambda attend, head, x: head(attend(x, x, x, need_weights=False)[0].mean(1)),
+        nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True),
+        nn.Linear(8, CLASSES),
+    )
 
 
 def attention_with_weights():
-    return Lambda(lambda attend, head, x: head(attend(x, x, x)[0].mean(1)),
-                  nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True), nn.Linear(8, CLASSES))
+    return Lambda(
+        lambda attend, head, x: head(attend(x, x, x)[0].mean(1)),
+        nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True),
+        nn.Linear(8, CLASSES),
+    )
 
 
 def encoder(norm_first=False):
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.3, batch_first=True, norm_first=norm_first)
-    return Lambda(lambda encode, head, x: head(encode(x)[:, 0]),
-                  nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(8, CLASSES))
+    return Lambda(
+        lambda encode, head, x: head(encode(x)[:, 0]),
+        nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+        nn.Linear(8, CLASSES),
+    )
 
 
 def scaled_attention():
     def forward(project, head, x):
         q, k, v = project(x).chunk(3, -1)
         return head(F.scaled_dot_product_attention(q, k, v).mean(1))
+
     return Lambda(forward, nn.Linear(8, 24), nn.Linear(8, CLASSES))
 
 
 def recurrent(kind):
-    return Lambda(lambda layer, head, x: head(layer(x)[0][:, -1]),
-                  kind(8, 10, num_layers=2, dropout=0.5, batch_first=True), nn.Linear(10, CLASSES))
+    return Lambda(
+        lambda layer, head, x: head(layer(x)[0][:, -1]),
+        kind(8, 10, num_layers=2, dropout=0.5, batch_first=True),
+        nn.Linear(10, CLASSES),
+    )
 
 
 def branching():
     def forward(first, second, head, x):  # which layer depends on the data: no function transform can follow this
         rows = [(first if float(row.sum()) > 0 else second)(row) for row in x.mean(1)]
         return head(torch.stack(rows).tanh())
+
     return Lambda(forward, nn.Linear(8, 10), nn.Linear(8, 10), nn.Linear(10, CLASSES))
 
 
@@ -99,12 +123,21 @@ SEQUENCE_NETWORKS = {
     'LSTM': lambda: recurrent(nn.LSTM),
     'GRU': lambda: recurrent(nn.GRU),
     'RNN': lambda: recurrent(nn.RNN),
-    'without parameters': lambda: Lambda(lambda pool, flat, head, x: head(flat(pool(x))),
-                                         nn.AvgPool1d(2), nn.Flatten(), nn.Linear(20, CLASSES)),
-    'conv and norm over time': lambda: Lambda(lambda conv, norm, head, x: head(norm(conv(x)).tanh().mean(2)),
-                                              nn.Conv1d(5, 8, 3), nn.BatchNorm1d(8), nn.Linear(8, CLASSES)),
-    'norm and recurrence': lambda: Lambda(lambda norm, layer, head, x: head(layer(norm(x))[0][:, -1]),
-                                          nn.BatchNorm1d(5), nn.LSTM(8, 6, batch_first=True), nn.Linear(6, CLASSES)),
+    'without parameters': lambda: Lambda(
+        lambda pool, flat, head, x: head(flat(pool(x))), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(20, CLASSES)
+    ),
+    'conv and norm over time': lambda: Lambda(
+        lambda conv, norm, head, x: head(norm(conv(x)).tanh().mean(2)),
+        nn.Conv1d(5, 8, 3),
+        nn.BatchNorm1d(8),
+        nn.Linear(8, CLASSES),
+    ),
+    'norm and recurrence': lambda: Lambda(
+        lambda norm, layer, head, x: head(layer(norm(x))[0][:, -1]),
+        nn.BatchNorm1d(5),
+        nn.LSTM(8, 6, batch_first=True),
+        nn.Linear(6, CLASSES),
+    ),
 }
 
 

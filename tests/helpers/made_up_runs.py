@@ -12,8 +12,9 @@ from nni_knas.runs import Run
 OPERATIONS = ('conv_1x1', 'conv_3x3', 'avg_pool_3x3', '<b>skip</b>', 'none')
 
 
-def make(folder, candidates=120, trained=8, *, quick=False, mode='maximize', wide=True, front='', costs=True, top_k=10,
-         copies=0):
+def make(
+    folder, candidates=120, trained=8, *, quick=False, mode='maximize', wide=True, front='', costs=True, top_k=10, copies=0
+):
     """A run with failed, filtered and, where ``quick``, screened candidates; one of those in training fails.
 
     Of each candidate there are so many copies with lower scores.
@@ -40,10 +41,10 @@ def make(folder, candidates=120, trained=8, *, quick=False, mode='maximize', wid
     for j, candidate in enumerate(record.best(trained)):
         record.start_training(candidate.id)
         if j == 1:
-            record.end_training(candidate.id, 2., 'RuntimeError: out of memory')
+            record.end_training(candidate.id, 2.0, 'RuntimeError: out of memory')
         else:
             record.set_metric(candidate.id, round(float(rng.uniform(0.5, 0.9)), 3))
-            record.end_training(candidate.id, 10. + j)
+            record.end_training(candidate.id, 10.0 + j)
     record.close()
     return Run(folder)
 
@@ -52,9 +53,14 @@ def copy(path, copies):
     """As ``make`` would add candidates, in a small part of the time."""
     with sqlite3.connect(path) as record:
         columns = [name for _, name, *_ in record.execute('PRAGMA table_info(candidates)')]
-        values = {**{name: name for name in columns}, 'id': 'id + size * number',
-                  'sample': 'replace(sample, \'"n": \' || (id - 1), \'"n": \' || (id - 1 + size * number))',
-                  'digest': 'randomblob(16)', 'score': 'score / (1 + number)', 'quick': 'quick / (1 + number)'}
+        values = {
+            **{name: name for name in columns},
+            'id': 'id + size * number',
+            'sample': 'replace(sample, \'"n": \' || (id - 1), \'"n": \' || (id - 1 + size * number))',
+            'digest': 'randomblob(16)',
+            'score': 'score / (1 + number)',
+            'quick': 'quick / (1 + number)',
+        }
         record.execute(f"""
             WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {copies}),
                 sizes(size) AS (SELECT COUNT(*) FROM candidates)

@@ -34,5 +34,6 @@ def evaluator(data: Data, log: str = os.devnull, gate: str | None = None) -> Eva
 
 
 def build(parameters: dict) -> nn.Module:
-    return nn.Sequential(nn.Linear(6, parameters['width']), nn.Tanh(), nn.Dropout(parameters['dropout']),
-                         nn.Linear(parameters['width'], 3))
+    return nn.Sequential(
+        nn.Linear(6, parameters['width']), nn.Tanh(), nn.Dropout(parameters['dropout']), nn.Linear(parameters['width'], 3)
+    )

@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 
 # Each of these libraries has a switch of its own, which the processes that tests start inherit.
-os.environ.update(dict.fromkeys(('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HF_DATASETS_OFFLINE', 'SE_OFFLINE',
-                                 'SE_AVOID_STATS'), 'true'))
+os.environ.update(
+    dict.fromkeys(('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HF_DATASETS_OFFLINE', 'SE_OFFLINE', 'SE_AVOID_STATS'), 'true')
+)
 
 refused: list[str] = []
 """What this process has tried; it may have caught the error."""
@@ -44,6 +45,7 @@ def check(host: str | bytes | None) -> None:
 
 def _asking_first(connect: Callable) -> Callable:
     """``connect`` and the like, whose last argument is an address."""
+
     @functools.wraps(connect)
     def guarded(self: socket.socket, *arguments: Any) -> Any:
         if self.family in (socket.AF_INET, socket.AF_INET6):

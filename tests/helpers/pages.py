@@ -25,20 +25,33 @@ HOSTILE = '</script><b>bold</b> & "quoted" \'single\' <!-- '
 METHODS = {'cpu': 'measured (RAPL)', 'memory': 'modelled (3 W)', 'co2': 'modelled (369 g a kWh)'}
 
 
-def make(folder, *, name='a run', seed=0, complete=1, process=None, scale=1., **options):
+def make(folder, *, name='a run', seed=0, complete=1, process=None, scale=1.0, **options):
     """A synthetic run with failures, and with all that a run records of itself."""
     made_up_runs.make(folder, **{'quick': True, **options})
     record, rng = Record(record_path(folder)), np.random.default_rng(seed)
-    about = {'pid': process or 2**22 + 1, 'created': psutil.Process(process).create_time() if process else 1.,
-             'host': os.uname().nodename, 'name': name, 'command': f'nni-knas search --seed {seed}',
-             'directory': '/searches', 'asked': {
-                 'space': 'NasBench201(num_labels=10)', 'score': 'steady-rank', 'data': 'digits', 'seed': seed,
-                 'explorer': 'Random(dedup=True)', 'constraints': {'parameters': 1e6}, 'country': None},
-             'versions': {'python': '3.11.7', 'torch': '2.14.1'}, 'machine': {'processor': 'AMD EPYC'}}
+    about = {
+        'pid': process or 2**22 + 1,
+        'created': psutil.Process(process).create_time() if process else 1.0,
+        'host': os.uname().nodename,
+        'name': name,
+        'command': f'nni-knas search --seed {seed}',
+        'directory': '/searches',
+        'asked': {
+            'space': 'NasBench201(num_labels=10)',
+            'score': 'steady-rank',
+            'data': 'digits',
+            'seed': seed,
+            'explorer': 'Random(dedup=True)',
+            'constraints': {'parameters': 1e6},
+            'country': None,
+        },
+        'versions': {'python': '3.11.7', 'torch': '2.14.1'},
+        'machine': {'processor': 'AMD EPYC'},
+    }
     session = record.begin_session(about)
     start = time.time() - 400
-    record.set_energy(session, Energy('coarse', start, 60., 2e-4 * scale, 0., 1e-4 * scale, 0.4, 50., 40., 0))
-    record.set_energy(session, Energy('fine', start + 60, 300., 3e-3 * scale, 8e-3, 5e-4, 0.4, 500., 450., 2))
+    record.set_energy(session, Energy('coarse', start, 60.0, 2e-4 * scale, 0.0, 1e-4 * scale, 0.4, 50.0, 40.0, 0))
+    record.set_energy(session, Energy('fine', start + 60, 300.0, 3e-3 * scale, 8e-3, 5e-4, 0.4, 500.0, 450.0, 2))
     record.set_meta('energy methods', json.dumps(METHODS))
     record.set_meta('metric', 'accuracy')
     record.add_scoring_seconds(57.3)
@@ -57,16 +70,24 @@ def make(folder, *, name='a run', seed=0, complete=1, process=None, scale=1., **
 def hostile(folder):
     """A run with texts that would break a page that did not escape them, and with numbers that JSON does not have."""
     record = Record(record_path(folder))
-    record.begin_session({'name': HOSTILE, 'command': f'nni-knas search --data {HOSTILE}', 'directory': HOSTILE,
-                          'asked': {HOSTILE: HOSTILE}, 'versions': {HOSTILE: HOSTILE}, 'machine': {HOSTILE: HOSTILE}})
+    record.begin_session(
+        {
+            'name': HOSTILE,
+            'command': f'nni-knas search --data {HOSTILE}',
+            'directory': HOSTILE,
+            'asked': {HOSTILE: HOSTILE},
+            'versions': {HOSTILE: HOSTILE},
+            'machine': {HOSTILE: HOSTILE},
+        }
+    )
     record.set_meta('metric', HOSTILE)
     record.set_meta('top_k', 1)
     record.add_failed({HOSTILE: HOSTILE}, '1', HOSTILE, 0.1)
-    candidate = record.add_scored({HOSTILE: f'{HOSTILE} 2', 'width': (1, 2)}, '2', 3., 0.1)
-    record.add_scored({HOSTILE: True}, '3', 1e-300, 0.1, costs={'parameters': 12345678.})
+    candidate = record.add_scored({HOSTILE: f'{HOSTILE} 2', 'width': (1, 2)}, '2', 3.0, 0.1)
+    record.add_scored({HOSTILE: True}, '3', 1e-300, 0.1, costs={'parameters': 12345678.0})
     record.start_training(candidate.id)
     record.set_metric(candidate.id, math.inf)
-    record.end_training(candidate.id, 1.)
+    record.end_training(candidate.id, 1.0)
     record.add_step(candidate.id, 0.5)
     record.close()
     return Run(folder)
@@ -98,8 +119,11 @@ class Reader(HTMLParser):
 
     def values(self):
         """The summary's numbers by key."""
-        return {attributes['data-key']: attributes['data-value'] for _, attributes in self.tags
-                if 'data-key' in attributes and 'data-value' in attributes}
+        return {
+            attributes['data-key']: attributes['data-value']
+            for _, attributes in self.tags
+            if 'data-key' in attributes and 'data-value' in attributes
+        }
 
     @property
     def text(self):
@@ -120,13 +144,18 @@ class Pages:
     def __init__(self, folder, tiny):
         self.folder = folder
         self._makers = {
-            'plain': functools.partial(make, seed=3), 'minimized': functools.partial(make, mode='minimize'),
-            'hostile': hostile, 'empty': functools.partial(make, candidates=0), 'tiny': lambda _: tiny,
-            'mixed': functools.partial(make, name='digits', candidates=160, trained=12, top_k=15, front='parameters',
-                                       mode='minimize'),
+            'plain': functools.partial(make, seed=3),
+            'minimized': functools.partial(make, mode='minimize'),
+            'hostile': hostile,
+            'empty': functools.partial(make, candidates=0),
+            'tiny': lambda _: tiny,
+            'mixed': functools.partial(
+                make, name='digits', candidates=160, trained=12, top_k=15, front='parameters', mode='minimize'
+            ),
             'full': functools.partial(make, quick=False, wide=False, trained=30, top_k=30),
-            'named': functools.partial(make, name=HOSTILE, scale=5.),
-            'many': functools.partial(make, candidates=200, copies=14)}
+            'named': functools.partial(make, name=HOSTILE, scale=5.0),
+            'many': functools.partial(make, candidates=200, copies=14),
+        }
         self.run, self.path = functools.cache(self._run), functools.cache(self._path)
 
     def _run(self, name):
@@ -166,10 +195,12 @@ def show(browser, path, width=1500, scheme='light', media=''):
 
 def look_at(browser, width, scheme, media):
     """Have a window of this width, whatever is in it."""
-    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {
-        'width': width, 'height': 1000, 'deviceScaleFactor': 1, 'mobile': width < 500})
-    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {
-        'media': media, 'features': [{'name': 'prefers-color-scheme', 'value': scheme}]})
+    browser.execute_cdp_cmd(
+        'Emulation.setDeviceMetricsOverride', {'width': width, 'height': 1000, 'deviceScaleFactor': 1, 'mobile': width < 500}
+    )
+    browser.execute_cdp_cmd(
+        'Emulation.setEmulatedMedia', {'media': media, 'features': [{'name': 'prefers-color-scheme', 'value': scheme}]}
+    )
 
 
 def click(browser, selector):
@@ -178,9 +209,14 @@ def click(browser, selector):
 
 def table_of(browser, selector):
     """The cells of a table: in full where the page has that, else as they are shown."""
-    return json.loads(browser.execute_script("""return JSON.stringify([...document.querySelectorAll(
+    return json.loads(
+        browser.execute_script(
+            """return JSON.stringify([...document.querySelectorAll(
         arguments[0] + ' tbody tr')].map(row => [...row.querySelectorAll('td')].map(
-        cell => cell.dataset.value ?? cell.textContent)))""", selector))  # text takes the driver less time than lists
+        cell => cell.dataset.value ?? cell.textContent)))""",
+            selector,
+        )
+    )  # text takes the driver less time than lists
 
 
 def shown_rows(browser):

@@ -11,11 +11,21 @@ if TYPE_CHECKING:
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
 NONE = f'there is no browser: it takes chromedriver and one of {", ".join(BROWSERS)}'
 
-FLAGS = ('--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run',
-         '--window-size=1500,1100',
-         # A browser looks for news of its own: no name is resolved but this machine's.
-         '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic',
-         '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1')
+FLAGS = (
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-dev-shm-usage',
+    '--no-first-run',
+    '--window-size=1500,1100',
+    # A browser looks for news of its own: no name is resolved but this machine's.
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--disable-quic',
+    '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1',
+)
+
 
 def executables() -> tuple[str, str] | None:
     """Paths of a browser and of its driver, where both are there."""
@@ -55,7 +65,7 @@ def tidy(browser: Chrome) -> None:
 
 def table(browser: Chrome) -> list[dict[str, str]]:
     """The trial table as a dict a row, by NNI's column names."""
-    return browser.execute_script('''
+    return browser.execute_script("""
         return [...document.querySelectorAll('#tableList [data-automationid="DetailsRow"]')].map(row => Object.fromEntries(
             [...row.querySelectorAll('[data-automationid="DetailsRowCell"]')].map(
-                cell => [cell.getAttribute('data-automation-key'), cell.innerText])))''')
+                cell => [cell.getAttribute('data-automation-key'), cell.innerText])))""")

@@ -19,8 +19,19 @@ from places import HELPERS
 from nni_knas.engine import workers
 
 _context = multiprocessing.get_context('forkserver')
-_context.set_forkserver_preload(['pytest', 'nni_knas', 'nni_knas.cli', 'nni.nas.evaluator.pytorch', 'nni.nas.experiment',
-                                 'nni.nas.strategy', 'codecarbon', 'cpuinfo', 'pycountry'])
+_context.set_forkserver_preload(
+    [
+        'pytest',
+        'nni_knas',
+        'nni_knas.cli',
+        'nni.nas.evaluator.pytorch',
+        'nni.nas.experiment',
+        'nni.nas.strategy',
+        'codecarbon',
+        'cpuinfo',
+        'pycountry',
+    ]
+)
 
 
 class Forked:
@@ -36,8 +47,14 @@ class Forked:
         Where what it prints goes, if not to the tests' own output.
     """
 
-    def __init__(self, function: Callable[..., object], *arguments: Any, output: Path | None = None,
-                 errors: Path | None = None, **keywords: Any) -> None:
+    def __init__(
+        self,
+        function: Callable[..., object],
+        *arguments: Any,
+        output: Path | None = None,
+        errors: Path | None = None,
+        **keywords: Any,
+    ) -> None:
         self._process = _context.Process(target=_run, args=(function, arguments, keywords, output, errors), daemon=True)
         self._process.start()
 

@@ -41,8 +41,10 @@ def mgm_sampled(network, inputs, targets, loss=None, normalization='sample', see
 
     samples = filled(gradients_of_samples(network, inputs, targets, loss, normalization))
     large = [i for i, g in enumerate(samples[0]) if g is not None and g.numel() >= 50]
-    means = [gram_mean([sample[i].flatten()[_draw(sample[i], seed, place)] for sample in samples])
-             for place, i in enumerate(large)]
+    means = [
+        gram_mean([sample[i].flatten()[_draw(sample[i], seed, place)] for sample in samples])
+        for place, i in enumerate(large)
+    ]
     return sum(means) / len(means)
 
 
@@ -55,7 +57,7 @@ def half_covariance(network, inputs, targets, loss=None, normalization='sample')
     for i in large:
         for entry in range(50):
             values = [float(sample[i].flatten()[entry]) for sample in samples]
-            a, b = values[:half], values[half:2 * half]
+            a, b = values[:half], values[half : 2 * half]
             total += sum((x - sum(a) / half) * (y - sum(b) / half) for x, y in zip(a, b))
     return total / (2 * half) ** 2
 
@@ -73,8 +75,7 @@ def gram_mean(vectors):
 def filled(samples):
     """Zeros where a parameter has a gradient for other samples only."""
     used = [next((g for g in every if g is not None), None) for every in zip(*samples)]
-    return [[torch.zeros_like(u) if g is None and u is not None else g for g, u in zip(sample, used)]
-            for sample in samples]
+    return [[torch.zeros_like(u) if g is None and u is not None else g for g, u in zip(sample, used)] for sample in samples]
 
 
 def in_training_without_noise(network):
@@ -126,7 +127,7 @@ def main(outputs):
 
 
 def one(tree, i, n):
-    return tree_map(lambda t: t[i:i + 1] if isinstance(t, torch.Tensor) and t.dim() and len(t) == n else t, tree)
+    return tree_map(lambda t: t[i : i + 1] if isinstance(t, torch.Tensor) and t.dim() and len(t) == n else t, tree)
 
 
 def as_double(tree):
@@ -199,14 +200,22 @@ class Passes:
                 module.register_forward_hook(functools.partial(keep_output, seen[name]))
         if self.normalization == 'batch':
             outputs = call(network, inputs)
-            sum(loss_of_sample(self.loss, one(outputs, i, self.n), one(targets, i, self.n))
-                for i in range(self.n)).backward()
+            sum(
+                loss_of_sample(self.loss, one(outputs, i, self.n), one(targets, i, self.n)) for i in range(self.n)
+            ).backward()
         else:
             for i in range(self.n):
                 loss_of_sample(self.loss, call(network, one(inputs, i, self.n)), one(targets, i, self.n)).backward()
-        return {name: [row for channels_last, output in each if output.grad is not None
-                       for row in rows_of(output.grad, channels_last)]
-                for name, each in seen.items() if any(output.grad is not None for _, output in each)}
+        return {
+            name: [
+                row
+                for channels_last, output in each
+                if output.grad is not None
+                for row in rows_of(output.grad, channels_last)
+            ]
+            for name, each in seen.items()
+            if any(output.grad is not None for _, output in each)
+        }
 
     def of(self, loss, targets):
         samples = filled(gradients_of_samples(self.network, self.inputs, targets, loss, self.normalization))
@@ -238,7 +247,7 @@ def gradient_rank(passes):
     for g in passes.mean:
         if g is not None and g.ndim > 1 and np.any(g):
             singular = np.linalg.svd(g.reshape(len(g), -1), compute_uv=False)
-            rank = singular.sum()**2 / (g**2).sum()
+            rank = singular.sum() ** 2 / (g**2).sum()
             total += rank**2 * np.log(g.size)
     return total
 
@@ -261,7 +270,7 @@ def zico(passes):
     total = 0.0
     for i, first in enumerate(passes.of_losses[0]):
         if first is not None and first.ndim > 1:
-            batches = [sum(sample[i] for sample in passes.of_losses[b * half:(b + 1) * half]) / half for b in (0, 1)]
+            batches = [sum(sample[i] for sample in passes.of_losses[b * half : (b + 1) * half]) / half for b in (0, 1)]
             ratio = ratio_of(batches)
             total += np.log(ratio) if ratio > 0 else 0
     return total
@@ -300,18 +309,33 @@ def entropy_of(kernel):
 
 def rank_of(kernel):
     values = np.linalg.eigvalsh(kernel)
-    return values.sum()**2 / (values**2).sum()
+    return values.sum() ** 2 / (values**2).sum()
 
 
-KERNELS = {'gram': lambda passes: gram_of(passes.of_losses), 'ntk': lambda passes: gram_of(passes.of_outputs),
-           'fisher': lambda passes: gram_of(passes.of_predictions)}
+KERNELS = {
+    'gram': lambda passes: gram_of(passes.of_losses),
+    'ntk': lambda passes: gram_of(passes.of_outputs),
+    'fisher': lambda passes: gram_of(passes.of_predictions),
+}
 FUNCTIONS = {'condition': condition_of, 'entropy': entropy_of, 'effective-rank': rank_of}
 OF_PASSES = {
-    'gradient-norm': gradient_norm, 'snip': snip, 'mgm-logits': mgm_logits, 'log-l1': log_l1, 'log-mgm': log_mgm,
-    'gradient-rank': gradient_rank, 'steady-rank': steady_rank, 'snr': snr, 'zico': zico,
-    'channel-entropy': channel_entropy, 'channel-rank': channel_rank, 'label-alignment': label_alignment,
-    **{f'{kernel}-{function}': lambda passes, kernel=kernel, function=function: FUNCTIONS[function](KERNELS[kernel](passes))
-       for kernel in KERNELS for function in FUNCTIONS},
+    'gradient-norm': gradient_norm,
+    'snip': snip,
+    'mgm-logits': mgm_logits,
+    'log-l1': log_l1,
+    'log-mgm': log_mgm,
+    'gradient-rank': gradient_rank,
+    'steady-rank': steady_rank,
+    'snr': snr,
+    'zico': zico,
+    'channel-entropy': channel_entropy,
+    'channel-rank': channel_rank,
+    'label-alignment': label_alignment,
+    **{
+        f'{kernel}-{function}': lambda passes, kernel=kernel, function=function: FUNCTIONS[function](KERNELS[kernel](passes))
+        for kernel in KERNELS
+        for function in FUNCTIONS
+    },
 }
 
 
@@ -328,7 +352,7 @@ def gram_of(samples):
 def ratio_of(values):
     """Sum over the entries that differ of the mean of the absolute value by the deviation."""
     mean = sum(values) / len(values)
-    deviation = np.sqrt(sum((value - mean)**2 for value in values) / len(values))
+    deviation = np.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
     size = sum(np.abs(value) for value in values) / len(values)
     return sum(s / d for s, d in zip(size.ravel(), deviation.ravel()) if d > 0)
 

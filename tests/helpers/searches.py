@@ -14,8 +14,12 @@ from nni_knas import KNAS
 
 def search(strategy, tmp_path, space=None, evaluator=None, **config):
     """As an experiment, which has a folder."""
-    experiment = NasExperiment(space or TinySpace(), evaluator or FunctionalEvaluator(train), strategy,
-                               NasExperimentConfig('sequential', config.pop('format', 'simplified')))
+    experiment = NasExperiment(
+        space or TinySpace(),
+        evaluator or FunctionalEvaluator(train),
+        strategy,
+        NasExperimentConfig('sequential', config.pop('format', 'simplified')),
+    )
     experiment.config.experiment_working_directory = str(tmp_path)
     for name, value in config.items():
         setattr(experiment.config, name, value)

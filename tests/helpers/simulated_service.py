@@ -52,8 +52,13 @@ class Service(TrainingServiceExecutionEngine):
             time += self.cost
             if self.dies(chunk, task.number):
                 return self._at(time, TrainingEndEvent(model, ModelStatus.Failed))
-            report = {'default': scored, 'best_kernel_score': None, 'candidate': task.number, 'kernel_score': score(task),
-                      'seconds': self.cost}
+            report = {
+                'default': scored,
+                'best_kernel_score': None,
+                'candidate': task.number,
+                'kernel_score': score(task),
+                'seconds': self.cost,
+            }
             self.scored.append(task.number)
             self._at(time, IntermediateMetricEvent(model, report))
         self._at(time + self.startup * 0.2, TrainingEndEvent(model, ModelStatus.Trained))

@@ -15,8 +15,12 @@ from nni_knas.networks.candidates import build_network, encode_sample
 
 
 def tiny_samples(count: int = 27) -> list[str]:
-    return [encode_sample({'width': width, 'inner': inner, 'outer': outer}) for width in (4, 8, 16)
-            for inner in ('relu', 'tanh', 'sigmoid') for outer in ('relu', 'tanh', 'sigmoid')][:count]
+    return [
+        encode_sample({'width': width, 'inner': inner, 'outer': outer})
+        for width in (4, 8, 16)
+        for inner in ('relu', 'tanh', 'sigmoid')
+        for outer in ('relu', 'tanh', 'sigmoid')
+    ][:count]
 
 
 def tiny(count: int = 27, **columns: np.ndarray) -> Benchmark:
@@ -26,9 +30,12 @@ def tiny(count: int = 27, **columns: np.ndarray) -> Benchmark:
 
 
 def faulty() -> Benchmark:
-    samples = [encode_sample({'middle': middle, 'last': last}) for middle in ('identity', 'relu', 'raises', 'nan')
-               for last in range(3)]
-    return space_benchmark('faulty', FaultySpace(), pd.DataFrame({'architecture': samples, 'acc': np.arange(12.)}))
+    samples = [
+        encode_sample({'middle': middle, 'last': last})
+        for middle in ('identity', 'relu', 'raises', 'nan')
+        for last in range(3)
+    ]
+    return space_benchmark('faulty', FaultySpace(), pd.DataFrame({'architecture': samples, 'acc': np.arange(12.0)}))
 
 
 def vectors_data():
@@ -41,8 +48,15 @@ def small_nats(classes: int) -> Benchmark:
     """A twentieth of a second a network: ten architectures of NAS-Bench-201, one cell a stage."""
     space = SimplifiedModelSpace.from_model(NasBench201(stem_out_channels=4, num_modules_per_stack=1, num_labels=classes))
     names = [string_of(index) for index in range(10)]
-    table = pd.DataFrame({'one_test_acc': np.linspace(60, 90, 10), 'two_test_acc': np.linspace(80, 20, 10),
-                          'one_valid_acc': np.linspace(50, 80, 10), 'loss': np.ones(10)}, index=names)
+    table = pd.DataFrame(
+        {
+            'one_test_acc': np.linspace(60, 90, 10),
+            'two_test_acc': np.linspace(80, 20, 10),
+            'one_valid_acc': np.linspace(50, 80, 10),
+            'loss': np.ones(10),
+        },
+        index=names,
+    )
     return Benchmark('small-nats', table, lambda name, seed: build_network(space.freeze(to_sample(name)), seed))
 
 

@@ -123,8 +123,14 @@ def tiny_kernel(**options) -> GradientKernelEvaluator:
     return GradientKernelEvaluator(vectors(), **options)
 
 
-def train(network: nn.Module, log: str = os.devnull, seconds: float = 0.0, learning_rate: float = 0.1,
-          fails: bool = False, gate: str | None = None) -> None:
+def train(
+    network: nn.Module,
+    log: str = os.devnull,
+    seconds: float = 0.0,
+    learning_rate: float = 0.1,
+    fails: bool = False,
+    gate: str | None = None,
+) -> None:
     """Train a network for five steps, and report minus its loss; a gate is for the trainings in the order of the log."""
     write_line(log, f'start {os.getpid()}')
     if gate is not None:

@@ -37,11 +37,25 @@ def ssh_server(folder: Path) -> Iterator[Server]:
         subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', str(folder / name)], check=True)
     shutil.copy(folder / 'client.pub', folder / 'authorized')
     server = Server(free_port(), getpass.getuser(), folder / 'client')
-    (folder / 'config').write_text('\n'.join([
-        f'Port {server.port}', 'ListenAddress 127.0.0.1', f'HostKey {folder / "host"}', f'PidFile {folder / "pid"}',
-        f'AuthorizedKeysFile {folder / "authorized"}', 'PubkeyAuthentication yes', 'PasswordAuthentication no',
-        'PermitRootLogin prohibit-password', 'StrictModes no', 'UsePAM no', 'Subsystem sftp internal-sftp',
-        f'SetEnv HOME={folder} OMP_NUM_THREADS=1', '']))
+    (folder / 'config').write_text(
+        '\n'.join(
+            [
+                f'Port {server.port}',
+                'ListenAddress 127.0.0.1',
+                f'HostKey {folder / "host"}',
+                f'PidFile {folder / "pid"}',
+                f'AuthorizedKeysFile {folder / "authorized"}',
+                'PubkeyAuthentication yes',
+                'PasswordAuthentication no',
+                'PermitRootLogin prohibit-password',
+                'StrictModes no',
+                'UsePAM no',
+                'Subsystem sftp internal-sftp',
+                f'SetEnv HOME={folder} OMP_NUM_THREADS=1',
+                '',
+            ]
+        )
+    )
     with (folder / 'sshd.log').open('w') as log:
         process = subprocess.Popen([str(program), '-D', '-e', '-f', str(folder / 'config')], stderr=log)
     try:

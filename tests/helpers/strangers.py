@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-STRANGER = '''
+STRANGER = """
 import importlib, json, os, sys, traceback
 
 class Blocker:
@@ -39,8 +39,8 @@ for line in sys.stdin:
         error = said.read()
     status = os.wait()[1]
     print(json.dumps(error or status), flush=True)
-'''
-USE = '''
+"""
+USE = """
 import sys
 import torch
 inputs, others = torch.load('inputs.pt')
@@ -64,11 +64,16 @@ def run(x):
 outputs['onnx'] = [run(inputs), run(others)]
 assert not any(name.partition('.')[0] in ('nni', 'nni_knas') for name in sys.modules)
 torch.save(outputs, 'outputs.pt')
-'''
+"""
 
 
 def outputs_of(network, inputs):
     with torch.no_grad():
         network = network.eval()
-        return network(*inputs) if isinstance(inputs, tuple) else network(**inputs) if isinstance(inputs, dict) \
+        return (
+            network(*inputs)
+            if isinstance(inputs, tuple)
+            else network(**inputs)
+            if isinstance(inputs, dict)
             else network(inputs)
+        )

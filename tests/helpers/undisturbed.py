@@ -19,8 +19,9 @@ Y = torch.tensor([0, 4, 2, 1, 3, 2])
 
 def small_network(dtype=torch.float64):
     with seeded(1):
-        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
-                             nn.Linear(128, CLASSES)).to(dtype)
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, CLASSES)).to(
+            dtype
+        )
 
 
 class Everything(nn.Module):
@@ -72,8 +73,9 @@ def everything():
 def photograph(network):
     """All that may not change: objects by their identity, tensors by their values, too."""
     tensors = dict(network.named_parameters(remove_duplicate=False))
-    buffers = {f'{path}.{name}': buffer for path, module in network.named_modules()
-               for name, buffer in module._buffers.items()}
+    buffers = {
+        f'{path}.{name}': buffer for path, module in network.named_modules() for name, buffer in module._buffers.items()
+    }
     return {
         'objects': {name: id(t) for name, t in {**tensors, **buffers}.items()},
         'values': {name: t if t is None else t.detach().clone() for name, t in {**tensors, **buffers}.items()},
@@ -82,8 +84,13 @@ def photograph(network):
         'modes': {name: module.training for name, module in network.named_modules()},
         'hooks': {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in network.named_modules()},
         'random': (torch.get_rng_state(), np.random.get_state()[1].tolist(), np.random.get_state()[2], random.getstate()),
-        'torch': (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.backends.cudnn.deterministic,
-                  torch.backends.cudnn.benchmark, torch.backends.cudnn.enabled),
+        'torch': (
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.backends.cudnn.deterministic,
+            torch.backends.cudnn.benchmark,
+            torch.backends.cudnn.enabled,
+        ),
     }
 
 

@@ -43,8 +43,17 @@ def test_disturbances_would_be_seen():
     before = photograph(network)
     F.cross_entropy(network.train()(X), Y).backward()
     after = photograph(network)
-    for name in ('norm.running_mean', 'norm.num_batches_tracked', 'instance.running_var', '.steps', '.replaced', '.nothing',
-                 '.not_saved', 'table.weight', 'normed.parametrizations.weight.0._u'):
+    for name in (
+        'norm.running_mean',
+        'norm.num_batches_tracked',
+        'instance.running_var',
+        '.steps',
+        '.replaced',
+        '.nothing',
+        '.not_saved',
+        'table.weight',
+        'normed.parametrizations.weight.0._u',
+    ):
         with pytest.raises(AssertionError):
             assert_equal(before['values'][name], after['values'][name])
     for part in ('grads', 'random', 'modes'):
@@ -68,8 +77,10 @@ class Failing(Everything):
         return out
 
 
-@pytest.mark.parametrize(('score', 'micro_batch', 'number'), [
-    ('mgm', None, 1), ('mgm', 2, 2), ('half-covariance', None, 1), ('half-covariance', None, 3)])
+@pytest.mark.parametrize(
+    ('score', 'micro_batch', 'number'),
+    [('mgm', None, 1), ('mgm', 2, 2), ('half-covariance', None, 1), ('half-covariance', None, 3)],
+)
 def test_network_is_left_as_it_was_by_a_failure_in_the_middle(score, micro_batch, number):
     network = Failing(number).double()
     network.norm.eval()

@@ -117,27 +117,34 @@ def test_order_does_not_matter():
 # What is wrong.
 
 
-@pytest.mark.parametrize(('arguments', 'error', 'sentence'), [
-    ({'dataset': None}, ValueError, 'the kernel has no data: give a torch Dataset, a DataLoader, or a pair'),
-    ({'dataset': (X[:0], Y[:0])}, ValueError, 'the kernel has no data, the one given is empty'),
-    ({'dataset': (X, Y[:2])}, ValueError, r'the same number of samples, not \[6\] and \[2\]'),
-    ({'dataset': 'cifar10'}, TypeError, 'cannot draw data from str'),
-    ({'score': 'mgm-samplet'}, ValueError, "unknown score 'mgm-samplet' .did you mean 'mgm-sampled'..: the known scores"),
-    ({'score': MGM}, TypeError, 'score must be a name'),
-    ({'batch_size': 0}, ValueError, 'batch_size is 0: it has to be a number of samples, 1 or more'),
-    ({'batch_size': -3}, ValueError, 'batch_size is -3'),
-    ({'batch_size': 2.5}, ValueError, 'batch_size is 2.5'),
-    ({'batch_size': '8'}, ValueError, "batch_size is '8'"),
-    ({'micro_batch': 0}, ValueError, 'micro_batch is 0: it has to be a number of samples, 1 or more'),
-    ({'seed': -1}, ValueError, 'seed is -1: it has to be a whole number, 0 or more'),
-    ({'seed': 0.5}, ValueError, 'seed is 0.5'),
-    ({'seed': None}, ValueError, 'seed is None'),
-    ({'normalization': 'layer'}, ValueError, 'unknown normalization \'layer\': it is "sample" or "batch"'),
-    ({'normalization': None}, ValueError, 'unknown normalization None'),
-    ({'loss': 'cross_entropy'}, TypeError, r"loss is 'cross_entropy': it has to be a callable loss\(outputs, targets\)"),
-    ({'device': 'gpu'}, ValueError, 'unknown device \'gpu\': it is "cpu", "cuda" or "cuda:N"'),
-    ({'score': 'half-covariance', 'batch_size': 3}, ValueError, 'two halves of at least 2 samples: batch_size is 3'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'error', 'sentence'),
+    [
+        ({'dataset': None}, ValueError, 'the kernel has no data: give a torch Dataset, a DataLoader, or a pair'),
+        ({'dataset': (X[:0], Y[:0])}, ValueError, 'the kernel has no data, the one given is empty'),
+        ({'dataset': (X, Y[:2])}, ValueError, r'the same number of samples, not \[6\] and \[2\]'),
+        ({'dataset': 'cifar10'}, TypeError, 'cannot draw data from str'),
+        (
+            {'score': 'mgm-samplet'},
+            ValueError,
+            "unknown score 'mgm-samplet' .did you mean 'mgm-sampled'..: the known scores",
+        ),
+        ({'score': MGM}, TypeError, 'score must be a name'),
+        ({'batch_size': 0}, ValueError, 'batch_size is 0: it has to be a number of samples, 1 or more'),
+        ({'batch_size': -3}, ValueError, 'batch_size is -3'),
+        ({'batch_size': 2.5}, ValueError, 'batch_size is 2.5'),
+        ({'batch_size': '8'}, ValueError, "batch_size is '8'"),
+        ({'micro_batch': 0}, ValueError, 'micro_batch is 0: it has to be a number of samples, 1 or more'),
+        ({'seed': -1}, ValueError, 'seed is -1: it has to be a whole number, 0 or more'),
+        ({'seed': 0.5}, ValueError, 'seed is 0.5'),
+        ({'seed': None}, ValueError, 'seed is None'),
+        ({'normalization': 'layer'}, ValueError, 'unknown normalization \'layer\': it is "sample" or "batch"'),
+        ({'normalization': None}, ValueError, 'unknown normalization None'),
+        ({'loss': 'cross_entropy'}, TypeError, r"loss is 'cross_entropy': it has to be a callable loss\(outputs, targets\)"),
+        ({'device': 'gpu'}, ValueError, 'unknown device \'gpu\': it is "cpu", "cuda" or "cuda:N"'),
+        ({'score': 'half-covariance', 'batch_size': 3}, ValueError, 'two halves of at least 2 samples: batch_size is 3'),
+    ],
+)
 def test_arguments_are_refused(arguments, error, sentence):
     with pytest.raises(error, match=sentence):
         GradientKernelEvaluator(**{'dataset': (X, Y), **arguments})
@@ -181,26 +188,35 @@ def test_arguments_that_the_network_does_not_have(ask):
 def test_class_indices_out_of_range():
     network = small_network()
     kernel = GradientKernelEvaluator((X, Y + 2))
-    with pytest.raises(MisfitError, match='the targets are classes 2 to 6, but the network has 5 outputs: classes must be '
-                                          '0 to 4'):
+    with pytest.raises(
+        MisfitError, match='the targets are classes 2 to 6, but the network has 5 outputs: classes must be 0 to 4'
+    ):
         kernel.check(network)
     with pytest.raises(IndexError) as of_torch:
         F.cross_entropy(network(X), Y + 2)
     for score, n in {'mgm': 6, 'mgm-sampled': 6, 'half-covariance': 1}.items():
         with pytest.raises(MisfitError) as caught:
             GradientKernelEvaluator((X, Y + 2), score).score(network)
-        assert str(caught.value) == (f'the loss cannot compare outputs of shape {n}x5 (float64) with targets of shape {n} '
-                                     f'(int64): {of_torch.value}')
+        assert str(caught.value) == (
+            f'the loss cannot compare outputs of shape {n}x5 (float64) with targets of shape {n} (int64): {of_torch.value}'
+        )
     with pytest.raises(MisfitError, match='the targets are classes -1 to 3'):
         GradientKernelEvaluator((X, Y - 1)).check(network)
 
 
 @pytest.mark.parametrize('ask', ['check', 'score'])
-@pytest.mark.parametrize(('targets', 'described'), [(Y.double(), r'6 \(float64\)'), (Y.int(), r'6 \(int32\)'),
-                                                    (torch.rand(6, 3), r'6x3 \(float64\)')], ids=['float', 'int', 'wide'])
+@pytest.mark.parametrize(
+    ('targets', 'described'),
+    [(Y.double(), r'6 \(float64\)'), (Y.int(), r'6 \(int32\)'), (torch.rand(6, 3), r'6x3 \(float64\)')],
+    ids=['float', 'int', 'wide'],
+)
 def test_targets_that_cross_entropy_cannot_take(targets, described, ask):
-    with pytest.raises(MisfitError, match=r'cannot compare outputs of shape 6x5 \(float64\) with targets of shape '
-                       + described if ask == 'score' else 'the loss cannot compare outputs'):
+    with pytest.raises(
+        MisfitError,
+        match=r'cannot compare outputs of shape 6x5 \(float64\) with targets of shape ' + described
+        if ask == 'score'
+        else 'the loss cannot compare outputs',
+    ):
         getattr(GradientKernelEvaluator((X, targets)), ask)(small_network())
 
 
@@ -219,8 +235,11 @@ def test_outputs_without_a_tensor(ask):
 
 
 @pytest.mark.parametrize('score', SCORES)
-@pytest.mark.parametrize('error', [ValueError('only squares'), RuntimeError('a fault'), KeyError('name'), OSError()],
-                         ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    'error',
+    [ValueError('only squares'), RuntimeError('a fault'), KeyError('name'), OSError()],
+    ids=lambda error: type(error).__name__,
+)
 def test_errors_that_the_network_raises_itself_pass_through(score, error):
     class Picky(nn.Module):
         def __init__(self):
@@ -296,8 +315,10 @@ def test_representation_names_what_matters():
 @nni.trace
 def make_dataset(n, seed):
     generator = torch.Generator().manual_seed(seed)
-    return TensorDataset(torch.randn(n, 3, 6, 6, generator=generator, dtype=torch.float64),
-                         torch.randint(0, CLASSES, (n,), generator=generator))
+    return TensorDataset(
+        torch.randn(n, 3, 6, 6, generator=generator, dtype=torch.float64),
+        torch.randint(0, CLASSES, (n,), generator=generator),
+    )
 
 
 def test_kernel_travels_to_trials():
@@ -316,14 +337,16 @@ IMAGES, LABELS = torch.randn(6, 3, 16, 12), torch.tensor([0, 1, 2, 0, 1, 2])
 
 def image_network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(4, 3))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
 
 
 def test_resolution_makes_images_smaller():
     small = nn.functional.adaptive_avg_pool2d(IMAGES, (8, 6))
-    assert (GradientKernelEvaluator((IMAGES, LABELS), 'mgm', resolution=8).score(image_network())
-            == GradientKernelEvaluator((small, LABELS), 'mgm').score(image_network()))
+    assert GradientKernelEvaluator((IMAGES, LABELS), 'mgm', resolution=8).score(image_network()) == GradientKernelEvaluator(
+        (small, LABELS), 'mgm'
+    ).score(image_network())
 
 
 def test_images_are_not_made_larger():

@@ -106,8 +106,9 @@ def test_global_random_state_is_untouched(name):
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
 
 
-@pytest.mark.parametrize('noise', [lambda: float(torch.rand(())), np.random.rand, random.random],
-                         ids=['torch', 'numpy', 'python'])
+@pytest.mark.parametrize(
+    'noise', [lambda: float(torch.rand(())), np.random.rand, random.random], ids=['torch', 'numpy', 'python']
+)
 def test_random_transforms_are_seeded(noise):
     data = Samples(lambda i: (X[i] + noise(), int(i)))
     first = draw_minibatch(data, 8, seed=1)
@@ -151,8 +152,13 @@ def test_samples_of_three_elements():
 @pytest.mark.parametrize('wrap', [dict, UserDict])
 def test_samples_that_are_dicts(wrap):
     """As the text datasets and collators of Hugging Face give them."""
-    loader = DataLoader(Samples(as_dict), batch_size=4, collate_fn=lambda samples: wrap(
-        {key: torch.stack([torch.as_tensor(each[key]) for each in samples]) for key in samples[0]}))
+    loader = DataLoader(
+        Samples(as_dict),
+        batch_size=4,
+        collate_fn=lambda samples: wrap(
+            {key: torch.stack([torch.as_tensor(each[key]) for each in samples]) for key in samples[0]}
+        ),
+    )
     for data in (Samples(as_dict), loader):
         minibatch = draw_minibatch(data, 8, seed=1)
         assert set(minibatch.inputs) == {'input_ids', 'attention_mask'}
@@ -172,11 +178,15 @@ def test_inputs_that_are_dicts_with_a_target_beside():
     assert torch.equal(minibatch.inputs['scale'], 2 * minibatch.targets)
 
 
-@pytest.mark.parametrize(('sample', 'sentence'), [
-    (lambda i: {'x': X[i]}, 'dicts without targets: name them one of labels, label'),
-    (lambda i: X[i], r'samples have to be pairs \(input, target\)'),
-    (lambda i: (X[i],), r'samples have to be pairs \(input, target\)'),
-], ids=['dict', 'tensor', 'single'])
+@pytest.mark.parametrize(
+    ('sample', 'sentence'),
+    [
+        (lambda i: {'x': X[i]}, 'dicts without targets: name them one of labels, label'),
+        (lambda i: X[i], r'samples have to be pairs \(input, target\)'),
+        (lambda i: (X[i],), r'samples have to be pairs \(input, target\)'),
+    ],
+    ids=['dict', 'tensor', 'single'],
+)
 def test_samples_without_targets(sample, sentence):
     with pytest.raises(ValueError, match=sentence):
         draw_minibatch(Samples(sample), 8, seed=1)
@@ -187,8 +197,10 @@ def test_samples_without_targets(sample, sentence):
 
 def padded(samples):
     width = max(len(x) for x, _ in samples)
-    return (torch.stack([torch.cat([x, x.new_full((width - len(x),), -1)]) for x, _ in samples]),
-            torch.tensor([y for _, y in samples]))
+    return (
+        torch.stack([torch.cat([x, x.new_full((width - len(x),), -1)]) for x, _ in samples]),
+        torch.tensor([y for _, y in samples]),
+    )
 
 
 def of_lengths():
@@ -204,8 +216,11 @@ class Padded(Samples):
         super().__init__(of_lengths().function)
 
 
-@pytest.mark.parametrize('data', [DataLoader(of_lengths(), batch_size=2, collate_fn=padded), Padded(),
-                                  Subset(Subset(Padded(), range(N)), range(N))], ids=['loader', 'dataset', 'part'])
+@pytest.mark.parametrize(
+    'data',
+    [DataLoader(of_lengths(), batch_size=2, collate_fn=padded), Padded(), Subset(Subset(Padded(), range(N)), range(N))],
+    ids=['loader', 'dataset', 'part'],
+)
 def test_collate_function_is_used(data):
     minibatch = draw_minibatch(data, N, seed=1)
     assert minibatch.inputs.shape == (N, 4)
@@ -221,11 +236,15 @@ def test_collate_function_that_is_none():
 ORDERED = [7, 3, 11, 5, 2, 19]
 
 
-@pytest.mark.parametrize('loader', [
-    DataLoader(TensorDataset(X, Y), batch_size=4, sampler=ORDERED),
-    DataLoader(TensorDataset(X, Y), batch_sampler=BatchSampler(ORDERED, 4, False)),
-    DataLoader(TensorDataset(X, Y), batch_sampler=[ORDERED[:1], ORDERED[1:4], ORDERED[4:]]),
-], ids=['sampler', 'batch sampler', 'uneven batches'])
+@pytest.mark.parametrize(
+    'loader',
+    [
+        DataLoader(TensorDataset(X, Y), batch_size=4, sampler=ORDERED),
+        DataLoader(TensorDataset(X, Y), batch_sampler=BatchSampler(ORDERED, 4, False)),
+        DataLoader(TensorDataset(X, Y), batch_sampler=[ORDERED[:1], ORDERED[1:4], ORDERED[4:]]),
+    ],
+    ids=['sampler', 'batch sampler', 'uneven batches'],
+)
 @pytest.mark.parametrize('size', [3, 5, 6, 50])
 def test_order_of_an_own_sampler_is_kept(loader, size):
     minibatch = draw_minibatch(loader, size, seed=1)
@@ -233,8 +252,11 @@ def test_order_of_an_own_sampler_is_kept(loader, size):
     assert torch.equal(minibatch.inputs, X[ORDERED[:size]])
 
 
-@pytest.mark.parametrize('sampler', [SubsetRandomSampler(range(10)), WeightedRandomSampler([1.] * 10 + [0.] * 10, N)],
-                         ids=lambda sampler: type(sampler).__name__)
+@pytest.mark.parametrize(
+    'sampler',
+    [SubsetRandomSampler(range(10)), WeightedRandomSampler([1.0] * 10 + [0.0] * 10, N)],
+    ids=lambda sampler: type(sampler).__name__,
+)
 def test_random_sampler_of_the_user_is_seeded(sampler):
     loader = DataLoader(TensorDataset(X, Y), batch_size=3, sampler=sampler)
     first = draw_minibatch(loader, 8, seed=1).targets
@@ -244,8 +266,11 @@ def test_random_sampler_of_the_user_is_seeded(sampler):
     assert not torch.equal(draw_minibatch(loader, 8, seed=2).targets, first)
 
 
-@pytest.mark.parametrize('data', [Stream(), DataLoader(Stream(), batch_size=3), DataLoader(Stream(), batch_size=50)],
-                         ids=['dataset', 'small batches', 'one batch'])
+@pytest.mark.parametrize(
+    'data',
+    [Stream(), DataLoader(Stream(), batch_size=3), DataLoader(Stream(), batch_size=50)],
+    ids=['dataset', 'small batches', 'one batch'],
+)
 @pytest.mark.parametrize('size', [1, 7, N, N + 5])
 def test_streams_give_their_first_samples(data, size):
     minibatch = draw_minibatch(data, size, seed=1)
@@ -286,7 +311,7 @@ def test_loader_with_a_plain_sampler_draws_from_all_of_its_data():
 
 
 def test_part_and_size():
-    minibatch = Minibatch({'x': X, 'scale': torch.tensor(2.), 'name': 'a'}, (Y, X))
+    minibatch = Minibatch({'x': X, 'scale': torch.tensor(2.0), 'name': 'a'}, (Y, X))
     part = minibatch.part(2, 5)
     assert (minibatch.size, part.size) == (N, 3)
     assert torch.equal(part.inputs['x'], X[2:5]) and torch.equal(part.targets[1], X[2:5])
@@ -307,24 +332,27 @@ def test_data_is_accepted(data):
     check_data(data)
 
 
-@pytest.mark.parametrize(('data', 'error', 'sentence'), [
-    (None, ValueError, 'the kernel has no data: give a torch Dataset, a DataLoader, or a pair'),
-    ((X[:0], Y[:0]), ValueError, 'the one given is empty: give a torch Dataset'),
-    ((np.zeros((0, 2)), np.zeros(0)), ValueError, 'the one given is empty'),
-    (TensorDataset(X[:0], Y[:0]), ValueError, 'the one given is empty'),
-    (Samples(as_dict, 0), ValueError, 'the one given is empty'),
-    (DataLoader(TensorDataset(X[:0], Y[:0])), ValueError, 'the one given is empty'),
-    ((X, Y[:5]), ValueError, r'the same number of samples, not \[20\] and \[5\]'),
-    (({'a': X, 'b': X[:3]}, Y), ValueError, r'the same number of samples, not \[3, 20\] and \[20\]'),
-    ((X, Y, Y), ValueError, 'the kernel was given 3 things as data'),
-    ((X,), ValueError, 'the kernel was given 1 things as data'),
-    ((), ValueError, 'the kernel was given 0 things as data'),
-    ((X, None), TypeError, 'inputs and targets have to be tensors'),
-    (([1, 2], [3, 4]), TypeError, 'inputs and targets have to be tensors'),
-    (X, TypeError, 'cannot draw data from Tensor: give'),
-    ('cifar10', TypeError, 'cannot draw data from str: give'),
-    (3, TypeError, 'cannot draw data from int: give'),
-])
+@pytest.mark.parametrize(
+    ('data', 'error', 'sentence'),
+    [
+        (None, ValueError, 'the kernel has no data: give a torch Dataset, a DataLoader, or a pair'),
+        ((X[:0], Y[:0]), ValueError, 'the one given is empty: give a torch Dataset'),
+        ((np.zeros((0, 2)), np.zeros(0)), ValueError, 'the one given is empty'),
+        (TensorDataset(X[:0], Y[:0]), ValueError, 'the one given is empty'),
+        (Samples(as_dict, 0), ValueError, 'the one given is empty'),
+        (DataLoader(TensorDataset(X[:0], Y[:0])), ValueError, 'the one given is empty'),
+        ((X, Y[:5]), ValueError, r'the same number of samples, not \[20\] and \[5\]'),
+        (({'a': X, 'b': X[:3]}, Y), ValueError, r'the same number of samples, not \[3, 20\] and \[20\]'),
+        ((X, Y, Y), ValueError, 'the kernel was given 3 things as data'),
+        ((X,), ValueError, 'the kernel was given 1 things as data'),
+        ((), ValueError, 'the kernel was given 0 things as data'),
+        ((X, None), TypeError, 'inputs and targets have to be tensors'),
+        (([1, 2], [3, 4]), TypeError, 'inputs and targets have to be tensors'),
+        (X, TypeError, 'cannot draw data from Tensor: give'),
+        ('cifar10', TypeError, 'cannot draw data from str: give'),
+        (3, TypeError, 'cannot draw data from int: give'),
+    ],
+)
 def test_data_is_refused(data, error, sentence):
     with pytest.raises(error, match=sentence):
         check_data(data)

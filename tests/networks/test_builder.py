@@ -42,8 +42,9 @@ class Nested(ModelSpace):
 
     def __init__(self):
         super().__init__()
-        self.outer = LayerChoice([nn.Sequential(nn.Linear(4, 4), LayerChoice(options(), label='inner')), nn.ReLU()],
-                                 label='outer')
+        self.outer = LayerChoice(
+            [nn.Sequential(nn.Linear(4, 4), LayerChoice(options(), label='inner')), nn.ReLU()], label='outer'
+        )
         self.again = LayerChoice([nn.Linear(4, 4, bias=False), nn.Linear(4, 4)], label='outer')
 
     def forward(self, x):
@@ -159,8 +160,11 @@ def test_networks_are_those_that_nni_constructs(kind, name):
         assert same(builder.network(sample), build_network(space.freeze(sample), 3), inputs)
 
 
-@pytest.mark.parametrize(('kind', 'skeletons'), [(Plain, 1), (Nested, 1), (Repeated, 3), (Structural, 4), (TinySpace, 3)],
-                         ids=lambda value: getattr(value, '__name__', value))
+@pytest.mark.parametrize(
+    ('kind', 'skeletons'),
+    [(Plain, 1), (Nested, 1), (Repeated, 3), (Structural, 4), (TinySpace, 3)],
+    ids=lambda value: getattr(value, '__name__', value),
+)
 def test_a_skeleton_for_each_structure(kind, skeletons):
     space = SimplifiedModelSpace.from_model(kind())
     builder = NetworkBuilder(space, 0)
@@ -174,7 +178,7 @@ def test_spaces_that_do_not_bear_it_are_constructed(kind):
     space = SimplifiedModelSpace.from_model(kind())
     builder = NetworkBuilder(space, 0)
     built = [builder.network(sample) for sample in 2 * samples(space)]
-    assert len({id(network) for network in built[len(built) // 2:]}) == len(built) // 2
+    assert len({id(network) for network in built[len(built) // 2 :]}) == len(built) // 2
 
 
 def test_the_order_of_candidates_does_not_matter():
@@ -233,8 +237,11 @@ CHOICES = {label: mutable.values for label, mutable in NasBench201().simplify().
 
 
 @settings(max_examples=60)
-@given(st.lists(st.fixed_dictionaries({label: st.sampled_from(values) for label, values in CHOICES.items()}),
-                min_size=1, max_size=6))
+@given(
+    st.lists(
+        st.fixed_dictionaries({label: st.sampled_from(values) for label, values in CHOICES.items()}), min_size=1, max_size=6
+    )
+)
 def test_nas_bench_201(chosen):
     torch.manual_seed(0)
     inputs = torch.randn(1, 3, 8, 8)

@@ -21,8 +21,14 @@ EXACT = ('parameters', 'flops', 'memory')
 
 
 def convolutions():
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(inplace=True),
-                         nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2), nn.Flatten(), nn.Linear(8 * 16, 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2),
+        nn.Flatten(),
+        nn.Linear(8 * 16, 5),
+    )
 
 
 def test_a_sequential_network_by_hand():
@@ -36,11 +42,14 @@ def test_a_sequential_network_by_hand():
     assert list(costs) == list(EXACT)
 
 
-@pytest.mark.parametrize('widths, peak', [
-    ((10, 100, 10), 4 * (10 + 100 + 10)),  # the sample is there to the end
-    ((10, 100, 200, 10), 4 * (10 + 100 + 200)),
-    ((1000, 10, 10), 4 * (1000 + 10 + 10)),
-])
+@pytest.mark.parametrize(
+    'widths, peak',
+    [
+        ((10, 100, 10), 4 * (10 + 100 + 10)),  # the sample is there to the end
+        ((10, 100, 200, 10), 4 * (10 + 100 + 200)),
+        ((1000, 10, 10), 4 * (1000 + 10 + 10)),
+    ],
+)
 def test_memory_of_layers_one_after_the_other(widths, peak):
     network = nn.Sequential(*[nn.Linear(a, b) for a, b in itertools.pairwise(widths)])
     weights = sum(4 * (a * b + b) for a, b in itertools.pairwise(widths))
@@ -67,11 +76,14 @@ def test_shared_weights_count_once():
     assert costs == {'parameters': 25 + 10, 'flops': 2 * 50, 'memory': 4 * 35 + 4 * 15}
 
 
-@pytest.mark.parametrize('network, flops', [
-    (nn.LSTM(8, 8, batch_first=True), 2 * 5 * 2 * 8 * 32),
-    (nn.GRU(8, 8, batch_first=True), 2 * 5 * 2 * 8 * 24),
-    (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2 * (5 * 4 * 64 + 5 * 2 * 8 * 16 + 2 * 5 * 5 * 8)),
-])
+@pytest.mark.parametrize(
+    'network, flops',
+    [
+        (nn.LSTM(8, 8, batch_first=True), 2 * 5 * 2 * 8 * 32),
+        (nn.GRU(8, 8, batch_first=True), 2 * 5 * 2 * 8 * 24),
+        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2 * (5 * 4 * 64 + 5 * 2 * 8 * 16 + 2 * 5 * 5 * 8)),
+    ],
+)
 def test_layers_that_torch_runs_as_one_operation_are_counted(network, flops):
     costs = measure(network, torch.randn(1, 5, 8), EXACT)
     assert costs['flops'] == flops
@@ -91,8 +103,9 @@ def test_matrix_times_vector():
     assert measure(Product(), torch.randn(1, 8), ['flops']) == {'flops': 16}
 
 
-@pytest.mark.parametrize('sample', [(torch.randn(1, 8), torch.randn(8, 8)), {'first': torch.randn(1, 8),
-                                                                             'second': torch.randn(8, 8)}])
+@pytest.mark.parametrize(
+    'sample', [(torch.randn(1, 8), torch.randn(8, 8)), {'first': torch.randn(1, 8), 'second': torch.randn(8, 8)}]
+)
 def test_several_inputs(sample):
     assert measure(Product(), sample, EXACT) == {'parameters': 8, 'flops': 2 * (64 + 8), 'memory': 4 * (8 + 8 + 64 + 8 + 1)}
 
@@ -161,19 +174,26 @@ class TestConstraints:
         assert list(constraints.items()) == [('parameters', 10.0), ('latency', 0.1)]
         assert check_constraints(None) == check_constraints({}) == {}
 
-    @pytest.mark.parametrize('constraints, error, message', [
-        ({'params': 3}, ValueError, "unknown cost 'params': did you mean 'parameters'\\? There are parameters, flops, "),
-        ({'FLOPs': 3}, ValueError, "did you mean 'flops'"),
-        ({'speed of light': 3}, ValueError, "unknown cost 'speed of light': there are parameters, flops, memory, latency"),
-        ({3: 3}, ValueError, 'unknown cost 3'),
-        ({'flops': 0}, ValueError, 'the constraint on flops is 0: it has to be a finite number above 0'),
-        ({'flops': -1.5}, ValueError, 'is -1.5'),
-        ({'flops': math.inf}, ValueError, 'is inf'),
-        ({'flops': math.nan}, ValueError, 'is nan'),
-        ({'flops': '1e6'}, TypeError, "the constraint on flops is '1e6': it has to be a number above 0"),
-        ({'flops': True}, TypeError, 'is True'),
-        ([('flops', 3)], TypeError, 'they have to be a dict of upper bounds'),
-    ])
+    @pytest.mark.parametrize(
+        'constraints, error, message',
+        [
+            ({'params': 3}, ValueError, "unknown cost 'params': did you mean 'parameters'\\? There are parameters, flops, "),
+            ({'FLOPs': 3}, ValueError, "did you mean 'flops'"),
+            (
+                {'speed of light': 3},
+                ValueError,
+                "unknown cost 'speed of light': there are parameters, flops, memory, latency",
+            ),
+            ({3: 3}, ValueError, 'unknown cost 3'),
+            ({'flops': 0}, ValueError, 'the constraint on flops is 0: it has to be a finite number above 0'),
+            ({'flops': -1.5}, ValueError, 'is -1.5'),
+            ({'flops': math.inf}, ValueError, 'is inf'),
+            ({'flops': math.nan}, ValueError, 'is nan'),
+            ({'flops': '1e6'}, TypeError, "the constraint on flops is '1e6': it has to be a number above 0"),
+            ({'flops': True}, TypeError, 'is True'),
+            ([('flops', 3)], TypeError, 'they have to be a dict of upper bounds'),
+        ],
+    )
     def test_that_cannot_be(self, constraints, error, message):
         with pytest.raises(error, match=message):
             check_constraints(constraints)

@@ -23,10 +23,21 @@ from nni_knas.networks.drawing.trace import trace
 from nni_knas.spaces import FunctionSpace, TextClassifierSpace
 
 SVG = '{http://www.w3.org/2000/svg}'
-TITLES = {'none': 'zero', 'skip_connect': 'skip', 'conv_1x1': 'conv 1x1', 'conv_3x3': 'conv 3x3',
-          'avg_pool_3x3': 'avg pool 3x3'}
-CELL = {'0_1': 'conv_3x3', '0_2': 'none', '1_2': 'avg_pool_3x3', '0_3': 'skip_connect',
-        '1_3': 'conv_1x1', '2_3': 'skip_connect'}
+TITLES = {
+    'none': 'zero',
+    'skip_connect': 'skip',
+    'conv_1x1': 'conv 1x1',
+    'conv_3x3': 'conv 3x3',
+    'avg_pool_3x3': 'avg pool 3x3',
+}
+CELL = {
+    '0_1': 'conv_3x3',
+    '0_2': 'none',
+    '1_2': 'avg_pool_3x3',
+    '0_3': 'skip_connect',
+    '1_3': 'conv_1x1',
+    '2_3': 'skip_connect',
+}
 
 
 def nas_bench_201(cell=CELL, **options):
@@ -40,8 +51,11 @@ def images(n=2, size=12):
 
 def texts(svg, kind=''):
     """The first line of each box."""
-    return [box.find(f'{SVG}text').text for box in ElementTree.fromstring(svg).iter(f'{SVG}g')
-            if box.get('class').startswith('box') and kind in box.get('class')]
+    return [
+        box.find(f'{SVG}text').text
+        for box in ElementTree.fromstring(svg).iter(f'{SVG}g')
+        if box.get('class').startswith('box') and kind in box.get('class')
+    ]
 
 
 def arrows(svg):
@@ -57,7 +71,8 @@ def test_block_has_the_operations_of_the_sample():
     assert drawing.traced
     assert (drawing.block_name, drawing.blocks[0].modules) == ('NasBench201Cell', 15)
     assert Counter(texts(drawing.block_svg)) == Counter([TITLES[each] for each in CELL.values()]) + Counter(
-        {'input': 1, 'output': 1, '+': 2})
+        {'input': 1, 'output': 1, '+': 2}
+    )
     # Three from the input, two from the first node, which has one summand, one from the second, five into sums, one out.
     assert arrows(drawing.block_svg) == 2 * 6
 
@@ -86,9 +101,19 @@ def test_arrows_are_those_of_the_cell():
 def test_network_has_shapes_and_numbers_of_parameters():
     network = nas_bench_201()
     drawing = draw_network(network, images(size=16))
-    assert texts(drawing.svg) == ['input', 'conv 3x3', '5 x NasBench201Cell', 'ResNetBasicblock', '5 x NasBench201Cell',
-                                  'ResNetBasicblock', '5 x NasBench201Cell', 'batch norm, ReLU', 'global avg pool', 'linear',
-                                  'output']
+    assert texts(drawing.svg) == [
+        'input',
+        'conv 3x3',
+        '5 x NasBench201Cell',
+        'ResNetBasicblock',
+        '5 x NasBench201Cell',
+        'ResNetBasicblock',
+        '5 x NasBench201Cell',
+        'batch norm, ReLU',
+        'global avg pool',
+        'linear',
+        'output',
+    ]
     lines = all_text(drawing.svg)
     assert '3 x 16 x 16' in lines
     assert '4 x 16 x 16 · 116 parameters' in lines  # 3 * 4 * 9 of the convolution, 2 * 4 of the batch norm
@@ -112,8 +137,10 @@ def test_svg_fits_into_any_page():
 
 
 def test_two_boxes_do_not_overlap():
-    boxes = [[float(each.get(name)) for name in ('x', 'y', 'width', 'height')] for each in
-             ElementTree.fromstring(draw_network(hub.random_network('DARTS'), images()).block_svg).iter(f'{SVG}rect')]
+    boxes = [
+        [float(each.get(name)) for name in ('x', 'y', 'width', 'height')]
+        for each in ElementTree.fromstring(draw_network(hub.random_network('DARTS'), images()).block_svg).iter(f'{SVG}rect')
+    ]
     for i, (x, y, w, h) in enumerate(boxes):
         assert not any(x < x2 + w2 and x2 < x + w and y < y2 + h2 and y2 < y + h for x2, y2, w2, h2 in boxes[:i])
 
@@ -139,9 +166,14 @@ def test_network_is_left_as_it_is():
     assert torch.equal(random, torch.get_rng_state())
 
 
-BLOCKS = {'NasBench101': 'NasBench101CellFixed', 'NasBench201': 'NasBench201Cell', 'ProxylessNAS': 'InvertedResidual',
-          'MobileNetV3Space': 'InvertedResidual', 'ShuffleNetSpace': 'ShuffleNetBlock',
-          'AutoformerSpace': 'TransformerEncoderLayer'}
+BLOCKS = {
+    'NasBench101': 'NasBench101CellFixed',
+    'NasBench201': 'NasBench201Cell',
+    'ProxylessNAS': 'InvertedResidual',
+    'MobileNetV3Space': 'InvertedResidual',
+    'ShuffleNetSpace': 'ShuffleNetBlock',
+    'AutoformerSpace': 'TransformerEncoderLayer',
+}
 
 
 @pytest.mark.parametrize('space', hub.SPACES)
@@ -225,8 +257,17 @@ class Branches(nn.Module):
 def test_own_functions_several_inputs_and_double_edges():
     inputs = {'x': torch.ones(5, 4), 'scale': torch.ones(5, 1)}
     svg = draw_network(Branches(), inputs).svg
-    assert Counter(texts(svg)) == Counter({'input 1': 1, 'input 2': 1, '+': 1, 'linear': 2, '×': 1, 'concat': 1,  # noqa: RUF001
-                                           'output': 1})
+    assert Counter(texts(svg)) == Counter(
+        {
+            'input 1': 1,
+            'input 2': 1,
+            '+': 1,
+            'linear': 2,
+            '×': 1,
+            'concat': 1,
+            'output': 1,
+        }
+    )
     assert arrows(svg) == 2 + 1 + 1 + 2 + 2 + 1  # both summands are the input
     assert 'relu' in all_text(svg)
 

@@ -14,9 +14,11 @@ shapes = st.lists(st.integers(0, 5), max_size=3)
 tensors = st.tuples(shapes, st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool]))
 
 
-@given(st.one_of(tensors, st.lists(tensors, min_size=1, max_size=3),
-                 st.dictionaries(st.text(max_size=3), tensors, min_size=1)),
-       st.integers(1, 4), st.integers(1, 4))
+@given(
+    st.one_of(tensors, st.lists(tensors, min_size=1, max_size=3), st.dictionaries(st.text(max_size=3), tensors, min_size=1)),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
 def test_described_inputs_come_back(kinds, batch, other):
     def make(each, n):
         return torch.zeros(n, *each[0], dtype=each[1])
@@ -33,13 +35,22 @@ def test_described_inputs_come_back(kinds, batch, other):
     text = describe_inputs(inputs(batch))
     found = example_inputs(text, batch=other)
     assert signature(found) == signature(inputs(other))
-    for one, again in zip(tree_leaves(found),
-                          tree_leaves(example_inputs(text, batch=other)), strict=True):
+    for one, again in zip(tree_leaves(found), tree_leaves(example_inputs(text, batch=other)), strict=True):
         assert torch.equal(one, again)
         assert one.is_floating_point() or not one.any()
 
 
 def test_inputs_that_cannot_be_described():
-    for inputs in (None, 3, 'text', torch.tensor(1), [], {}, (torch.zeros(2), 3), (torch.zeros(2), torch.zeros(3)),
-                   {'x': [torch.zeros(2)]}, np.zeros(3)):
+    for inputs in (
+        None,
+        3,
+        'text',
+        torch.tensor(1),
+        [],
+        {},
+        (torch.zeros(2), 3),
+        (torch.zeros(2), torch.zeros(3)),
+        {'x': [torch.zeros(2)]},
+        np.zeros(3),
+    ):
         assert describe_inputs(inputs) == ''

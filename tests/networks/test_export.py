@@ -30,8 +30,12 @@ FORMATS = ('program', 'state-dict', 'onnx')
 
 
 def build(parameters):
-    return nn.Sequential(nn.Linear(6, parameters['width']), nn.Dropout(), nn.BatchNorm1d(parameters['width']),
-                         nn.Linear(parameters['width'], 3))
+    return nn.Sequential(
+        nn.Linear(6, parameters['width']),
+        nn.Dropout(),
+        nn.BatchNorm1d(parameters['width']),
+        nn.Linear(parameters['width'], 3),
+    )
 
 
 class Pair(nn.Module):
@@ -86,6 +90,7 @@ SPACES = {
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     """A network of a space, its folder and its files."""
+
     @functools.cache
     def exported(space):
         network, folder = network_of(SPACES[space]()), tmp_path_factory.mktemp(space)
@@ -99,8 +104,14 @@ def run_without_nni(tmp_path_factory):
     """Run code where there is neither NNI nor nni_knas: in a process of its own, forked from one that has imported torch."""
     folder = tmp_path_factory.mktemp('stranger')
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), folder / 'first.pt2')
-    stranger = subprocess.Popen([sys.executable, '-c', STRANGER], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    stranger = subprocess.Popen(
+        [sys.executable, '-c', STRANGER],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
 
     def run(code, folder):
         stranger.stdin.write(json.dumps([str(folder), code]) + '\n')
@@ -116,6 +127,7 @@ def run_without_nni(tmp_path_factory):
 @pytest.fixture
 def assert_same(run_without_nni):
     """The exported files of a folder give the network's outputs for two batches, in a process without NNI."""
+
     def assert_same(network, folder, *batches):
         torch.save(batches, folder / 'inputs.pt')
         run_without_nni(USE, folder)
@@ -143,8 +155,12 @@ def assert_no_reference_to_nni(folder):
 @pytest.mark.parametrize('space', SPACES)
 def test_networks_of_nnis_spaces(space, exported, assert_same):
     network, folder, files = exported(space)
-    assert files == {'program': folder / 'winner.pt2', 'state-dict': folder / 'winner.pt',
-                     'onnx': folder / 'winner.onnx', 'description': folder / 'winner.json'}
+    assert files == {
+        'program': folder / 'winner.pt2',
+        'state-dict': folder / 'winner.pt',
+        'onnx': folder / 'winner.onnx',
+        'description': folder / 'winner.json',
+    }
     assert_same(network, folder, images(5, seed=3), images(1, seed=4))
     assert_no_reference_to_nni(folder)
     assert json.loads((folder / 'winner.json').read_text())['batch'] == 'any'
@@ -193,13 +209,17 @@ def tokens_and_mask(batch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('network', 'inputs'), [
-    (nn.Linear(6, 3), torch.randn(4, 6)),
-    (Pair(), tokens_and_mask(4)),
-    (TakesTuple(), tokens_and_mask(4)),
-    (Pair(), dict(zip(['mask', 'tokens'], tokens_and_mask(4)[::-1]))),
-    (TakesDict(), dict(zip(['mask', 'tokens'], tokens_and_mask(4)[::-1]))),
-], ids=['tensor', 'two', 'tuple', 'keywords', 'dict'])
+@pytest.mark.parametrize(
+    ('network', 'inputs'),
+    [
+        (nn.Linear(6, 3), torch.randn(4, 6)),
+        (Pair(), tokens_and_mask(4)),
+        (TakesTuple(), tokens_and_mask(4)),
+        (Pair(), dict(zip(['mask', 'tokens'], tokens_and_mask(4)[::-1]))),
+        (TakesDict(), dict(zip(['mask', 'tokens'], tokens_and_mask(4)[::-1]))),
+    ],
+    ids=['tensor', 'two', 'tuple', 'keywords', 'dict'],
+)
 def test_description_says_how_to_load(network, inputs, tmp_path, run_without_nni):
     example = tree_map(lambda tensor: tensor[:3], inputs)
     export(network, example, tmp_path, FORMATS, about={'architecture': {'a': (1, 2)}, 'score': 0.5, 'metric': None})
@@ -209,10 +229,20 @@ def test_description_says_how_to_load(network, inputs, tmp_path, run_without_nni
     assert all((tmp_path / file).exists() for file in description['files'].values())
     assert all(len(lines) == 3 for lines in description['load'].values())
     torch.save(inputs, tmp_path / 'inputs.pt')
-    code = ['import torch', 'from torch.utils._pytree import tree_map', 'inputs = torch.load("inputs.pt")',
-            *description['load']['program'], 'found = [outputs]', *description['load']['state-dict'],
-            description['load']['program'][-1], 'found.append(outputs)', 'inputs = tree_map(lambda x: x.numpy(), inputs)',
-            *description['load']['onnx'], 'found.append(torch.from_numpy(outputs[0]))', 'torch.save(found, "outputs.pt")']
+    code = [
+        'import torch',
+        'from torch.utils._pytree import tree_map',
+        'inputs = torch.load("inputs.pt")',
+        *description['load']['program'],
+        'found = [outputs]',
+        *description['load']['state-dict'],
+        description['load']['program'][-1],
+        'found.append(outputs)',
+        'inputs = tree_map(lambda x: x.numpy(), inputs)',
+        *description['load']['onnx'],
+        'found.append(torch.from_numpy(outputs[0]))',
+        'torch.save(found, "outputs.pt")',
+    ]
     run_without_nni('\n'.join(code), tmp_path)
     args, kwargs = arguments_of(network, inputs)
     with torch.no_grad():
@@ -251,8 +281,11 @@ def test_network_is_left_as_it_was_found(tmp_path):
     network.cells[0].eval()
     network.classifier.weight.requires_grad_(False)
     network.classifier.bias.grad = torch.ones(10)
-    before = ({name: value.clone() for name, value in network.state_dict().items()},
-              [each.training for each in network.modules()], [p.requires_grad for p in network.parameters()])
+    before = (
+        {name: value.clone() for name, value in network.state_dict().items()},
+        [each.training for each in network.modules()],
+        [p.requires_grad for p in network.parameters()],
+    )
     random_state = torch.get_rng_state()
     export(network, images(2), tmp_path)
     assert all(torch.equal(before[0][name], value) for name, value in network.state_dict().items())
@@ -276,8 +309,9 @@ def test_state_dict_holds_the_networks_names_and_values(tmp_path):
     assert not (tmp_path / 'winner.pt2').exists()
     weights = torch.load(files['state-dict'], weights_only=True)
     assert type(weights) is dict and weights.keys() == network.state_dict().keys()
-    assert all(type(value) is torch.Tensor and torch.equal(value, network.state_dict()[name])
-               for name, value in weights.items())
+    assert all(
+        type(value) is torch.Tensor and torch.equal(value, network.state_dict()[name]) for name, value in weights.items()
+    )
 
 
 def test_fixed_batch_is_said(tmp_path):
@@ -314,14 +348,22 @@ def test_replaces_an_earlier_export_at_once(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {'winner.pt', 'winner.pt2', 'winner.json'}
 
 
-@pytest.mark.parametrize(('example', 'formats', 'error', 'message'), [
-    (torch.zeros(2, 6), ['torchscript'], ValueError, "unknown format 'torchscript': it is one of program, state-dict, onnx"),
-    (torch.zeros(2, 6), 'program', ValueError, "formats is 'program': it should be a list"),
-    (torch.zeros(2, 6), [], ValueError, 'it should be a list'),
-    ([1, 2], ['program'], ValueError, 'example has to be a tensor of shape n x'),
-    ((torch.zeros(2), torch.zeros(3)), ['program'], ValueError, 'tensors that have the same n'),
-    (torch.zeros(2, 7), ['program'], ValueError, 'torch cannot export the network: '),
-])
+@pytest.mark.parametrize(
+    ('example', 'formats', 'error', 'message'),
+    [
+        (
+            torch.zeros(2, 6),
+            ['torchscript'],
+            ValueError,
+            "unknown format 'torchscript': it is one of program, state-dict, onnx",
+        ),
+        (torch.zeros(2, 6), 'program', ValueError, "formats is 'program': it should be a list"),
+        (torch.zeros(2, 6), [], ValueError, 'it should be a list'),
+        ([1, 2], ['program'], ValueError, 'example has to be a tensor of shape n x'),
+        ((torch.zeros(2), torch.zeros(3)), ['program'], ValueError, 'tensors that have the same n'),
+        (torch.zeros(2, 7), ['program'], ValueError, 'torch cannot export the network: '),
+    ],
+)
 def test_wrong_arguments(example, formats, error, message, tmp_path):
     with pytest.raises(error, match=message) as caught:
         export(nn.Linear(6, 3), example, tmp_path / 'new', formats)

@@ -68,6 +68,6 @@ def test_run_without_kept_weights(tmp_path):
 def test_run_that_does_not_know_its_inputs(run, tmp_path, monkeypatch):
     get = run.record.get_meta
     monkeypatch.setattr(run.record, 'get_meta', lambda key: None if key == 'example' else get(key))
-    with pytest.raises(LookupError, match='does not know the shape of its networks\' inputs: give example='):
+    with pytest.raises(LookupError, match="does not know the shape of its networks' inputs: give example="):
         run.export(tmp_path)
     assert run.export(tmp_path, example=vectors()[0])['program'].exists()

@@ -36,8 +36,11 @@ def test_search(space, tmp_path):
     build, arguments, _ = SPACES[space]
     config = NasExperimentConfig('sequential', 'simplified')
     config.experiment_working_directory = str(tmp_path)
-    strategy = KNAS(GradientKernelEvaluator(tuple(part.float() if part.is_floating_point() else part
-                                                  for part in images(space))), candidates=2, top_k=1)
+    strategy = KNAS(
+        GradientKernelEvaluator(tuple(part.float() if part.is_floating_point() else part for part in images(space))),
+        candidates=2,
+        top_k=1,
+    )
     experiment = NasExperiment(build(**arguments), FunctionalEvaluator(count_parameters), strategy, config)
     experiment.run()
     experiment.stop()

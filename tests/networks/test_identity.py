@@ -20,8 +20,10 @@ from nni_knas.networks.identity import Identity
 NONE, SKIP, CONV1, CONV3, POOL = OPS = ['none', 'skip_connect', 'conv_1x1', 'conv_3x3', 'avg_pool_3x3']
 
 EDGES = ['cell/0_1', 'cell/0_2', 'cell/1_2', 'cell/0_3', 'cell/1_3', 'cell/2_3']
-NAS_BENCH_201 = Identity(SimplifiedModelSpace.from_model(NasBench201(stem_out_channels=4, num_modules_per_stack=1)),
-                         Minibatch(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(2)))
+NAS_BENCH_201 = Identity(
+    SimplifiedModelSpace.from_model(NasBench201(stem_out_channels=4, num_modules_per_stack=1)),
+    Minibatch(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(2)),
+)
 
 
 def fingerprint(*ops):
@@ -49,28 +51,35 @@ def shared(ops):
     return sum(chosen[f'cell/1_{node}'] != 'none' for node in (2, 3)) > 1
 
 
-@pytest.mark.parametrize(('one', 'other'), [
-    # An edge to a node that leads nowhere, or from a node that gets nothing.
-    ((NONE, CONV1, NONE, CONV3, NONE, NONE), (NONE, NONE, NONE, CONV3, NONE, NONE)),
-    ((NONE, NONE, CONV3, SKIP, NONE, CONV1), (NONE, NONE, NONE, SKIP, NONE, NONE)),
-    # The same path through another node.
-    ((CONV3, NONE, NONE, NONE, SKIP, NONE), (NONE, CONV3, NONE, NONE, NONE, SKIP)),
-    ((CONV3, NONE, NONE, NONE, SKIP, NONE), (NONE, NONE, NONE, CONV3, NONE, NONE)),
-    ((SKIP, NONE, CONV1, NONE, NONE, CONV3), (CONV1, NONE, CONV3, NONE, NONE, SKIP)),
-], ids=['leads nowhere', 'gets nothing', 'node 1 or 2', 'direct', 'places of two layers'])
+@pytest.mark.parametrize(
+    ('one', 'other'),
+    [
+        # An edge to a node that leads nowhere, or from a node that gets nothing.
+        ((NONE, CONV1, NONE, CONV3, NONE, NONE), (NONE, NONE, NONE, CONV3, NONE, NONE)),
+        ((NONE, NONE, CONV3, SKIP, NONE, CONV1), (NONE, NONE, NONE, SKIP, NONE, NONE)),
+        # The same path through another node.
+        ((CONV3, NONE, NONE, NONE, SKIP, NONE), (NONE, CONV3, NONE, NONE, NONE, SKIP)),
+        ((CONV3, NONE, NONE, NONE, SKIP, NONE), (NONE, NONE, NONE, CONV3, NONE, NONE)),
+        ((SKIP, NONE, CONV1, NONE, NONE, CONV3), (CONV1, NONE, CONV3, NONE, NONE, SKIP)),
+    ],
+    ids=['leads nowhere', 'gets nothing', 'node 1 or 2', 'direct', 'places of two layers'],
+)
 def test_the_same_network(one, other):
     assert fingerprint(*one) == fingerprint(*other)
 
 
-@pytest.mark.parametrize(('one', 'other'), [
-    ((CONV3, NONE, NONE, NONE, SKIP, NONE), (CONV1, NONE, NONE, NONE, SKIP, NONE)),
-    ((CONV1, NONE, NONE, NONE, CONV3, NONE), (CONV3, NONE, NONE, NONE, CONV1, NONE)),
-    ((NONE, NONE, NONE, SKIP, NONE, NONE), (NONE, NONE, NONE, POOL, NONE, NONE)),
-    # One layer's output twice, or two layers of one kind: not the same function of the weights.
-    ((CONV3, NONE, SKIP, NONE, SKIP, SKIP),
-     (CONV3, CONV3, NONE, NONE, SKIP, SKIP)),
-    ((NONE, NONE, NONE, CONV3, NONE, NONE), (SKIP, NONE, NONE, CONV3, CONV3, NONE)),
-], ids=['another layer', 'another order', 'pooling', 'shared or two', 'one or two'])
+@pytest.mark.parametrize(
+    ('one', 'other'),
+    [
+        ((CONV3, NONE, NONE, NONE, SKIP, NONE), (CONV1, NONE, NONE, NONE, SKIP, NONE)),
+        ((CONV1, NONE, NONE, NONE, CONV3, NONE), (CONV3, NONE, NONE, NONE, CONV1, NONE)),
+        ((NONE, NONE, NONE, SKIP, NONE, NONE), (NONE, NONE, NONE, POOL, NONE, NONE)),
+        # One layer's output twice, or two layers of one kind: not the same function of the weights.
+        ((CONV3, NONE, SKIP, NONE, SKIP, SKIP), (CONV3, CONV3, NONE, NONE, SKIP, SKIP)),
+        ((NONE, NONE, NONE, CONV3, NONE, NONE), (SKIP, NONE, NONE, CONV3, CONV3, NONE)),
+    ],
+    ids=['another layer', 'another order', 'pooling', 'shared or two', 'one or two'],
+)
 def test_different_networks(one, other):
     assert fingerprint(*one) != fingerprint(*other)
 
@@ -98,8 +107,12 @@ def test_pairs_that_compute_the_same_are_found():
 
 def test_widths_and_functions_tell_networks_apart():
     identity = Identity(SimplifiedModelSpace.from_model(TinySpace()), Minibatch(torch.randn(3, 6), torch.zeros(3)))
-    found = {identity.fingerprint({'width': width, 'inner': inner, 'outer': outer}) for width in (4, 8, 16)
-             for inner in ('relu', 'tanh', 'sigmoid') for outer in ('relu', 'tanh', 'sigmoid')}
+    found = {
+        identity.fingerprint({'width': width, 'inner': inner, 'outer': outer})
+        for width in (4, 8, 16)
+        for inner in ('relu', 'tanh', 'sigmoid')
+        for outer in ('relu', 'tanh', 'sigmoid')
+    }
     # relu after relu is relu, and so it is after a sigmoid.
     assert len(found) == 27 - 3
 

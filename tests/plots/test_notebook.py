@@ -19,8 +19,14 @@ from nni_knas.runs import Run
 
 def test_strategy_before_its_run():
     html = KNAS(tiny_kernel(), 30, 4, constraints={'parameters': 1e6}, front='flops')._repr_html_()
-    for text in ('not run yet', '30, of which the best 4 are trained', 'parameters at most 1,000,000', 'Random(',
-                 'the Pareto front of score and flops', 'steady-rank, on 16 samples, seed 0'):
+    for text in (
+        'not run yet',
+        '30, of which the best 4 are trained',
+        'parameters at most 1,000,000',
+        'Random(',
+        'the Pareto front of score and flops',
+        'steady-rank, on 16 samples, seed 0',
+    ):
         assert text in html
     assert '<svg' not in html and html.count('<table') == html.count('</table>') == 1
 
@@ -44,7 +50,7 @@ def test_strategy_after_its_run(strategy):
     head = table.index(['rank', 'score', run.metric_name, 'architecture'])
     expected = pd.concat([run.ranking(), run.scores()[5:]])[:10]
     assert len(run.ranking()) == 5
-    for cells, (rank, row) in zip(table[head + 1:], expected.iterrows(), strict=True):
+    for cells, (rank, row) in zip(table[head + 1 :], expected.iterrows(), strict=True):
         assert cells[:3] == [str(rank), plots.number_text(row.score), '' if pd.isna(row.metric) else f'{row.metric:.5g}']
         assert cells[3] == plots.architecture_text(row.architecture)
 
@@ -53,7 +59,7 @@ def test_sizes_of_a_strategy(tmp_path):
     run = make(tmp_path)
     table = rows(KNAS(tiny_kernel(), 120, 10, record=record_path(tmp_path))._repr_html_())
     head = table.index(['rank', 'score', run.metric_name, 'parameters', 'architecture'])
-    assert [cells[3] for cells in table[head + 1:head + 8]] == [f'{size:,.0f}' for size in run.ranking().parameters]
+    assert [cells[3] for cells in table[head + 1 : head + 8]] == [f'{size:,.0f}' for size in run.ranking().parameters]
 
 
 def test_histogram_of_a_strategy(strategy):

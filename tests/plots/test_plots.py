@@ -30,8 +30,9 @@ def of_mode(figure, mode):
 
 def points(figure):
     """The markers of a figure, as ``(rank, x, y)``."""
-    return {(int(rank), x, y) for trace in of_mode(figure, 'markers')
-            for rank, x, y in zip(trace.customdata, trace.x, trace.y)}
+    return {
+        (int(rank), x, y) for trace in of_mode(figure, 'markers') for rank, x, y in zip(trace.customdata, trace.x, trace.y)
+    }
 
 
 def trace(figure, name):
@@ -45,6 +46,7 @@ def sentence(figure):
 
 
 # Scores.
+
 
 @pytest.mark.parametrize('wide', [True, False])
 def test_scores(tmp_path, wide):
@@ -91,11 +93,11 @@ def test_candidates_with_both_scores_are_in_both_panels(tmp_path):
     record = Record(record_path(tmp_path))
     for i in range(4):
         record.add_screened({'n': i}, str(i), float(i), 0.1)
-    record.rate(4, 300., None, 0.1)
+    record.rate(4, 300.0, None, 0.1)
     figure = plots.plot_scores(Run(tmp_path))
     assert sum(trace(figure, 'scores').y) == 1 and sum(trace(figure, 'quick scores').y) == 4
     both = [(each.xaxis, list(each.x)) for each in figure.data if each.name == 'scored']
-    assert both == [('x', [300.]), ('x2', [3.])]
+    assert both == [('x', [300.0]), ('x2', [3.0])]
     progress = plots.plot_progress(Run(tmp_path))
     assert [each.showlegend for each in progress.data if each.name == 'scored'] == [True, False]
 
@@ -110,7 +112,7 @@ def test_hover_tells_rank_and_architecture(tmp_path):
     assert text.endswith(f'<br>cell/0_1: {operation}, n: {best.architecture["n"]}')
 
 
-@pytest.mark.parametrize('values', [[1.], [2., 2., 2.], [0., 1e300], [-5., -4., 3.], [1e-9, 1., 1e9]])
+@pytest.mark.parametrize('values', [[1.0], [2.0, 2.0, 2.0], [0.0, 1e300], [-5.0, -4.0, 3.0], [1e-9, 1.0, 1e9]])
 def test_histogram_counts_all(values):
     counts, edges = plots.histogram(values, plots.is_wide(pd.Series(values)))
     assert counts.sum() == len(values) and len(edges) == len(counts) + 1
@@ -118,6 +120,7 @@ def test_histogram_counts_all(values):
 
 
 # Progress.
+
 
 @pytest.mark.parametrize('quick', [True, False])
 def test_progress(tmp_path, quick):
@@ -137,13 +140,18 @@ def test_progress(tmp_path, quick):
 
 # Costs.
 
+
 def test_costs(tmp_path):
     run = make(tmp_path)
     figure, frame = plots.plot_costs(run), usable(run)
     buttons = {button.label: button.args for button in figure.layout.updatemenus[0].buttons}
     assert list(buttons) == ['parameters', 'FLOPs', 'scoring time', 'training time']
-    for label, cost in (('parameters', 'parameters'), ('FLOPs', 'flops'), ('scoring time', 'seconds'),
-                        ('training time', 'training_seconds')):
+    for label, cost in (
+        ('parameters', 'parameters'),
+        ('FLOPs', 'flops'),
+        ('scoring time', 'seconds'),
+        ('training time', 'training_seconds'),
+    ):
         for trace, visible in zip(figure.data, buttons[label][0]['visible']):
             trace.visible = visible
         known = frame[frame[cost].notna()]
@@ -174,20 +182,28 @@ def test_one_cost(tmp_path, cost):
 def test_costs_that_are_not_known(tmp_path):
     run = make(tmp_path, costs=False)
     assert sentence(plots.plot_costs(run, 'latency')) == 'no candidate with a score has its latency recorded'
-    assert [button.label for button in plots.plot_costs(run).layout.updatemenus[0].buttons] == ['scoring time',
-                                                                                              'training time']
+    assert [button.label for button in plots.plot_costs(run).layout.updatemenus[0].buttons] == [
+        'scoring time',
+        'training time',
+    ]
     with pytest.raises(ValueError, match=r"unknown cost 'size': it is one of parameters, flops, .*training_kwh"):
         plots.plot_costs(run, 'size')
 
 
 # Learning curves.
 
+
 @pytest.fixture
 def curves(monkeypatch):
     """Five steps of each candidate that is or was in training."""
+
     def of(run):
-        rows = [(row.candidate, rank, step, rank + step / 10) for rank, row in run.scores().iterrows()
-                if row.status in ('trained', 'training-failed', 'training') for step in range(1, 6)]
+        rows = [
+            (row.candidate, rank, step, rank + step / 10)
+            for rank, row in run.scores().iterrows()
+            if row.status in ('trained', 'training-failed', 'training')
+            for step in range(1, 6)
+        ]
         return pd.DataFrame(rows, columns=['candidate', 'rank', 'step', 'metric'])
 
     monkeypatch.setattr(Run, 'curves', of)
@@ -221,6 +237,7 @@ def test_no_curves(tmp_path, monkeypatch):
 
 # Ranks.
 
+
 @pytest.mark.parametrize('mode', ['maximize', 'minimize'])
 def test_ranks(tmp_path, mode):
     run = make(tmp_path, mode=mode)
@@ -250,7 +267,7 @@ def test_spearman_is_scipys(count):
 
 
 def test_p_value_is_that_of_all_permutations():
-    scores, metrics = [1., 2., 3., 4., 5.], [2., 1., 4., 3., 5.]
+    scores, metrics = [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 1.0, 4.0, 3.0, 5.0]
     all_of_them = [stats.spearmanr(scores, order).statistic for order in itertools.permutations(metrics)]
     p = np.mean(np.abs(all_of_them) >= stats.spearmanr(scores, metrics).statistic - 1e-9)
     assert plots.spearman(scores, metrics)[1] == pytest.approx(p)
@@ -264,14 +281,29 @@ def test_no_spearman():
 
 # Energy.
 
-def footprint(estimate=True, scale=1.):
-    stages = pd.DataFrame({'seconds': [60., 300.], 'cpu_kwh': [0.001, 0.006], 'gpu_kwh': [0., np.nan],
-                           'memory_kwh': [0.0002, 0.0008], 'kwh': [0.0012, 0.0068], 'co2_kg': [0.0004, 0.0023]},
-                          index=['coarse', 'fine']) * scale
-    return SimpleNamespace(stages=stages, kwh=stages.kwh.sum(),
-                           methods={'cpu': 'measured (RAPL)', 'memory': 'modelled (3 W)'},
-                           statement='scored 108 candidates and trained 8 for 0.008 kWh',
-                           estimate=SimpleNamespace(kwh=0.1, low=0.08, high=0.15) if estimate else None)
+
+def footprint(estimate=True, scale=1.0):
+    stages = (
+        pd.DataFrame(
+            {
+                'seconds': [60.0, 300.0],
+                'cpu_kwh': [0.001, 0.006],
+                'gpu_kwh': [0.0, np.nan],
+                'memory_kwh': [0.0002, 0.0008],
+                'kwh': [0.0012, 0.0068],
+                'co2_kg': [0.0004, 0.0023],
+            },
+            index=['coarse', 'fine'],
+        )
+        * scale
+    )
+    return SimpleNamespace(
+        stages=stages,
+        kwh=stages.kwh.sum(),
+        methods={'cpu': 'measured (RAPL)', 'memory': 'modelled (3 W)'},
+        statement='scored 108 candidates and trained 8 for 0.008 kWh',
+        estimate=SimpleNamespace(kwh=0.1, low=0.08, high=0.15) if estimate else None,
+    )
 
 
 def test_footprint(tmp_path, monkeypatch):
@@ -279,8 +311,11 @@ def test_footprint(tmp_path, monkeypatch):
     figure = plots.plot_footprint(make(tmp_path))
     bars = {trace.name: dict(zip(trace.y, trace.x)) for trace in figure.data}
     assert bars.pop('this run') == {'this run<br>8 Wh': 8}
-    assert bars == {'CPU (measured)': {'coarse': 1, 'fine': 6}, 'memory (modelled)': {'coarse': 0.2, 'fine': 0.8},
-                    'estimate of training all': {'training all<br>100 Wh<br>80 to 150 Wh': 100}}
+    assert bars == {
+        'CPU (measured)': {'coarse': 1, 'fine': 6},
+        'memory (modelled)': {'coarse': 0.2, 'fine': 0.8},
+        'estimate of training all': {'training all<br>100 Wh<br>80 to 150 Wh': 100},
+    }
     assert figure.layout.xaxis.title.text == figure.layout.xaxis2.title.text == 'energy (Wh)'
     error = trace(figure, 'estimate of training all').error_x
     assert (error.array[0], error.arrayminus[0]) == pytest.approx((50, 20))
@@ -293,6 +328,7 @@ def test_footprint_without_an_estimate(tmp_path, monkeypatch):
 
 
 # Several runs.
+
 
 def test_comparison_of_candidates(tmp_path):
     runs = [make(tmp_path / name, mode=mode) for name, mode in (('a', 'maximize'), ('b', 'minimize'))]
@@ -324,10 +360,15 @@ def test_comparisons_that_cannot_be(tmp_path):
 
 # All figures.
 
+
 def test_empty_run(tmp_path):
     run = make(tmp_path, 0)
-    for figure in (plots.plot_scores(run), plots.plot_progress(run), plots.plot_costs(run),
-                   plots.plot_comparison([run], 'score')):
+    for figure in (
+        plots.plot_scores(run),
+        plots.plot_progress(run),
+        plots.plot_costs(run),
+        plots.plot_comparison([run], 'score'),
+    ):
         assert sentence(figure) == 'no candidate has a score yet'
     for figure in (plots.plot_footprint(run), plots.plot_comparison([run], 'kwh')):
         assert sentence(figure) == 'no energy was recorded yet'
@@ -345,9 +386,9 @@ def test_nothing_but_failures(tmp_path):
 
 
 def test_one_candidate(tmp_path):
-    Record(record_path(tmp_path)).add_scored({'n': 1}, '1', 0., 0.1)
+    Record(record_path(tmp_path)).add_scored({'n': 1}, '1', 0.0, 0.1)
     run = Run(tmp_path)
-    assert points(plots.plot_progress(run)) == {(1, 1, 0.)}
+    assert points(plots.plot_progress(run)) == {(1, 1, 0.0)}
     assert sum(trace(plots.plot_scores(run), 'scores').y) == 1
 
 
@@ -364,7 +405,7 @@ def test_figures_suit_light_and_dark(tmp_path, curves, monkeypatch, name):
 
 def test_colours_are_seen_on_light_and_dark():
     def luminance(color):
-        parts = np.array([int(color[i:i + 2], 16) / 255 for i in (1, 3, 5)])
+        parts = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
 
     for color in (common.BLUE, common.VERMILLION, common.GREEN, common.GREY):
@@ -400,6 +441,7 @@ def test_without_plotly(tmp_path, monkeypatch, name):
 
 
 # In a browser.
+
 
 @pytest.mark.slow
 def test_in_a_browser(browser, tmp_path):

@@ -12,14 +12,20 @@ class TestRecord:
     def record(self):
         """Two networks of two candidates each, two of one each, one that failed quickly."""
         record = Record(None)
-        for n, (network, quick) in enumerate([('a', 3.0), ('a', 3.0), ('b', 2.0), ('b', 2.0), ('', 5.0), ('', 4.0),
-                                              ('', None)]):
+        for n, (network, quick) in enumerate(
+            [('a', 3.0), ('a', 3.0), ('b', 2.0), ('b', 2.0), ('', 5.0), ('', 4.0), ('', None)]
+        ):
             record.add_screened({'n': n}, network or f'{{"n": {n}}}', quick, 1.0)
         return record
 
     def test_networks(self, record):
-        assert list(record.networks()) == [(1, 3.0, None, False), (3, 2.0, None, False), (5, 5.0, None, False),
-                                           (6, 4.0, None, False), (7, None, None, False)]
+        assert list(record.networks()) == [
+            (1, 3.0, None, False),
+            (3, 2.0, None, False),
+            (5, 5.0, None, False),
+            (6, 4.0, None, False),
+            (7, None, None, False),
+        ]
         record.rate(1, 0.5, None, 2.0)
         record.rate(6, None, 'no luck', 2.0)
         assert [(number, score) for number, _, score, finished in record.networks() if finished] == [(1, 0.5), (6, None)]
@@ -29,9 +35,15 @@ class TestRecord:
         record.rate(3, None, 'no luck', 2.0)
         record.rate(5, 0.7, None, 2.0)
         rows = [(c.score, c.status, c.reason, c.seconds) for c in record.explored()]
-        assert rows == [(0.5, 'scored', None, 3.0), (0.5, 'scored', None, 1.0), (None, 'failed', 'no luck', 3.0),
-                        (None, 'failed', 'no luck', 1.0), (0.7, 'scored', None, 3.0), (None, 'screened', None, 1.0),
-                        (None, 'screened', None, 1.0)]
+        assert rows == [
+            (0.5, 'scored', None, 3.0),
+            (0.5, 'scored', None, 1.0),
+            (None, 'failed', 'no luck', 3.0),
+            (None, 'failed', 'no luck', 1.0),
+            (0.7, 'scored', None, 3.0),
+            (None, 'screened', None, 1.0),
+            (None, 'screened', None, 1.0),
+        ]
 
     def test_best(self, record):
         assert [c.id for c in record.best(10)] == [5, 6, 1, 2, 3, 4]

@@ -75,8 +75,8 @@ def test_a_record_that_is_just_being_made(tmp_path):
     sqlite3.connect(tmp_path / 'record.sqlite').execute('PRAGMA journal_mode=WAL')
     early = Record(tmp_path / 'record.sqlite', readonly=True)
     assert len(early.frame()) == 0 and early.sessions() == []
-    Record(tmp_path / 'record.sqlite').add_scored({'a': 1}, 'x', 1., 0.1, costs={'parameters': 5.})
-    assert list(early.frame().parameters) == [5.]
+    Record(tmp_path / 'record.sqlite').add_scored({'a': 1}, 'x', 1.0, 0.1, costs={'parameters': 5.0})
+    assert list(early.frame().parameters) == [5.0]
 
 
 def test_threads(tmp_path):
@@ -136,8 +136,12 @@ def test_filtered_candidates_and_costs(tmp_path):
         assert list(frame.columns[-5:]) == ['parameters', 'flops', 'memory', 'latency', 'architecture']
         assert frame.parameters.tolist()[::2] == [3, 9] and frame.parameters.notna().sum() == 2
         assert (frame.flops[2], frame.latency[1]) == (8, 0.25) and frame.memory.isna().all()
-        assert [row.costs for row in reader.explored()] == [{'parameters': 9}, {'parameters': 3, 'latency': 0.25},
-                                                            {'flops': 8}, {}]
+        assert [row.costs for row in reader.explored()] == [
+            {'parameters': 9},
+            {'parameters': 3, 'latency': 0.25},
+            {'flops': 8},
+            {},
+        ]
         assert [row.id for row in reader.best(9)] == [2, 3] and reader.best_score() == 1.0
         assert [number for number, *_ in reader.networks()] == [2, 3, 4]
         assert reader.get(1).reason == 'parameters 9 is above 5' and reader.get(1).score is None
@@ -168,8 +172,14 @@ def test_candidates_outside_of_the_space():
     add(record, {'choice': 9}, 1.0)
     before = record.explored()
     record.exclude(range(1, 9))
-    assert [row.status for row in record.explored()] == ['outside'] * 3 + ['filtered', 'training', 'trained',
-                                                                         'training-failed', 'outside', 'scored']
+    assert [row.status for row in record.explored()] == ['outside'] * 3 + [
+        'filtered',
+        'training',
+        'trained',
+        'training-failed',
+        'outside',
+        'scored',
+    ]
     assert [row.id for row in record.best(9)] == [5, 6, 7, 9] and record.best_score() == 2.0
     assert [number for number, *_ in record.networks()] == [5, 6, 7, 9]
     assert list(record.frame().candidate) == [5, 6, 7, 9, 1, 3, 2, 4, 8] and record.counted() == 4
@@ -221,6 +231,9 @@ def test_an_exploration_that_is_forgotten_leaves_its_candidates():
     for key in ('explorer Random', 'checkpoint of Random()', 'finished for', 'batch in full', 'kernel', 'ahead'):
         record.set_meta(key, '1')
     CoarseStage.forget_exploration(record)
-    left = [key for key in ('explorer Random', 'checkpoint of Random()', 'finished for', 'batch in full', 'kernel', 'ahead')
-            if record.get_meta(key)]
+    left = [
+        key
+        for key in ('explorer Random', 'checkpoint of Random()', 'finished for', 'batch in full', 'kernel', 'ahead')
+        if record.get_meta(key)
+    ]
     assert left == ['kernel', 'ahead'] and len(record) == 1

@@ -24,16 +24,26 @@ from nni_knas.runs import Run
 
 # Several runs.
 
+
 def test_comparison(tmp_path):
-    runs = [make(tmp_path / 'a', name='first', wide=False), make(tmp_path / 'b', name=None, seed=5, scale=3.)]
+    runs = [make(tmp_path / 'a', name='first', wide=False), make(tmp_path / 'b', name=None, seed=5, scale=3.0)]
     page = read(write_comparison(runs, tmp_path / 'comparison.html'))
-    shown = [[attributes['data-value'] for tag, attributes in page.tags if attributes.get('data-key') == key] for key in
-             ('scored', 'trained', 'metric', 'rank', 'scoring', 'training', 'kwh', 'co2_kg')]
+    shown = [
+        [attributes['data-value'] for tag, attributes in page.tags if attributes.get('data-key') == key]
+        for key in ('scored', 'trained', 'metric', 'rank', 'scoring', 'training', 'kwh', 'co2_kg')
+    ]
     for run, values in zip(runs, zip(*shown)):
         footprint = run.footprint()
         assert [float(value) for value in values] == [
-            108, 7, run.metric, run.winner.name, footprint.stages.seconds['coarse'], footprint.stages.seconds['fine'],
-            footprint.kwh, footprint.co2_kg]
+            108,
+            7,
+            run.metric,
+            run.winner.name,
+            footprint.stages.seconds['coarse'],
+            footprint.stages.seconds['fine'],
+            footprint.kwh,
+            footprint.co2_kg,
+        ]
         assert footprint.statement in page.texts
     assert '2 runs compared' in page.texts and 'first' in page.texts and 'b' in page.texts
     first = page.texts.index('Field')
@@ -57,15 +67,19 @@ def test_comparison_with_runs_that_have_nothing(tmp_path):
 
 # The commands.
 
+
 def test_command(tmp_path, capsys):
     run = make(tmp_path / 'run')
     assert main(['report', str(run.folder)]) == 0
-    assert capsys.readouterr().out.splitlines() == [f'Report: {run.folder / "report.html"}',
-                                                    f'Candidates: {run.folder / "report.csv"}']
+    assert capsys.readouterr().out.splitlines() == [
+        f'Report: {run.folder / "report.html"}',
+        f'Candidates: {run.folder / "report.csv"}',
+    ]
     written = pd.read_csv(run.folder / 'report.csv')
     expected = csv_table(run.scores())
-    pd.testing.assert_frame_equal(written.fillna({'reason': ''}), expected.fillna({'reason': ''}), check_dtype=False, rtol=0,
-                                  atol=0)
+    pd.testing.assert_frame_equal(
+        written.fillna({'reason': ''}), expected.fillna({'reason': ''}), check_dtype=False, rtol=0, atol=0
+    )
     assert [json.loads(text) for text in written.architecture] == list(run.scores().architecture)
 
 
@@ -82,15 +96,22 @@ def test_runs_of_a_directory(tmp_path, capsys):
     assert (tmp_path / 'page.html').exists() and (tmp_path / 'page.csv').exists()
 
 
-@pytest.mark.parametrize(('arguments', 'sentence'), [
-    (['report', 'nowhere'], "there is no experiment 'nowhere'"),
-    (['report', '{empty}'], 'is no KNAS run'),
-    (['report', '{run}', '--to', '{empty}'], 'is a folder: name a file, such as'),
-    (['report', '{run}', '--to', '{empty}/page.pdf'], 'is no name of a page: it has to end in .html'),
-    (['report', '{run}', '--to', '{run}/knas/record.sqlite/page.html'], f'cannot be written: {os.strerror(errno.EEXIST)}'),
-    (['compare', '{run}'], 'there is one run to compare: name two or more'),
-    (['compare', '{run}', '{run}/../run'], 'is named twice: name different ones'),
-    (['compare', '{run}', 'nowhere'], "there is no experiment 'nowhere'")])
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['report', 'nowhere'], "there is no experiment 'nowhere'"),
+        (['report', '{empty}'], 'is no KNAS run'),
+        (['report', '{run}', '--to', '{empty}'], 'is a folder: name a file, such as'),
+        (['report', '{run}', '--to', '{empty}/page.pdf'], 'is no name of a page: it has to end in .html'),
+        (
+            ['report', '{run}', '--to', '{run}/knas/record.sqlite/page.html'],
+            f'cannot be written: {os.strerror(errno.EEXIST)}',
+        ),
+        (['compare', '{run}'], 'there is one run to compare: name two or more'),
+        (['compare', '{run}', '{run}/../run'], 'is named twice: name different ones'),
+        (['compare', '{run}', 'nowhere'], "there is no experiment 'nowhere'"),
+    ],
+)
 def test_mistakes(tmp_path, capsys, arguments, sentence):
     places = {'run': make(tmp_path / 'run').folder, 'empty': tmp_path / 'empty'}
     places['empty'].mkdir()

@@ -25,16 +25,19 @@ def test_browser_shows_the_records_numbers(browser, pages, name):
     metered = bool(footprint.statement)
     assert same(tiles.pop('metric'), run.metric)
     assert {key: float(value) for key, value in tiles.items() if value} == {
-        'scored': len(usable(run)), 'trained': len(run.ranking()),
+        'scored': len(usable(run)),
+        'trained': len(run.ranking()),
         'failed': int(run.scores().status.isin(['failed', 'training-failed']).sum()),
-        **({'seconds': footprint.seconds, 'kwh': footprint.kwh, 'co2_kg': footprint.co2_kg} if metered else {})}
+        **({'seconds': footprint.seconds, 'kwh': footprint.kwh, 'co2_kg': footprint.co2_kg} if metered else {}),
+    }
     if metered:
         stages = np.array(table_of(browser, '#footprint'), dtype=float)
         assert np.allclose(stages[:2], footprint.stages, rtol=1e-15, atol=0)
         assert browser.find_element('id', 'statement').text.lower() == footprint.statement.lower()
     gone = run.scores()[run.scores().status.isin(['failed', 'training-failed', 'filtered', 'outside'])]
-    reasons = {(STATUS_TEXTS[status], reason): str(len(group))
-               for (status, reason), group in gone.groupby(['status', 'reason'])}
+    reasons = {
+        (STATUS_TEXTS[status], reason): str(len(group)) for (status, reason), group in gone.groupby(['status', 'reason'])
+    }
     assert {(what, reason): size for size, what, reason, _ in table_of(browser, '#table-of-failures')} == reasons
 
 
@@ -71,8 +74,9 @@ def test_points_of_the_plots(browser, pages, name):
     assert plots.spearman(ranking.score, better)[2] in note
     curves = browser.execute_script("""return document.getElementById('plot-curves')._fullData.map(
         trace => [trace.customdata[0], [...trace.x], [...trace.y]])""")
-    expected = {candidate: (line.step.tolist(), line.metric.tolist()) for candidate, line in
-                run.curves().groupby('candidate')}
+    expected = {
+        candidate: (line.step.tolist(), line.metric.tolist()) for candidate, line in run.curves().groupby('candidate')
+    }
     assert {candidate: (x, y) for candidate, x, y in curves} == expected and len(expected) >= 5
 
 
@@ -94,9 +98,11 @@ def test_energy_plot(browser, pages, name):
 @on('mixed', 'full', 'both')
 def test_axes_have_titles_and_units(browser, pages, name):
     show(browser, pages.path(name))
-    titles = set(browser.execute_script("""return [...document.querySelectorAll('.drawn')].flatMap(
+    titles = set(
+        browser.execute_script("""return [...document.querySelectorAll('.drawn')].flatMap(
         plot => Object.entries(plot._fullLayout).filter(([key, axis]) => /^[xy]axis\\d*$/.test(key) && axis.visible).map(
-        ([key, axis]) => axis.title.text))"""))
+        ([key, axis]) => axis.title.text))""")
+    )
     without_unit = {'score', 'quick score', 'accuracy', 'stage', 'estimate', 'run'}
     assert all(title in without_unit or re.search(r' \(.+\)$', title) for title in titles), titles
     of_one = {'training time (s)', 'rank by accuracy (1 is the best)'}

@@ -77,7 +77,7 @@ def check_readable(browser, scheme):
     assert len(found) > 50
     assert [each for each in found if each[0] < 4.5] == []
     assert [each for each in found if each[2] < 9] == []
-    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    ground = browser.execute_script('return getComputedStyle(document.body).backgroundColor')
     assert (sum(map(int, re.findall(r'\d+', ground))) < 200) == (scheme == 'dark')
 
 
@@ -109,8 +109,9 @@ def check_widths(browser, width):
 
 
 def plot_widths(browser):
-    return browser.execute_script("return [...document.querySelectorAll('.drawn')].map(plot => [plot.clientWidth, "
-                                  "plot._fullLayout.width])")
+    return browser.execute_script(
+        "return [...document.querySelectorAll('.drawn')].map(plot => [plot.clientWidth, plot._fullLayout.width])"
+    )
 
 
 def fit(browser):

@@ -26,8 +26,15 @@ def test_summary(pages, name):
     page, run = pages.read(name), pages.run(name)
     frame, footprint = run.scores(), run.footprint()
     scored = usable(run)
-    expected = {'metric': run.metric, 'scored': len(scored), 'trained': 7, 'failed': 7, 'seconds': footprint.seconds,
-                'kwh': footprint.kwh, 'co2_kg': footprint.co2_kg}
+    expected = {
+        'metric': run.metric,
+        'scored': len(scored),
+        'trained': 7,
+        'failed': 7,
+        'seconds': footprint.seconds,
+        'kwh': footprint.kwh,
+        'co2_kg': footprint.co2_kg,
+    }
     assert {key: float(value) for key, value in page.values().items()} == expected
     assert run.metric == (min if name == 'minimized' else max)(frame.metric.dropna())
     assert f'{"the lowest" if name == "minimized" else "the highest"} of 7; rank {run.winner.name} of 108' in page.text
@@ -49,19 +56,39 @@ def test_footprint(pages):
     assert f'own trials: {energy_text(estimate.kwh)}, between {energy_text(estimate.low)}' in page.text
 
 
-@pytest.mark.parametrize(('kwh', 'text'), [
-    (None, '–'), (math.nan, '–'), (0., '0 mWh'), (1.5e-7, '0.15 mWh'), (0.000782, '782 mWh'),  # noqa: RUF001
-    (0.0696, '69.6 Wh'), (12.345, '12.3 kWh'), (1234.5, '1,234 kWh')])
+@pytest.mark.parametrize(
+    ('kwh', 'text'),
+    [
+        (None, '–'),
+        (math.nan, '–'),
+        (0.0, '0 mWh'),
+        (1.5e-7, '0.15 mWh'),
+        (0.000782, '782 mWh'),
+        (0.0696, '69.6 Wh'),
+        (12.345, '12.3 kWh'),
+        (1234.5, '1,234 kWh'),
+    ],
+)
 def test_energies_have_the_unit_that_suits_them(kwh, text):
     assert energy_text(kwh) == text
 
 
 def test_winner(pages):
     page, row = pages.read('plain'), pages.run('plain').winner
-    facts = [attributes['data-value'] for tag, attributes in page.tags if tag == 'dd' and 'data-key' not in attributes
-             and 'data-value' in attributes]
-    assert [float(fact) for fact in facts] == [row.metric, row.name, row.score, row.parameters, row.flops,
-                                               row.training_seconds, row.training_kwh]
+    facts = [
+        attributes['data-value']
+        for tag, attributes in page.tags
+        if tag == 'dd' and 'data-key' not in attributes and 'data-value' in attributes
+    ]
+    assert [float(fact) for fact in facts] == [
+        row.metric,
+        row.name,
+        row.score,
+        row.parameters,
+        row.flops,
+        row.training_seconds,
+        row.training_kwh,
+    ]
     assert f'Best accuracy: candidate {row.candidate}' in page.texts
     assert 'cell/0_1' in page.texts and row.architecture['cell/0_1'] in page.texts
     assert "There is no drawing, since the run does not know the shape of its networks' inputs." in page.texts
@@ -75,24 +102,41 @@ def test_nothing_is_trained(tmp_path):
 
 def test_failures(pages, tmp_path):
     page = pages.read('plain')
-    for text in ('ScoringError: the score is nan', '4, 24, 44, 64, 84, …', 'RuntimeError: out of memory', 'parameters',
-                 'over a limit'):
+    for text in (
+        'ScoringError: the score is nan',
+        '4, 24, 44, 64, 84, …',
+        'RuntimeError: out of memory',
+        'parameters',
+        'over a limit',
+    ):
         assert text in page.text
     record = Record(record_path(tmp_path / 'fine'))
-    record.add_scored({'n': 1}, '1', 1., 0.1)
+    record.add_scored({'n': 1}, '1', 1.0, 0.1)
     assert 'Nothing failed.' in report(Run(tmp_path / 'fine'), tmp_path).texts
 
 
 def test_configuration(pages):
     page = pages.read('plain')
-    for text in ('NasBench201(num_labels=10)', 'parameters: 1000000.0', '3.11.7', 'AMD EPYC', 'seed 3',
-                 'nni-knas search --seed 3', '/searches'):
+    for text in (
+        'NasBench201(num_labels=10)',
+        'parameters: 1000000.0',
+        '3.11.7',
+        'AMD EPYC',
+        'seed 3',
+        'nni-knas search --seed 3',
+        '/searches',
+    ):
         assert text in page.text
 
 
-@pytest.mark.parametrize(('options', 'status', 'text'), [
-    ({}, 'finished', 'Finished'), ({'complete': 0}, 'interrupted', 'nni-knas resume {}'),
-    ({'process': os.getpid()}, 'running', 'The run goes on: this is how it was at')])
+@pytest.mark.parametrize(
+    ('options', 'status', 'text'),
+    [
+        ({}, 'finished', 'Finished'),
+        ({'complete': 0}, 'interrupted', 'nni-knas resume {}'),
+        ({'process': os.getpid()}, 'running', 'The run goes on: this is how it was at'),
+    ],
+)
 def test_status(tmp_path, options, status, text):
     run = make(tmp_path / 'run', **options)
     page = report(run, tmp_path)
@@ -123,7 +167,7 @@ def test_sessions(tmp_path):
 def test_record_of_an_earlier_version(tmp_path):
     """It knows of no session, no energy, no metric's name and no top k."""
     record = Record(record_path(tmp_path / 'run'))
-    record.add_scored({'n': 1}, '1', 3., 0.1)
+    record.add_scored({'n': 1}, '1', 3.0, 0.1)
     for table in ('sessions', 'energy', 'steps'):
         record._write(f'DROP TABLE {table}')
     record.close()
@@ -163,6 +207,7 @@ def test_network_that_cannot_be_drawn(tiny, tmp_path):
 
 # How the page is written.
 
+
 def test_texts_are_escaped(pages):
     page, clean = pages.read('hostile'), pages.read('plain')
     known = {tag for tag, _ in clean.tags} | {'svg'}
@@ -192,7 +237,7 @@ def test_page_is_written_whole_or_not_at_all(tmp_path):
     run = make(tmp_path / 'run')
     page = write_report(run, tmp_path / 'new' / 'folder' / 'page.html')
     before = page.read_text()
-    with mock.patch('nni_knas.report.page.whole', side_effect=OSError), pytest.raises(OSError):
+    with mock.patch('nni_knas.report.page.atomic_write', side_effect=OSError), pytest.raises(OSError):
         write_report(run, page)
     assert page.read_text() == before and os.listdir(page.parent) == ['page.html']
 
@@ -202,8 +247,14 @@ def unpacked(data):
     frame = pd.DataFrame(data['values'])
     for key, texts in data['texts'].items():
         frame[key] = [texts[code] if code >= 0 else None for code in frame[key]]
-    frame['architecture'] = [{name: json.loads(data['choices'][i][choice]) for i, (name, choice) in
-                              enumerate(zip(data['names'], row)) if choice >= 0} for row in data['architectures']]
+    frame['architecture'] = [
+        {
+            name: json.loads(data['choices'][i][choice])
+            for i, (name, choice) in enumerate(zip(data['names'], row))
+            if choice >= 0
+        }
+        for row in data['architectures']
+    ]
     return frame
 
 

@@ -33,10 +33,16 @@ def expected_rows(run):
     """What the table's cells have to be, in full."""
     frame = run.scores()
     keys = [column.key for column in columns(frame, run.metric_name, run.optimize_mode == 'minimize')]
-    architectures = [', '.join(f'{name}: {value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))}'
-                               for name, value in architecture.items()) for architecture in frame.architecture]
-    return keys, [[*row, architecture] for row, architecture in zip(frame.reset_index()[keys].to_numpy().tolist(),
-                                                                    architectures)]
+    architectures = [
+        ', '.join(
+            f'{name}: {value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))}'
+            for name, value in architecture.items()
+        )
+        for architecture in frame.architecture
+    ]
+    return keys, [
+        [*row, architecture] for row, architecture in zip(frame.reset_index()[keys].to_numpy().tolist(), architectures)
+    ]
 
 
 def check_rows(rows, expected):
@@ -59,8 +65,10 @@ def test_every_cell_of_the_table(browser, pages, name):
     assert len(shown_rows(browser)) == min(25, len(expected))
     with all_rows(browser) as rows:
         check_rows(rows, expected)
-        texts = json.loads(browser.execute_script("""return JSON.stringify([...document.querySelectorAll(
-            '#table tbody tr')].map(row => [...row.querySelectorAll('td')].map(cell => cell.innerText)))"""))
+        texts = json.loads(
+            browser.execute_script("""return JSON.stringify([...document.querySelectorAll(
+            '#table tbody tr')].map(row => [...row.querySelectorAll('td')].map(cell => cell.innerText)))""")
+        )
     # What is shown of a number has three digits at least, in the unit of its heading.
     listed = columns(run.scores(), run.metric_name, run.optimize_mode == 'minimize')
     for cells, values in zip(texts, expected):
@@ -94,7 +102,7 @@ def test_pages_of_the_table(browser, pages, name):
     show(browser, pages.path(name))
     expected = expected_rows(pages.run(name))[1]
     for first in range(0, 160, 25):
-        check_rows(shown_rows(browser), expected[first:first + 25])
+        check_rows(shown_rows(browser), expected[first : first + 25])
         shown = browser.find_element('id', 'shown').text
         assert shown == f'{first + 1} to {min(first + 25, 160)} of 160'
         click(browser, '#next')
@@ -124,9 +132,15 @@ def test_sorting(browser, pages, name):
             ordered = sorted(known, key=lambda row: row[i], reverse=direction == 'descending')
             check_rows(rows, ordered + [row for row in expected if pd.isna(row[i])])
     assert browser.execute_script("return document.querySelectorAll('#table th:not([aria-sort=none])').length") == 1
-    first = {key: browser.execute_script("""const heading = document.querySelector(`#table th[data-key=${arguments[0]}]`);
+    first = {
+        key: browser.execute_script(
+            """const heading = document.querySelector(`#table th[data-key=${arguments[0]}]`);
         document.querySelector('#table th[data-key=rank] button').click(); heading.firstElementChild.click();
-        return heading.getAttribute('aria-sort')""", key) for key in ('score', 'metric', 'parameters')}
+        return heading.getAttribute('aria-sort')""",
+            key,
+        )
+        for key in ('score', 'metric', 'parameters')
+    }
     assert first == {'score': 'descending', 'metric': 'ascending', 'parameters': 'ascending'}  # a low metric is good here
 
 
@@ -143,10 +157,13 @@ def check_filtering(browser, keys, expected):
 
     def type_in(text):
         """And wait until the table is drawn anew, which the page puts off until the typing ends."""
-        browser.execute_async_script("""const [text, done] = arguments, field = document.getElementById('filter');
+        browser.execute_async_script(
+            """const [text, done] = arguments, field = document.getElementById('filter');
             new MutationObserver((_, observer) => { observer.disconnect(); done(); }).observe(
                 document.querySelector('#table tbody'), {childList: true});
-            window.look = null; field.value = text; field.dispatchEvent(new Event('input'))""", text)
+            window.look = null; field.value = text; field.dispatchEvent(new Event('input'))""",
+            text,
+        )
 
     type_in('CONV_3x3')
     wanted = [row for row in expected if 'conv_3x3' in row[-1]]

@@ -79,8 +79,8 @@ def test_no_candidate_with_a_score(tmp_path):
     strategy = KNAS(tiny_kernel(), 9, 0, record=record_path(tmp_path))
     with pytest.raises(RuntimeError), pytest.warns(UserWarning):
         KNAS(tiny_kernel(), 100, 0, record=record_path(tmp_path))(
-            SimplifiedModelSpace.from_model(FaultySpace(good=False), FunctionalEvaluator(train)),
-            SequentialExecutionEngine())
+            SimplifiedModelSpace.from_model(FaultySpace(good=False), FunctionalEvaluator(train)), SequentialExecutionEngine()
+        )
     assert strategy._record is None
     with pytest.raises(LookupError, match='no candidate with a score'):
         _ = open_run(tmp_path).winner

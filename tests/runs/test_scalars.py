@@ -53,8 +53,12 @@ def check_search(folder, scores):
     scores = scores.sort_values('candidate')
     kinds = scores.status.where(scores.status.isin(['failed', 'filtered']), 'scored')
     best = scores.score.cummax().ffill()
-    expected = {'search/seconds': scores.seconds, 'search/score': scores.score.dropna(), 'search/best_score': best.dropna(),
-                **{f'search/{kind}': (kinds == kind).cumsum() for kind in ('scored', 'failed', 'filtered')}}
+    expected = {
+        'search/seconds': scores.seconds,
+        'search/score': scores.score.dropna(),
+        'search/best_score': best.dropna(),
+        **{f'search/{kind}': (kinds == kind).cumsum() for kind in ('scored', 'failed', 'filtered')},
+    }
     found = read(scalars_folder(folder) / 'search')
     assert found.keys() == expected.keys()
     for tag, column in expected.items():
@@ -106,8 +110,9 @@ class TestSearch:
                 return super().__call__(gradients)
 
         def shown_now():
-            return [each for path in tmp_path.glob('*/knas/tensorboard/search')
-                    for each in read(path).get('search/score', [])]
+            return [
+                each for path in tmp_path.glob('*/knas/tensorboard/search') for each in read(path).get('search/score', [])
+            ]
 
         search(KNAS(tiny_kernel(score=Peeking(str(tmp_path / 'log'))), 12, 0), tmp_path)
         assert seen[8] == 8 and seen == sorted(seen)
@@ -231,7 +236,10 @@ class TestAdaptiveEffort:
         assert found['search/best_quick_score'] == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5)]
         assert [found[f'search/{kind}'][-1] for kind in ('scored', 'failed', 'filtered')] == [(4, 2), (4, 1), (4, 1)]
         assert (found['search/candidate'], found['search/score'], found['search/best_score']) == (
-            [(1, 2)], [(1, 3)], [(1, 3)])
+            [(1, 2)],
+            [(1, 3)],
+            [(1, 3)],
+        )
 
 
 def curve(network):
@@ -241,8 +249,12 @@ def curve(network):
     nni.report_final_result({'default': 0.75, 'loss': 0.2})
 
 
-CURVE = {'trial/metric': [(step, step / 8) for step in range(1, 5)], 'trial/loss': shown((n, 1 / n) for n in range(1, 5)),
-         'trial/final_metric': [(4, 0.75)], 'trial/final_loss': shown([(4, 0.2)])}
+CURVE = {
+    'trial/metric': [(step, step / 8) for step in range(1, 5)],
+    'trial/loss': shown((n, 1 / n) for n in range(1, 5)),
+    'trial/final_metric': [(4, 0.75)],
+    'trial/final_loss': shown([(4, 0.2)]),
+}
 
 
 class TestTrials:
@@ -254,7 +266,10 @@ class TestTrials:
         assert {path.name for path in folder.iterdir()} == {'search', *(f'trial-{number}' for number in trained.candidate)}
         for rank, row in trained.iterrows():
             assert read(folder / f'trial-{row.candidate}') == {
-                **CURVE, 'trial/kernel_score': shown([(0, row.score)]), 'trial/kernel_rank': [(0, rank)]}
+                **CURVE,
+                'trial/kernel_score': shown([(0, row.score)]),
+                'trial/kernel_rank': [(0, rank)],
+            }
 
     def test_metrics_that_are_numbers(self, tmp_path):
         def trains(network):
@@ -431,16 +446,30 @@ def press_and_look(browser, port):
     try:
         task = portal.press_tensorboard()
         data = f'http://127.0.0.1:{task["port"]}/data/plugin/scalars'
-        wait_until(lambda: sum('trial/metric' in tags or 'search/score' in tags or 'mine' in tags
-                               for tags in requests.get(f'{data}/tags').json().values()) == 6)
+        wait_until(
+            lambda: (
+                sum(
+                    'trial/metric' in tags or 'search/score' in tags or 'mine' in tags
+                    for tags in requests.get(f'{data}/tags').json().values()
+                )
+                == 6
+            )
+        )
         assert {trial['status'] for trial in portal.rest('/trial-jobs').json()} == {'RUNNING'}
-        runs = {run: {tag: [(step, value) for _, step, value in
-                            requests.get(f'{data}/scalars', {'run': run, 'tag': tag}).json()] for tag in tags}
-                for run, tags in requests.get(f'{data}/tags').json().items()}
+        runs = {
+            run: {
+                tag: [(step, value) for _, step, value in requests.get(f'{data}/scalars', {'run': run, 'tag': tag}).json()]
+                for tag in tags
+            }
+            for run, tags in requests.get(f'{data}/tags').json().items()
+        }
         browser.refresh()
         wait_until(lambda: all(run in browser.find_element('tag name', 'body').text for run in runs))
-        processes = [process for process in psutil.process_iter(['cmdline'])
-                     if f'--port={task["port"]}' in (process.info['cmdline'] or ())]
+        processes = [
+            process
+            for process in psutil.process_iter(['cmdline'])
+            if f'--port={task["port"]}' in (process.info['cmdline'] or ())
+        ]
         assert processes
         assert portal.rest('/tensorboard-tasks', 'delete').ok
         psutil.wait_procs(processes, 600)

@@ -54,7 +54,7 @@ def rank_of(matrix):
 @given(matrices())
 def test_effective_rank_is_that_of_the_singular_values(matrix):
     values = np.linalg.svd(matrix.numpy(), compute_uv=False)
-    assert rank_of(matrix) == pytest.approx(values.sum()**2 / (values**2).sum(), rel=1e-6)
+    assert rank_of(matrix) == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-6)
 
 
 @given(matrices())
@@ -88,8 +88,11 @@ def test_effective_rank_has_no_scale_in_single_precision(scale):
     assert rank_of(matrix * scale) == pytest.approx(rank_of(matrix), rel=1e-5)
 
 
-@given(st.lists(st.one_of(matrices(), st.builds(torch.zeros, sizes, sizes, dtype=st.just(torch.float64))),
-                min_size=1, max_size=6))
+@given(
+    st.lists(
+        st.one_of(matrices(), st.builds(torch.zeros, sizes, sizes, dtype=st.just(torch.float64))), min_size=1, max_size=6
+    )
+)
 def test_matrices_of_any_sizes_together_are_as_one_by_one(several):
     ranks = effective_ranks(several)
     assert ranks.dtype == torch.float64 and ranks.shape == (len(several),)
@@ -285,15 +288,30 @@ def test_signal_to_noise_takes_no_rounding_for_deviation(value, n):
 
 def network_and_data(scale=1.0):
     with seeded(1):
-        network = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Tanh(), nn.Conv2d(6, 8, 3), nn.Tanh(),
-                                nn.Flatten(), nn.Linear(8, 5))
+        network = nn.Sequential(
+            nn.Conv2d(3, 6, 3, bias=False),
+            nn.BatchNorm2d(6),
+            nn.Tanh(),
+            nn.Conv2d(6, 8, 3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+        )
     with torch.no_grad():
         network[3].weight.mul_(scale)
     return network, (normal(6, 3, 5, 5).float(), torch.tensor([0, 4, 2, 1, 3, 2]))
 
 
-FREE_OF_SCALE = ['gradient-rank', 'snr', 'zico', 'channel-entropy', 'channel-rank', 'gram-entropy', 'gram-condition',
-                 'gram-effective-rank']
+FREE_OF_SCALE = [
+    'gradient-rank',
+    'snr',
+    'zico',
+    'channel-entropy',
+    'channel-rank',
+    'gram-entropy',
+    'gram-condition',
+    'gram-effective-rank',
+]
 
 
 @pytest.mark.parametrize('name', FREE_OF_SCALE)
@@ -301,8 +319,10 @@ FREE_OF_SCALE = ['gradient-rank', 'snr', 'zico', 'channel-entropy', 'channel-ran
 def test_scale_of_the_loss_does_not_matter(name, scale):
     network, (x, y) = network_and_data()
     network, x = network.double(), x.double()
-    scores = [GradientKernelEvaluator((x, y), name, loss=loss).score(network)
-              for loss in (F.cross_entropy, lambda outputs, targets: scale * F.cross_entropy(outputs, targets))]
+    scores = [
+        GradientKernelEvaluator((x, y), name, loss=loss).score(network)
+        for loss in (F.cross_entropy, lambda outputs, targets: scale * F.cross_entropy(outputs, targets))
+    ]
     assert scores[1] == pytest.approx(scores[0], rel=1e-6)
 
 
@@ -310,8 +330,10 @@ def test_scale_of_the_loss_does_not_matter(name, scale):
 def test_gradient_rank_does_not_depend_on_the_scale_of_the_loss_in_single_precision(exponent, seed):
     network, (x, y) = network_and_data()
     scale = 10**exponent
-    scores = [GradientKernelEvaluator((x, y), 'gradient-rank', seed=seed, loss=loss).score(network)
-              for loss in (F.cross_entropy, lambda outputs, targets: scale * F.cross_entropy(outputs, targets))]
+    scores = [
+        GradientKernelEvaluator((x, y), 'gradient-rank', seed=seed, loss=loss).score(network)
+        for loss in (F.cross_entropy, lambda outputs, targets: scale * F.cross_entropy(outputs, targets))
+    ]
     assert scores[1] == pytest.approx(scores[0], rel=1e-4)
 
 
@@ -327,8 +349,12 @@ def test_gradient_rank_of_a_layer_without_gradient_is_nothing():
 
 
 def test_gradient_rank_by_hand():
-    mean = {'two': torch.diag(torch.tensor([2.0, 2.0, 0.0])), 'vector': torch.ones(50),
-            'kernel': torch.ones(2, 3, 2, 2), 'half': torch.tensor([[3.0, 0.0], [0.0, 1.0]])}
+    mean = {
+        'two': torch.diag(torch.tensor([2.0, 2.0, 0.0])),
+        'vector': torch.ones(50),
+        'kernel': torch.ones(2, 3, 2, 2),
+        'half': torch.tensor([[3.0, 0.0], [0.0, 1.0]]),
+    }
     # ranks 2, 1 and (3 + 1)^2 / (9 + 1)
     expected = 4 * math.log(9) + math.log(24) + 1.6**2 * math.log(4)
     gradients = Given(per_sample={name: g[None] for name, g in mean.items()})
@@ -377,7 +403,8 @@ def test_fisher_is_of_classifiers(name):
         GradientKernelEvaluator((x, F.one_hot(y, 5).float()), name, loss=nn.MSELoss()).score(network)
     with pytest.raises(ScoringError, match=sentence):
         GradientKernelEvaluator((normal(6, 3, 8), torch.zeros(6, 5, dtype=torch.long)), name).score(
-            nn.Conv1d(3, 4, 4).double())
+            nn.Conv1d(3, 4, 4).double()
+        )
 
 
 # Spaces of the hub.
@@ -385,9 +412,13 @@ def test_fisher_is_of_classifiers(name):
 
 @pytest.fixture(scope='module')
 def of_hub():
-    return {space: (random_network(space).float(), tuple(part.float() if part.is_floating_point() else part
-                                                         for part in images(space, 4)))
-            for space in ('NasBench201', 'DARTS', 'AutoformerSpace')}
+    return {
+        space: (
+            random_network(space).float(),
+            tuple(part.float() if part.is_floating_point() else part for part in images(space, 4)),
+        )
+        for space in ('NasBench201', 'DARTS', 'AutoformerSpace')
+    }
 
 
 @pytest.mark.parametrize('space', ['NasBench201', 'DARTS', 'AutoformerSpace'])

@@ -41,7 +41,7 @@ def normal(*shape, seed=0):
 
 
 def test_mgm_by_hand():
-    gradients = Known({'a': torch.tensor([[1., 2.], [3., 0.]]), 'b': torch.tensor([[2.], [-4.]])})
+    gradients = Known({'a': torch.tensor([[1.0, 2.0], [3.0, 0.0]]), 'b': torch.tensor([[2.0], [-4.0]])})
     # <g1, g1> = 9, <g2, g2> = 25, <g1, g2> = 3 - 8 = -5
     assert MGM()(gradients) == pytest.approx((9 + 25 - 2 * 5) / 4)
 
@@ -103,8 +103,9 @@ def test_score_objects_are_kept():
     assert repr(score) == 'MGMSampled()'
 
 
-@pytest.mark.parametrize(('name', 'near'), [('mgn', 'mgm'), ('mgm_sampled', 'mgm-sampled'),
-                                            ('half-covarience', 'half-covariance')])
+@pytest.mark.parametrize(
+    ('name', 'near'), [('mgn', 'mgm'), ('mgm_sampled', 'mgm-sampled'), ('half-covarience', 'half-covariance')]
+)
 def test_unknown_name_suggests_a_close_one(name, near):
     with pytest.raises(ValueError, match=f"unknown score '{name}'.*did you mean '{near}'") as caught:
         get_score(name)
@@ -177,8 +178,13 @@ def test_every_score_says_its_formula_source_and_cost(name):
     assert doc != inspect.cleandoc(Score.__doc__)
 
 
-LEAST_SAMPLES = {'half-covariance': 4, 'label-alignment': 3, 'snr': 2, 'zico': 2,
-                 **{f'{kernel}-{function}': 2 for kernel in reference.KERNELS for function in reference.FUNCTIONS}}
+LEAST_SAMPLES = {
+    'half-covariance': 4,
+    'label-alignment': 3,
+    'snr': 2,
+    'zico': 2,
+    **{f'{kernel}-{function}': 2 for kernel in reference.KERNELS for function in reference.FUNCTIONS},
+}
 
 
 @pytest.mark.parametrize('name', score_names())
@@ -222,30 +228,57 @@ class Lambda(nn.Module):
 
 def convolutional(bias=False):
     # The norms take a bias away up to rounding, and the deviation of what is left is rounding, too.
-    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, bias=bias), nn.BatchNorm2d(6), nn.Tanh(),
-                         nn.Conv2d(6, 4, 3, bias=bias), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(36, CLASSES))
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, bias=bias),
+        nn.BatchNorm2d(6),
+        nn.Tanh(),
+        nn.Conv2d(6, 4, 3, bias=bias),
+        nn.BatchNorm2d(4),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(36, CLASSES),
+    )
 
 
 def separable():
-    return nn.Sequential(nn.Conv2d(3, 6, 1), nn.Tanh(), nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.Tanh(),
-                         nn.Conv2d(6, 8, 3, groups=2), nn.GroupNorm(2, 8), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(8, CLASSES))
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 1),
+        nn.Tanh(),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6),
+        nn.Tanh(),
+        nn.Conv2d(6, 8, 3, groups=2),
+        nn.GroupNorm(2, 8),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, CLASSES),
+    )
 
 
 def encoder(bias=False):
     layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.3, batch_first=True, bias=bias)
-    return Lambda(lambda encode, head, x: head(encode(x).mean(1)),
-                  nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(8, CLASSES))
+    return Lambda(
+        lambda encode, head, x: head(encode(x).mean(1)),
+        nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+        nn.Linear(8, CLASSES),
+    )
 
 
 def attention():
-    return Lambda(lambda attend, head, x: head(attend(x, x, x)[0].mean(1)),
-                  nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, CLASSES))
+    return Lambda(
+        lambda attend, head, x: head(attend(x, x, x)[0].mean(1)),
+        nn.MultiheadAttention(8, 2, batch_first=True),
+        nn.Linear(8, CLASSES),
+    )
 
 
 def twice():
-    return Lambda(lambda first, shared, head, x: head(shared(shared(first(x)).tanh()).tanh().mean(1)),
-                  nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES))
+    return Lambda(
+        lambda first, shared, head, x: head(shared(shared(first(x)).tanh()).tanh().mean(1)),
+        nn.Linear(8, 6),
+        nn.Linear(6, 6),
+        nn.Linear(6, CLASSES),
+    )
 
 
 def unused():
@@ -270,22 +303,47 @@ NETWORKS = {
     'BatchNorm after biases': (lambda: convolutional(bias=True), images, None, ('sample', 'batch')),
     'BatchNorm of single values': (
         lambda: nn.Sequential(nn.Linear(8, 9), nn.BatchNorm1d(9), nn.Tanh(), nn.Linear(9, CLASSES)),
-        lambda: (normal(6, 8), images()[1]), None, ('sample', 'batch')),
+        lambda: (normal(6, 8), images()[1]),
+        None,
+        ('sample', 'batch'),
+    ),
     'grouped convolutions': (separable, lambda: images(7), None, ('sample',)),
-    'linear': (lambda: nn.Sequential(nn.Linear(8, 9), nn.Linear(9, CLASSES)), lambda: (normal(6, 8), images()[1]), None,
-               ('sample',)),
+    'linear': (
+        lambda: nn.Sequential(nn.Linear(8, 9), nn.Linear(9, CLASSES)),
+        lambda: (normal(6, 8), images()[1]),
+        None,
+        ('sample',),
+    ),
     'ReLU': (mlp, lambda: (normal(7, 8), images(7)[1]), None, ('sample', 'batch')),
     'encoder': (encoder, sequences, None, ('sample',)),
     'encoder with biases': (lambda: encoder(bias=True), sequences, None, ('sample', 'batch')),
     'attention': (attention, sequences, None, ('sample',)),
-    'LSTM': (lambda: Lambda(lambda layer, head, x: head(layer(x)[0][:, -1]), nn.LSTM(8, 6, batch_first=True),
-                            nn.Linear(6, CLASSES)), sequences, None, ('sample', 'batch')),
-    'embedding': (lambda: nn.Sequential(nn.Embedding(20, 6), nn.Flatten(), nn.Linear(24, CLASSES)),
-                  lambda: ((normal(6, 4) * 100).long() % 20, images()[1]), None, ('sample',)),
-    'a tuple': (lambda: Lambda(MAIN_AND_OTHER['a tuple'], nn.Linear(8, 7), nn.Linear(7, CLASSES)),
-                lambda: (normal(6, 8), images()[1]), None, ('sample',)),
-    'a dict': (lambda: Lambda(MAIN_AND_OTHER['a dict'], nn.Linear(8, 7), nn.Linear(7, CLASSES)),
-               lambda: (normal(6, 8), images()[1]), None, ('sample',)),
+    'LSTM': (
+        lambda: Lambda(
+            lambda layer, head, x: head(layer(x)[0][:, -1]), nn.LSTM(8, 6, batch_first=True), nn.Linear(6, CLASSES)
+        ),
+        sequences,
+        None,
+        ('sample', 'batch'),
+    ),
+    'embedding': (
+        lambda: nn.Sequential(nn.Embedding(20, 6), nn.Flatten(), nn.Linear(24, CLASSES)),
+        lambda: ((normal(6, 4) * 100).long() % 20, images()[1]),
+        None,
+        ('sample',),
+    ),
+    'a tuple': (
+        lambda: Lambda(MAIN_AND_OTHER['a tuple'], nn.Linear(8, 7), nn.Linear(7, CLASSES)),
+        lambda: (normal(6, 8), images()[1]),
+        None,
+        ('sample',),
+    ),
+    'a dict': (
+        lambda: Lambda(MAIN_AND_OTHER['a dict'], nn.Linear(8, 7), nn.Linear(7, CLASSES)),
+        lambda: (normal(6, 8), images()[1]),
+        None,
+        ('sample',),
+    ),
     'a layer twice': (twice, sequences, None, ('sample',)),
     'unused and frozen parameters': (unused, lambda: (normal(6, 8), images()[1]), None, ('sample',)),
     'label smoothing': (mlp, lambda: (normal(6, 8), images()[1]), nn.CrossEntropyLoss(label_smoothing=0.2), ('sample',)),
@@ -296,8 +354,9 @@ NOISE = {'BatchNorm after biases': 'snr', 'encoder with biases': 'snr', 'attenti
 """Where a score reads parameters whose gradient is zero but for rounding: there is nothing to compare."""
 
 
-@pytest.mark.parametrize(('name', 'normalization'),
-                         [(name, each) for name, (*_, normalizations) in NETWORKS.items() for each in normalizations])
+@pytest.mark.parametrize(
+    ('name', 'normalization'), [(name, each) for name, (*_, normalizations) in NETWORKS.items() for each in normalizations]
+)
 def test_scores_are_those_of_the_reference(name, normalization):
     build, data, loss, _ = NETWORKS[name]
     with seeded(3):
@@ -346,7 +405,7 @@ def test_zico_is_of_two_batches():
         network = separable().double()
     x, y = images(7)
     weights = [p for p in network.parameters() if p.dim() > 1]
-    a, b = (torch.autograd.grad(F.cross_entropy(network(x[i:i + 3]), y[i:i + 3]), weights) for i in (0, 3))
+    a, b = (torch.autograd.grad(F.cross_entropy(network(x[i : i + 3]), y[i : i + 3]), weights) for i in (0, 3))
     expected = sum(np.log(float(((g.abs() + h.abs()) / (g - h).abs()).sum())) for g, h in zip(a, b))
     assert GradientKernelEvaluator((x, y), 'zico').score(network) == pytest.approx(expected, rel=1e-7)
 
@@ -393,8 +452,9 @@ def passes_of(score, n=6):
     return seen
 
 
-@pytest.mark.parametrize('score', [None, 'gradient-rank', 'gradient-norm', 'snip', 'log-l1', 'log-mgm', 'channel-entropy',
-                                   'channel-rank'])
+@pytest.mark.parametrize(
+    'score', [None, 'gradient-rank', 'gradient-norm', 'snip', 'log-l1', 'log-mgm', 'channel-entropy', 'channel-rank']
+)
 def test_one_forward_and_one_backward_pass(score):
     assert passes_of(score) == ['forward', 'backward']
 

@@ -25,13 +25,16 @@ class WideSpace(ModelSpace):
 
 
 class TestBadInput:
-    @pytest.mark.parametrize('arguments, message', [
-        (dict(candidates=3, top_k=5), 'top_k=5 is more than candidates=3'),
-        (dict(candidates=0, top_k=0), 'candidates is 0'),
-        (dict(candidates=-3), 'candidates is -3'),
-        (dict(candidates=5, top_k=-1), 'top_k is -1'),
-        (dict(candidates=2.5), 'candidates is 2.5'),
-    ])
+    @pytest.mark.parametrize(
+        'arguments, message',
+        [
+            (dict(candidates=3, top_k=5), 'top_k=5 is more than candidates=3'),
+            (dict(candidates=0, top_k=0), 'candidates is 0'),
+            (dict(candidates=-3), 'candidates is -3'),
+            (dict(candidates=5, top_k=-1), 'top_k is -1'),
+            (dict(candidates=2.5), 'candidates is 2.5'),
+        ],
+    )
     def test_counts(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             KNAS(tiny_kernel(), **arguments)

@@ -35,8 +35,17 @@ class Wide(ModelSpace):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList(LayerChoice({**{f'linear {i}': nn.Linear(6, 6, bias=i % 2 == 0) for i in range(4)},
-                                                 'tanh': nn.Tanh(), 'relu': nn.ReLU()}, label=f'layer{k}') for k in range(5))
+        self.layers = nn.ModuleList(
+            LayerChoice(
+                {
+                    **{f'linear {i}': nn.Linear(6, 6, bias=i % 2 == 0) for i in range(4)},
+                    'tanh': nn.Tanh(),
+                    'relu': nn.ReLU(),
+                },
+                label=f'layer{k}',
+            )
+            for k in range(5)
+        )
         self.last = nn.Linear(6, 3)
 
     def forward(self, x):
@@ -45,10 +54,29 @@ class Wide(ModelSpace):
         return self.last(x)
 
 
-def engine_of(space, record, candidates, placement, explorer=None, *, kernel=None, quick=False, merge=False, ahead=8,
-              constraints=None, costs=(), patience=500):
-    scorer = Scorer(kernel or tiny_kernel(), space, hyper_parameters_of(space), merge_identical=merge,
-                    constraints=constraints, costs=costs)
+def engine_of(
+    space,
+    record,
+    candidates,
+    placement,
+    explorer=None,
+    *,
+    kernel=None,
+    quick=False,
+    merge=False,
+    ahead=8,
+    constraints=None,
+    costs=(),
+    patience=500,
+):
+    scorer = Scorer(
+        kernel or tiny_kernel(),
+        space,
+        hyper_parameters_of(space),
+        merge_identical=merge,
+        constraints=constraints,
+        costs=costs,
+    )
     engine = ScoringEngine(scorer, record, candidates, placement, ahead=ahead, quick=quick)
     engine.patience = patience
     engine.elastic = explorer is not None and not learns(explorer)
@@ -125,8 +153,14 @@ class TestSearch:
         for placement in (Workers(2), Shuffled):
             if placement is Shuffled:
                 placement = shuffled(Wide(), {'parameters': 120}, 5)
-            there = explore(EXPLORERS[name](), Wide(), candidates=25, constraints={'parameters': 120}, costs=['flops'],
-                            placement=placement)
+            there = explore(
+                EXPLORERS[name](),
+                Wide(),
+                candidates=25,
+                constraints={'parameters': 120},
+                costs=['flops'],
+                placement=placement,
+            )
             pd.testing.assert_frame_equal(frame, table(there), check_exact=True)
 
     def test_with_a_tuner(self):
@@ -157,6 +191,7 @@ class TestSearch:
 
 def shuffled(space, constraints, seed):
     """A placement whose verdicts come in an order of its own."""
+
     class Placement(Shuffled):
         ahead = 1 + 7 * seed
 
@@ -199,8 +234,9 @@ class TestEnd:
 
     def test_a_run_that_is_complete_is_not_gone_through_again(self):
         record = explore(Random(seed=3), constraints={'parameters': 100})
-        engine = engine_of(SimplifiedModelSpace.from_model(TinySpace()), record, 12, InProcess(),
-                           constraints={'parameters': 100})
+        engine = engine_of(
+            SimplifiedModelSpace.from_model(TinySpace()), record, 12, InProcess(), constraints={'parameters': 100}
+        )
         assert not engine.budget_available()
 
     def test_time_that_is_over(self):
@@ -219,8 +255,15 @@ class TestBudget:
 
         class Made(Shuffled):
             def get(self):
-                return [(task, Verdict(None, 'too large', 0.1, {'parameters': 9.0}, True) if task.number in (2, 3) else
-                         Verdict(1.0, None, 0.1)) for task in [self.tasks.pop(0)]]
+                return [
+                    (
+                        task,
+                        Verdict(None, 'too large', 0.1, {'parameters': 9.0}, True)
+                        if task.number in (2, 3)
+                        else Verdict(1.0, None, 0.1),
+                    )
+                    for task in [self.tasks.pop(0)]
+                ]
 
         engine = engine_of(space, record, 4, Made(), constraints={'parameters': 5})
         models = {str(model.sample): dict(model.sample) for model in space.grid()}
@@ -328,8 +371,9 @@ class TestTwins:
         with engine.opened(SequentialExecutionEngine()):
             for width in (4, 16):
                 for rate in (0.1, 0.2, 0.3):
-                    engine.submit_models(space.freeze({'width': width, 'inner': 'relu', 'outer': 'relu',
-                                                       'learning_rate': rate}))
+                    engine.submit_models(
+                        space.freeze({'width': width, 'inner': 'relu', 'outer': 'relu', 'learning_rate': rate})
+                    )
             engine.wait_models()
         assert len(calls) == 2
         assert [row.status for row in record.explored()] == ['scored'] * 3 + ['filtered'] * 3
@@ -363,8 +407,11 @@ class TestTwins:
             assert identity({'first': 'a'}) == identity({'first': 'b'})
         assert alike == [True, False, True]
         record = explore(GridSearch(shuffle=False), space, candidates=3, merge=True, constraints={'parameters': 100})
-        assert {row.sample['first']: row.status for row in record.explored()} == {'a': 'scored', 'b': 'scored',
-                                                                                 'c': 'filtered'}
+        assert {row.sample['first']: row.status for row in record.explored()} == {
+            'a': 'scored',
+            'b': 'scored',
+            'c': 'filtered',
+        }
 
 
 class TestAdaptive:
@@ -375,9 +422,15 @@ class TestAdaptive:
         class Images(ModelSpace):
             def __init__(self):
                 super().__init__()
-                self.first = LayerChoice({str(width): nn.Sequential(
-                    nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 3))
-                    for width in range(1, 31)}, label='width')
+                self.first = LayerChoice(
+                    {
+                        str(width): nn.Sequential(
+                            nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 3)
+                        )
+                        for width in range(1, 31)
+                    },
+                    label='width',
+                )
 
             def forward(self, x):
                 return self.first(x)
@@ -392,8 +445,17 @@ class TestAdaptive:
 
         space, record = SimplifiedModelSpace.from_model(Images()), Record(None)
         explorer = GridSearch(seed=1)
-        engine = engine_of(space, record, 20, Noting(), explorer, kernel=kernel, quick=True,
-                           constraints={'parameters': 28 * 20 + 4 * 20}, costs=['flops'])
+        engine = engine_of(
+            space,
+            record,
+            20,
+            Noting(),
+            explorer,
+            kernel=kernel,
+            quick=True,
+            constraints={'parameters': 28 * 20 + 4 * 20},
+            costs=['flops'],
+        )
         with engine.opened(SequentialExecutionEngine()):
             explorer.initialize(space, engine)
             explorer.run()
@@ -420,7 +482,18 @@ class TestAdaptive:
 
 def test_random_explorations_are_prefixes_of_one_another():
     """What is explored does not depend on how far ahead an explorer is that does not learn."""
-    tables = [table(explore(Random(dedup=False, seed=3), Wide(), candidates=15, constraints={'parameters': 120}, ahead=ahead,
-                            placement=shuffled(Wide(), {}, random.Random(ahead).randint(1, 9)))) for ahead in (1, 4, 30)]
+    tables = [
+        table(
+            explore(
+                Random(dedup=False, seed=3),
+                Wide(),
+                candidates=15,
+                constraints={'parameters': 120},
+                ahead=ahead,
+                placement=shuffled(Wide(), {}, random.Random(ahead).randint(1, 9)),
+            )
+        )
+        for ahead in (1, 4, 30)
+    ]
     for other in tables[1:]:
         pd.testing.assert_frame_equal(tables[0], other, check_exact=True)

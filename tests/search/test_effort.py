@@ -71,7 +71,7 @@ class TestSearch:
                 super()._training_end_callback(event)
 
         strategy = run(cells(), image_kernel(), explorer=Listening(population_size=16, sample_size=4), ahead=8)
-        assert told == list(by_candidate(strategy).quick[:len(told)]) and len(told) > 100
+        assert told == list(by_candidate(strategy).quick[: len(told)]) and len(told) > 100
 
 
 class Large(ModelSpace):
@@ -79,8 +79,10 @@ class Large(ModelSpace):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList(LayerChoice([nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1, bias=False), nn.Identity()],
-                                                label=f'layer{i}') for i in range(5))
+        self.layers = nn.ModuleList(
+            LayerChoice([nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1, bias=False), nn.Identity()], label=f'layer{i}')
+            for i in range(5)
+        )
         self.last = nn.Linear(3 * 32 * 32, 10)
 
     def forward(self, x):
@@ -92,13 +94,17 @@ class Large(ModelSpace):
 class TestFullEffort:
     """Where adaptive effort is not worth it, or cannot be."""
 
-    @pytest.mark.parametrize(('space', 'kernel', 'candidates', 'top_k'), [
-        (cells, image_kernel, 99, 5),
-        (cells, image_kernel, 100, 0),
-        (cells, image_kernel, 100, 26),
-        (cells, lambda: image_kernel(images=IMAGES[:3], batch_size=3), 100, 5),
-        (Large, image_kernel, 100, 5),
-    ], ids=['few candidates', 'no training', 'large top_k', 'small minibatch', 'large images'])
+    @pytest.mark.parametrize(
+        ('space', 'kernel', 'candidates', 'top_k'),
+        [
+            (cells, image_kernel, 99, 5),
+            (cells, image_kernel, 100, 0),
+            (cells, image_kernel, 100, 26),
+            (cells, lambda: image_kernel(images=IMAGES[:3], batch_size=3), 100, 5),
+            (Large, image_kernel, 100, 5),
+        ],
+        ids=['few candidates', 'no training', 'large top_k', 'small minibatch', 'large images'],
+    )
     def test_all_are_scored_in_full(self, space, kernel, candidates, top_k):
         scores = run(space(), kernel(), candidates, top_k, placement=MadeUp()).scores()
         assert len(scores) == candidates and scores.quick.isna().all() and scores.score.notna().all()

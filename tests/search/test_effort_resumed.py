@@ -28,8 +28,10 @@ def table(strategy):
     return [(c.id, c.sample, c.quick, c.score, c.status, c.metric) for c in strategy._opened_record().explored()]
 
 
-EXPLORERS = {'random': lambda: Random(dedup=False, seed=3),
-             'evolution': lambda: RegularizedEvolution(population_size=20, sample_size=5, mutation_prob=0.4, seed=3)}
+EXPLORERS = {
+    'random': lambda: Random(dedup=False, seed=3),
+    'evolution': lambda: RegularizedEvolution(population_size=20, sample_size=5, mutation_prob=0.4, seed=3),
+}
 
 
 class TestResume:
@@ -151,8 +153,9 @@ class TestTime:
                 return super().__call__(gradients)
 
         strategy = KNAS(image_kernel(score=Slow(str(tmp_path / 'log'))), 120, 5)
-        experiment = NasExperiment(cells(), FunctionalEvaluator(report), strategy,
-                                   NasExperimentConfig('sequential', 'simplified'))
+        experiment = NasExperiment(
+            cells(), FunctionalEvaluator(report), strategy, NasExperimentConfig('sequential', 'simplified')
+        )
         experiment.config.experiment_working_directory = str(tmp_path)
         experiment.config.max_experiment_duration = '4000s'
         experiment.run()

@@ -27,9 +27,18 @@ class Sums(ModelSpace):
 
     def __init__(self):
         super().__init__()
-        self.branches = nn.ModuleList(LayerChoice({'conv1': nn.Conv2d(3, 3, 1), 'conv3': nn.Conv2d(3, 3, 3, padding=1),
-                                                   'skip': nn.Identity(), 'pool': nn.AvgPool2d(3, 1, 1)}, label=f'branch{i}')
-                                      for i in range(4))
+        self.branches = nn.ModuleList(
+            LayerChoice(
+                {
+                    'conv1': nn.Conv2d(3, 3, 1),
+                    'conv3': nn.Conv2d(3, 3, 3, padding=1),
+                    'skip': nn.Identity(),
+                    'pool': nn.AvgPool2d(3, 1, 1),
+                },
+                label=f'branch{i}',
+            )
+            for i in range(4)
+        )
         self.last = nn.Linear(3, 3)
 
     def forward(self, x):
@@ -51,8 +60,9 @@ class TestIdentical:
     def test_each_network_is_scored_once(self, effort, evaluator, tmp_path):
         log = str(tmp_path / 'log')
         evaluator = evaluator() if evaluator else None
-        strategy = run(Sums(), image_kernel(3, score=LoggedMGM(log)), effort=effort, merge_identical=True,
-                       evaluator=evaluator)
+        strategy = run(
+            Sums(), image_kernel(3, score=LoggedMGM(log)), effort=effort, merge_identical=True, evaluator=evaluator
+        )
         scores = by_candidate(strategy)
         space = SimplifiedModelSpace.from_model(Sums(), evaluator)
         identity = Scorer(image_kernel(3), space, hyper_parameters_of(space), merge_identical=True).identity
@@ -66,8 +76,10 @@ class TestIdentical:
         assert scores['score' if effort == 'full' else 'quick'].notna().all()
 
     def test_scores_are_those_of_the_first_of_each_network(self):
-        merged, single = (by_candidate(run(Sums(), image_kernel(3), effort='full', merge_identical=merge, top_k=0))
-                          for merge in (True, False))
+        merged, single = (
+            by_candidate(run(Sums(), image_kernel(3), effort='full', merge_identical=merge, top_k=0))
+            for merge in (True, False)
+        )
         first = ~kinds(merged).duplicated()
         assert (merged.score[first] == single.score[first]).all()
         assert list(merged.architecture) == list(single.architecture)
@@ -107,8 +119,10 @@ class TestIdentical:
         pd.testing.assert_frame_equal(without_times(resumed), without_times(expected), check_exact=True)
 
     def test_in_workers(self, forked_workers):
-        frames = [without_times(run(Sums(), image_kernel(3), merge_identical=True, evaluator=rated(), **options))
-                  for options in ({}, {'workers': 2})]
+        frames = [
+            without_times(run(Sums(), image_kernel(3), merge_identical=True, evaluator=rated(), **options))
+            for options in ({}, {'workers': 2})
+        ]
         pd.testing.assert_frame_equal(*frames, check_exact=True)
 
     def test_what_cannot_be_told_is_scored_by_itself(self):

@@ -45,8 +45,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_search_and_portal(run, tmp_path, browser_if_any):
-    evaluator = FunctionalEvaluator(train, log=str(tmp_path / 'log'),
-                                    learning_rate=nni.choice('learning_rate', [0.1, 0.2]))
+    evaluator = FunctionalEvaluator(train, log=str(tmp_path / 'log'), learning_rate=nni.choice('learning_rate', [0.1, 0.2]))
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=2)
     experiment = run(evaluator, strategy, trial_concurrency=2)
     scores = strategy.scores()
@@ -99,11 +98,14 @@ def test_trials_that_start_together_get_their_own_parameters(run, tmp_path):
         gate.unlink()
 
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=5)
-    experiment = run(FunctionalEvaluator(train, log=str(log), gate=str(gate)), strategy, let_go_when_all_have_started,
-                     trial_concurrency=5)
+    experiment = run(
+        FunctionalEvaluator(train, log=str(log), gate=str(gate)), strategy, let_go_when_all_have_started, trial_concurrency=5
+    )
     jobs = experiment.list_trial_jobs()
-    ranks = [(job.hyperParameters[0].parameters['mutation_summary']['kernel_rank'],
-              job.finalMetricData[-1].data['kernel_rank']) for job in jobs]
+    ranks = [
+        (job.hyperParameters[0].parameters['mutation_summary']['kernel_rank'], job.finalMetricData[-1].data['kernel_rank'])
+        for job in jobs
+    ]
     assert len(ranks) == 5 and all(meant == ran for meant, ran in ranks)
     assert strategy.scores().metric.notna().sum() == 5
 

@@ -87,8 +87,9 @@ class TestSearch:
         gains = []
         for seed in range(8):
             kernel = tiny_kernel()
-            kernel.score = lambda network: (sum(isinstance(layer, nn.ReLU) for layer in (network.inner, network.outer))
-                                            + network.first.out_features / 8)
+            kernel.score = lambda network: (
+                sum(isinstance(layer, nn.ReLU) for layer in (network.inner, network.outer)) + network.first.out_features / 8
+            )
             explorer = RegularizedEvolution(population_size=4, sample_size=4, mutation_prob=0.3, seed=seed)
             strategy = KNAS(kernel, candidates=12, top_k=0, explorer=explorer, ahead=2)
             search(strategy, tmp_path / str(seed))
@@ -134,8 +135,9 @@ class TestSearch:
 
     def test_top_k_zero_trains_nothing(self, tmp_path):
         log = tmp_path / 'log'
-        experiment = search(KNAS(tiny_kernel(), candidates=5, top_k=0), tmp_path,
-                            evaluator=FunctionalEvaluator(train, log=str(log)))
+        experiment = search(
+            KNAS(tiny_kernel(), candidates=5, top_k=0), tmp_path, evaluator=FunctionalEvaluator(train, log=str(log))
+        )
         assert lines(log) == []
         assert experiment.export_top_models(1) == []
 
@@ -153,9 +155,16 @@ class TestSearch:
     def test_lightning_evaluator_trains_each_model(self, tmp_path):
         """NNI's Lightning evaluators go on counting epochs from one model to the next in one process."""
         loader = DataLoader(nni.trace(vector_dataset)(), batch_size=5)
-        evaluator = Classification(num_classes=3, max_epochs=2, train_dataloaders=loader, val_dataloaders=loader,
-                                   logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                                   enable_model_summary=False)
+        evaluator = Classification(
+            num_classes=3,
+            max_epochs=2,
+            train_dataloaders=loader,
+            val_dataloaders=loader,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         strategy = KNAS(tiny_kernel(), candidates=4, top_k=3)
         experiment = search(strategy, tmp_path, evaluator=evaluator)
         assert strategy.scores().metric.notna().sum() == 3
@@ -376,10 +385,18 @@ class TestChoice:
         strategy = KNAS(tiny_kernel(), candidates=27, top_k=3, front='parameters')
         search(strategy, tmp_path)
         scores = strategy.scores()
-        best = [row.candidate for row in scores.itertuples()
-                if not any((other.score >= row.score and other.parameters <= row.parameters
-                            and (other.score > row.score or other.parameters < row.parameters))
-                           for other in scores.itertuples())]
+        best = [
+            row.candidate
+            for row in scores.itertuples()
+            if not any(
+                (
+                    other.score >= row.score
+                    and other.parameters <= row.parameters
+                    and (other.score > row.score or other.parameters < row.parameters)
+                )
+                for other in scores.itertuples()
+            )
+        ]
         front = strategy.pareto()
         assert sorted(front.candidate) == sorted(best) and front.parameters.is_monotonic_increasing
         trained = scores[scores.status == 'trained']
@@ -398,10 +415,15 @@ class TestChoice:
         assert model.metric == best
         assert [model.metric for model in strategy.list_models()] == sorted(metrics, reverse=mode == 'maximize')
 
-    @pytest.mark.parametrize('arguments, sentence', [
-        ({'constraints': {'flop': 1}}, 'flops'), ({'constraints': {'flops': 0}}, 'flops'),
-        ({'front': 'size'}, "unknown front 'size'"), ({'optimize_mode': 'max'}, "unknown optimize_mode 'max'"),
-    ])
+    @pytest.mark.parametrize(
+        'arguments, sentence',
+        [
+            ({'constraints': {'flop': 1}}, 'flops'),
+            ({'constraints': {'flops': 0}}, 'flops'),
+            ({'front': 'size'}, "unknown front 'size'"),
+            ({'optimize_mode': 'max'}, "unknown optimize_mode 'max'"),
+        ],
+    )
     def test_mistakes(self, arguments, sentence):
         with pytest.raises(ValueError, match=sentence):
             KNAS(tiny_kernel(), **arguments)

@@ -34,8 +34,15 @@ SEARCH_SPACE = {
     'dropout': {'_type': 'quniform', '_value': [0.0, 0.5, 0.125]},
 }
 KINDS = {
-    'randint': [1, 5], 'uniform': [0.5, 2], 'quniform': [0, 10, 2.5], 'loguniform': [1e-5, 1e-1], 'qloguniform': [1, 100, 8],
-    'normal': [0, 2], 'qnormal': [1, 3, 0.5], 'lognormal': [0, 1], 'qlognormal': [0, 1, 2],
+    'randint': [1, 5],
+    'uniform': [0.5, 2],
+    'quniform': [0, 10, 2.5],
+    'loguniform': [1e-5, 1e-1],
+    'qloguniform': [1, 100, 8],
+    'normal': [0, 2],
+    'qnormal': [1, 3, 0.5],
+    'lognormal': [0, 1],
+    'qlognormal': [0, 1, 2],
 }
 
 
@@ -68,8 +75,7 @@ def nothing(parameters):
 
 
 def simplified(search_space=SEARCH_SPACE, function='build'):
-    return SimplifiedModelSpace.from_model(FunctionSpace(f'{__name__}:{function}', search_space),
-                                           FunctionalEvaluator(train))
+    return SimplifiedModelSpace.from_model(FunctionSpace(f'{__name__}:{function}', search_space), FunctionalEvaluator(train))
 
 
 def same_weights(one, other):
@@ -103,8 +109,9 @@ def test_travels_in_nnis_serializer():
     assert copy.sample == model.sample
     assert same_weights(build_network(copy, 0), build_network(model, 0))
     space = nni.load(nni.dump(simplified()))
-    assert {label: mutable.extra_repr() for label, mutable in space.simplify().items()} == \
-        {label: mutable.extra_repr() for label, mutable in simplified().simplify().items()}
+    assert {label: mutable.extra_repr() for label, mutable in space.simplify().items()} == {
+        label: mutable.extra_repr() for label, mutable in simplified().simplify().items()
+    }
 
 
 def test_forward_passes_all_arguments_on():
@@ -112,8 +119,9 @@ def test_forward_passes_all_arguments_on():
     one = torch.ones(1, 2)
     assert torch.equal(space(one, second=one), space.network.layer(one + one))
     inputs, targets = {'first': torch.randn(8, 2), 'second': torch.ones(8, 2)}, torch.arange(8) % 2
-    assert GradientKernelEvaluator((inputs, targets)).score(space) == \
-        GradientKernelEvaluator((inputs, targets)).score(space.network)
+    assert GradientKernelEvaluator((inputs, targets)).score(space) == GradientKernelEvaluator((inputs, targets)).score(
+        space.network
+    )
 
 
 @pytest.mark.parametrize(('kind', 'value'), KINDS.items())
@@ -137,28 +145,37 @@ def test_each_type_draws_what_nni_says(kind, value):
         assert abs(logs.mean() - value[0]) < value[1] / 3 and abs(logs.std() - value[1]) < value[1] / 3
 
 
-@pytest.mark.parametrize(('search_space', 'message'), [
-    ({}, 'the search space has to be a dict with an entry a parameter'),
-    ([1], 'the search space has to be a dict with an entry a parameter'),
-    ({'a/b': {'_type': 'choice', '_value': [1]}}, "'a/b' cannot be the name of a parameter"),
-    ({'x': [1, 2]}, r"parameter 'x' is \[1, 2\]: it should be"),
-    ({'x': {'_type': 'choices', '_value': [1]}}, "parameter 'x' is of the unknown type 'choices': it is one of choice, ran"),
-    ({'x': {'_type': ['choice'], '_value': [1]}}, 'unknown type'),
-    ({'x': {'_type': 'choice', '_value': [{'_name': 'a', 'y': {}}, {'_name': 'b'}]}}, "parameter 'x' has nested choices"),
-    ({'x': {'_type': 'choice', '_value': []}}, "parameter 'x' is of the type choice with .*: that takes a list"),
-    ({'x': {'_type': 'choice', '_value': [1, 2, 1]}}, 'that takes a list of different'),
-    ({'x': {'_type': 'choice', '_value': 'abc'}}, 'that takes a list of different'),
-    ({'x': {'_type': 'choice', '_value': [print]}}, 'that takes a list of different'),
-    ({'x': {'_type': 'randint', '_value': [3, 3]}}, r'that takes \[lower, upper\]'),
-    ({'x': {'_type': 'randint', '_value': [0.5, 3]}}, r'that takes \[lower, upper\]'),
-    ({'x': {'_type': 'randint', '_value': [0, 10**9]}}, 'at most 1000 apart'),
-    ({'x': {'_type': 'uniform', '_value': [2, 1]}}, 'low < high'),
-    ({'x': {'_type': 'uniform', '_value': [0, 1, 2]}}, 'low < high'),
-    ({'x': {'_type': 'uniform', '_value': [0, math.inf]}}, 'low < high'),
-    ({'x': {'_type': 'quniform', '_value': [0, 1, 0]}}, 'q > 0'),
-    ({'x': {'_type': 'loguniform', '_value': [0, 1]}}, '0 < low < high'),
-    ({'x': {'_type': 'qlognormal', '_value': [0, 0, 1]}}, 'sigma > 0'),
-])
+@pytest.mark.parametrize(
+    ('search_space', 'message'),
+    [
+        ({}, 'the search space has to be a dict with an entry a parameter'),
+        ([1], 'the search space has to be a dict with an entry a parameter'),
+        ({'a/b': {'_type': 'choice', '_value': [1]}}, "'a/b' cannot be the name of a parameter"),
+        ({'x': [1, 2]}, r"parameter 'x' is \[1, 2\]: it should be"),
+        (
+            {'x': {'_type': 'choices', '_value': [1]}},
+            "parameter 'x' is of the unknown type 'choices': it is one of choice, ran",
+        ),
+        ({'x': {'_type': ['choice'], '_value': [1]}}, 'unknown type'),
+        (
+            {'x': {'_type': 'choice', '_value': [{'_name': 'a', 'y': {}}, {'_name': 'b'}]}},
+            "parameter 'x' has nested choices",
+        ),
+        ({'x': {'_type': 'choice', '_value': []}}, "parameter 'x' is of the type choice with .*: that takes a list"),
+        ({'x': {'_type': 'choice', '_value': [1, 2, 1]}}, 'that takes a list of different'),
+        ({'x': {'_type': 'choice', '_value': 'abc'}}, 'that takes a list of different'),
+        ({'x': {'_type': 'choice', '_value': [print]}}, 'that takes a list of different'),
+        ({'x': {'_type': 'randint', '_value': [3, 3]}}, r'that takes \[lower, upper\]'),
+        ({'x': {'_type': 'randint', '_value': [0.5, 3]}}, r'that takes \[lower, upper\]'),
+        ({'x': {'_type': 'randint', '_value': [0, 10**9]}}, 'at most 1000 apart'),
+        ({'x': {'_type': 'uniform', '_value': [2, 1]}}, 'low < high'),
+        ({'x': {'_type': 'uniform', '_value': [0, 1, 2]}}, 'low < high'),
+        ({'x': {'_type': 'uniform', '_value': [0, math.inf]}}, 'low < high'),
+        ({'x': {'_type': 'quniform', '_value': [0, 1, 0]}}, 'q > 0'),
+        ({'x': {'_type': 'loguniform', '_value': [0, 1]}}, '0 < low < high'),
+        ({'x': {'_type': 'qlognormal', '_value': [0, 0, 1]}}, 'sigma > 0'),
+    ],
+)
 def test_wrong_search_spaces(search_space, message):
     with pytest.raises(ValueError, match=message) as caught:
         FunctionSpace(f'{__name__}:noted', search_space)
@@ -177,10 +194,14 @@ def test_wrong_functions():
         FunctionSpace(f'{__name__}:nothing', search_space)
 
 
-@pytest.mark.parametrize('explorer', [
-    Random, lambda: RegularizedEvolution(population_size=6, sample_size=3), TPE, GridSearch])
-@pytest.mark.parametrize('search_space', [SEARCH_SPACE, {**SEARCH_SPACE, **{
-    kind: {'_type': kind, '_value': value} for kind, value in KINDS.items()}}], ids=['discrete', 'all types'])
+@pytest.mark.parametrize(
+    'explorer', [Random, lambda: RegularizedEvolution(population_size=6, sample_size=3), TPE, GridSearch]
+)
+@pytest.mark.parametrize(
+    'search_space',
+    [SEARCH_SPACE, {**SEARCH_SPACE, **{kind: {'_type': kind, '_value': value} for kind, value in KINDS.items()}}],
+    ids=['discrete', 'all types'],
+)
 def test_explorers(explorer, search_space):
     strategy = KNAS(tiny_kernel(), 12, 0, explorer=explorer(), placement='process')
     strategy(simplified(search_space), SequentialExecutionEngine())
@@ -229,8 +250,11 @@ def test_there_and_back(search_space, seed):
 @given(search_spaces, st.data())
 def test_narrowed_holds_what_is_kept_and_nothing_else(search_space, data):
     space = simplified(search_space, 'noted')
-    kept = {label: {'_type': 'choice', '_value': data.draw(st.lists(st.sampled_from(each['_value']), min_size=1))}
-            for label, each in search_space.items() if each['_type'] == 'choice'}
+    kept = {
+        label: {'_type': 'choice', '_value': data.draw(st.lists(st.sampled_from(each['_value']), min_size=1))}
+        for label, each in search_space.items()
+        if each['_type'] == 'choice'
+    }
     small = narrowed(space, kept)
     for seed in range(5):
         sample = space.random(random_state=np.random.RandomState(seed)).sample
@@ -242,8 +266,11 @@ def test_narrowed_holds_what_is_kept_and_nothing_else(search_space, data):
     assert search_space_of(space) == search_space
 
 
-@pytest.mark.parametrize('space', [NasBench201(), DARTS(8, 3, 'cifar'), MobileNetV3Space(), AutoFormer(), TinySpace()],
-                         ids=lambda space: type(space).__name__)
+@pytest.mark.parametrize(
+    'space',
+    [NasBench201(), DARTS(8, 3, 'cifar'), MobileNetV3Space(), AutoFormer(), TinySpace()],
+    ids=lambda space: type(space).__name__,
+)
 def test_search_space_of_nnis_spaces(space):
     found = search_space_of(space)
     assert json.loads(json.dumps(found)) == found
@@ -256,8 +283,9 @@ def test_search_space_of_nnis_spaces(space):
             assert found[label]['_value'] == [*mutable.values]
     simple = SimplifiedModelSpace.from_model(space)
     again = narrowed(simple, json.loads(json.dumps(found)))
-    assert {label: mutable.extra_repr() for label, mutable in again.simplify().items()} == \
-        {label: mutable.extra_repr() for label, mutable in simple.simplify().items()}
+    assert {label: mutable.extra_repr() for label, mutable in again.simplify().items()} == {
+        label: mutable.extra_repr() for label, mutable in simple.simplify().items()
+    }
 
 
 class OddSpace(ModelSpace):
@@ -300,8 +328,9 @@ def choice(*values):
 
 def test_narrowed_odd_choices():
     space = SimplifiedModelSpace.from_model(OddSpace())
-    small = narrowed(space, {'pair': choice([3, 4]), 'dtype': choice(str(torch.float64)), 'weighted': choice('c', 'b'),
-                             'a': choice(1)})
+    small = narrowed(
+        space, {'pair': choice([3, 4]), 'dtype': choice(str(torch.float64)), 'weighted': choice('c', 'b'), 'a': choice(1)}
+    )
     mutables = small.simplify()
     assert mutables['pair'].values == [(3, 4)] and mutables['dtype'].values == [torch.float64]
     assert mutables['weighted'].values == ['b', 'c'] and mutables['weighted'].weights == [0.5, 0.5]
@@ -321,34 +350,47 @@ def test_narrowed_by_formats_and_evaluator():
     strategy = KNAS(tiny_kernel(), 12, 0, placement='process')
     strategy(small, SequentialExecutionEngine())
     assert {sample['depth'] for sample in strategy.scores().architecture} == {2}
-    tuned = SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(
-        train, learning_rate=Categorical([0.1, 0.2], label='learning_rate')))
+    tuned = SimplifiedModelSpace.from_model(
+        TinySpace(), FunctionalEvaluator(train, learning_rate=Categorical([0.1, 0.2], label='learning_rate'))
+    )
     with pytest.raises(ValueError, match="parameter 'learning_rate' cannot be narrowed"):
         narrowed(tuned, {'learning_rate': choice(0.1)})
-    assert contains(narrowed(tuned, {'learning_rate': choice(0.1, 0.2)}), {
-        'width': 4, 'inner': 'relu', 'outer': 'relu', 'learning_rate': 0.2})
+    assert contains(
+        narrowed(tuned, {'learning_rate': choice(0.1, 0.2)}),
+        {'width': 4, 'inner': 'relu', 'outer': 'relu', 'learning_rate': 0.2},
+    )
 
 
-@pytest.mark.parametrize(('search_space', 'message'), [
-    ({'widht': choice(4)}, "the space has no parameter 'widht': it has width, activation, depth, dropout"),
-    ({'width': choice(4, 5)}, r"5 is no choice of parameter 'width': it has \[4, 8, 16\]"),
-    ({'width': choice()}, r"parameter 'width' is left without a choice: keep some of \[4, 8, 16\]"),
-    ({'width': [4]}, r"parameter 'width' is \[4\]: it should be"),
-    ({'width': {'_type': 'uniform', '_value': [4, 8]}}, 'it should be {"_type": "choice"'),
-    ({'dropout': {'_type': 'quniform', '_value': [0.0, 0.25, 0.125]}}, "parameter 'dropout' cannot be narrowed"),
-    ([4], 'the search space has to be a dict'),
-])
+@pytest.mark.parametrize(
+    ('search_space', 'message'),
+    [
+        ({'widht': choice(4)}, "the space has no parameter 'widht': it has width, activation, depth, dropout"),
+        ({'width': choice(4, 5)}, r"5 is no choice of parameter 'width': it has \[4, 8, 16\]"),
+        ({'width': choice()}, r"parameter 'width' is left without a choice: keep some of \[4, 8, 16\]"),
+        ({'width': [4]}, r"parameter 'width' is \[4\]: it should be"),
+        ({'width': {'_type': 'uniform', '_value': [4, 8]}}, 'it should be {"_type": "choice"'),
+        ({'dropout': {'_type': 'quniform', '_value': [0.0, 0.25, 0.125]}}, "parameter 'dropout' cannot be narrowed"),
+        ([4], 'the search space has to be a dict'),
+    ],
+)
 def test_wrong_narrowings(search_space, message):
     with pytest.raises(ValueError, match=message):
         narrowed(simplified(), search_space)
 
 
-@given(st.dictionaries(st.sampled_from([*SEARCH_SPACE, 'other']),
-                       st.one_of(st.sampled_from([4, 8, 16, 'ReLU', 'Tanh', 1, 2, 0.125, 0.25, 0.3]), plain)))
+@given(
+    st.dictionaries(
+        st.sampled_from([*SEARCH_SPACE, 'other']),
+        st.one_of(st.sampled_from([4, 8, 16, 'ReLU', 'Tanh', 1, 2, 0.125, 0.25, 0.3]), plain),
+    )
+)
 def test_contains(sample):
     valid = SEARCH_SPACE.keys() <= sample.keys() and (
-        sample['width'] in [4, 8, 16] and sample['activation'] in ['ReLU', 'Tanh', 'Sigmoid']
-        and sample['depth'] in [1, 2, 3] and sample['dropout'] in [0, 0.125, 0.25, 0.375, 0.5])
+        sample['width'] in [4, 8, 16]
+        and sample['activation'] in ['ReLU', 'Tanh', 'Sigmoid']
+        and sample['depth'] in [1, 2, 3]
+        and sample['dropout'] in [0, 0.125, 0.25, 0.375, 0.5]
+    )
     assert contains(simplified(), sample) is bool(valid)
 
 

@@ -31,8 +31,10 @@ def task(tmp_path_factory):
     folder = tmp_path_factory.mktemp('glue') / 'TASK'
     folder.mkdir()
     for split, count in (('train', 120), ('dev', 30)):
-        rows = [f'{i}\tw{i % 20} w{i % 7 + 20}\tw{i % 20 if i % 2 else (i + 3) % 20}\t{"yes" if i % 2 else "no"}'
-                for i in range(count)]
+        rows = [
+            f'{i}\tw{i % 20} w{i % 7 + 20}\tw{i % 20 if i % 2 else (i + 3) % 20}\t{"yes" if i % 2 else "no"}'
+            for i in range(count)
+        ]
         (folder / f'{split}.tsv').write_text('\n'.join(['index\tsentence1\tsentence2\tlabel', *rows]) + '\n')
     return str(folder)
 
@@ -44,11 +46,31 @@ def run(*arguments, cwd=None):
 
 
 def test_the_command_line_searches_in_trials(task, encoder, tmp_path):
-    result = run('-m', 'nni_knas', 'search', '--data', f'text:{task}@{encoder}', '--space',
-                 'nni_knas.spaces:TextClassifierSpace', '--space-args', json.dumps({'encoder': encoder}), '--evaluator',
-                 'nni_knas.text:classifier',
-                 '--evaluator-args', json.dumps({'max_epochs': 2, 'seeds': 2, 'accelerator': 'cpu'}), '--candidates', '6',
-                 '--top-k', '2', '--concurrency', '2', '--port', str(free_port()), '--directory', str(tmp_path))
+    result = run(
+        '-m',
+        'nni_knas',
+        'search',
+        '--data',
+        f'text:{task}@{encoder}',
+        '--space',
+        'nni_knas.spaces:TextClassifierSpace',
+        '--space-args',
+        json.dumps({'encoder': encoder}),
+        '--evaluator',
+        'nni_knas.text:classifier',
+        '--evaluator-args',
+        json.dumps({'max_epochs': 2, 'seeds': 2, 'accelerator': 'cpu'}),
+        '--candidates',
+        '6',
+        '--top-k',
+        '2',
+        '--concurrency',
+        '2',
+        '--port',
+        str(free_port()),
+        '--directory',
+        str(tmp_path),
+    )
     assert result.stderr == ''
     found = open_run(tmp_path / result.stdout.splitlines()[0].split()[1])
     assert found.scores().metric.notna().sum() == 2
@@ -57,8 +79,24 @@ def test_the_command_line_searches_in_trials(task, encoder, tmp_path):
 
 
 def test_the_example(task, encoder, tmp_path):
-    small = ['--data', task, '--encoder', encoder, '--candidates', '4', '--top-k', '2', '--seeds', '2', '--epochs', '1',
-             '--precision', '32-true', '--port', str(free_port())]
+    small = [
+        '--data',
+        task,
+        '--encoder',
+        encoder,
+        '--candidates',
+        '4',
+        '--top-k',
+        '2',
+        '--seeds',
+        '2',
+        '--epochs',
+        '1',
+        '--precision',
+        '32-true',
+        '--port',
+        str(free_port()),
+    ]
     first = run(str(EXAMPLE), *small, cwd=tmp_path)
     lines = first.stdout.splitlines()[-3:]
     assert [line.split('  ')[0] for line in lines] == ['searched (KNAS)', 'best of 2 random', 'plain fine-tuned encoder']

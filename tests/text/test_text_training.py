@@ -37,7 +37,7 @@ def make_texts(count, seed, first=0):
     lengths = random.integers(4, 10, count)
     ids = random.integers(10, 30, lengths.sum()).astype(np.int32)
     ends = np.cumsum(lengths)
-    targets = np.array([first + int(np.mean(ids[end - n:end] < 20) > 0.5) for end, n in zip(ends, lengths)])
+    targets = np.array([first + int(np.mean(ids[end - n : end] < 20) > 0.5) for end, n in zip(ends, lengths)])
     return TokenDataset(ids, lengths.copy(), lengths, targets, ['no', 'yes'], 1)
 
 
@@ -74,9 +74,19 @@ def bag(kind=Bag, **options):
 
 
 def evaluator(**options):
-    return TextClassification(TRAIN, VALIDATION, TEST, **{
-        'num_labels': 2, 'max_epochs': 3, 'learning_rate': 0.05, 'encoder_learning_rate': 0.05, 'accelerator': 'cpu',
-        **options})
+    return TextClassification(
+        TRAIN,
+        VALIDATION,
+        TEST,
+        **{
+            'num_labels': 2,
+            'max_epochs': 3,
+            'learning_rate': 0.05,
+            'encoder_learning_rate': 0.05,
+            'accelerator': 'cpu',
+            **options,
+        },
+    )
 
 
 @pytest.fixture
@@ -92,8 +102,9 @@ def reported(monkeypatch):
 def accuracy(network, dataset):
     network.eval()
     with torch.no_grad():
-        return statistics.fmean(int(network(tokens[None]).argmax()) == target for tokens, target in
-                                (dataset[i] for i in range(len(dataset))))
+        return statistics.fmean(
+            int(network(tokens[None]).argmax()) == target for tokens, target in (dataset[i] for i in range(len(dataset)))
+        )
 
 
 def test_it_learns_and_reports(reported):
@@ -130,8 +141,9 @@ def test_figures_are_those_of_glue():
         predicted = [int(network(TEST[i][0][None]).argmax()) for i in range(len(TEST))]
         assert result.test['accuracy'] == pytest.approx(accuracy_score(TEST.targets, predicted))
         labels = sorted({*TEST.targets.tolist(), *predicted})
-        assert result.test['f1'] == pytest.approx(f1_score(TEST.targets, predicted, average=average, labels=labels
-                                                           if average == 'macro' else None), abs=1e-6)
+        assert result.test['f1'] == pytest.approx(
+            f1_score(TEST.targets, predicted, average=average, labels=labels if average == 'macro' else None), abs=1e-6
+        )
 
 
 def test_the_metric_chooses():
@@ -163,16 +175,22 @@ def test_the_optimiser_follows_the_schedule(monkeypatch):
     assert len(rates) == 12  # 96 texts by 16, twice
     for i, groups in enumerate(rates):
         factor = linear_schedule(i, 12, 0.25)
-        assert groups == [(pytest.approx(0.1 * factor), 0.5), (pytest.approx(0.1 * factor), 0.0),
-                          (pytest.approx(0.01 * factor), 0.5)]
+        assert groups == [
+            (pytest.approx(0.1 * factor), 0.5),
+            (pytest.approx(0.1 * factor), 0.0),
+            (pytest.approx(0.01 * factor), 0.5),
+        ]
 
 
 def test_what_is_frozen_stays_and_is_not_written(monkeypatch):
     network, written = bag(), []
     before = network.frozen.weight.clone()
     real = training._TextModule.on_save_checkpoint
-    monkeypatch.setattr(training._TextModule, 'on_save_checkpoint',
-                        lambda self, checkpoint: (real(self, checkpoint), written.append(checkpoint['state_dict'].keys())))
+    monkeypatch.setattr(
+        training._TextModule,
+        'on_save_checkpoint',
+        lambda self, checkpoint: (real(self, checkpoint), written.append(checkpoint['state_dict'].keys())),
+    )
     evaluator().evaluate(network)
     assert torch.equal(network.frozen.weight, before)
     assert written and all('_model.classifier.weight' in keys and '_model.frozen.weight' not in keys for keys in written)
@@ -180,8 +198,9 @@ def test_what_is_frozen_stays_and_is_not_written(monkeypatch):
 
 @pytest.mark.parametrize('checks, epochs', [(1, 3), (2, 1.5)])
 def test_early_stopping(checks, epochs):
-    result = evaluator(max_epochs=20, patience=2, checks_per_epoch=checks, learning_rate=1e-12,
-                       encoder_learning_rate=1e-12).fit(bag())
+    result = evaluator(
+        max_epochs=20, patience=2, checks_per_epoch=checks, learning_rate=1e-12, encoder_learning_rate=1e-12
+    ).fit(bag())
     assert result.epochs == epochs
 
 
@@ -256,8 +275,11 @@ def test_an_interrupt_is_passed_on(monkeypatch):
 
 def test_an_interrupt_is_passed_on_from_the_test_set(monkeypatch):
     real = training._TextModule.validation_step
-    monkeypatch.setattr(training._TextModule, 'validation_step', lambda self, *batch: (
-        real if self.trainer.state.fn == training.TrainerFn.FITTING else interrupted)(self, *batch))
+    monkeypatch.setattr(
+        training._TextModule,
+        'validation_step',
+        lambda self, *batch: (real if self.trainer.state.fn == training.TrainerFn.FITTING else interrupted)(self, *batch),
+    )
     with pytest.raises(KeyboardInterrupt):
         evaluator(max_epochs=1).fit(bag())
 
@@ -319,29 +341,39 @@ def test_a_bar_where_it_is_asked_for(capfd):
     assert shown[0] == '' != shown[1]
 
 
-@pytest.mark.parametrize('options, message', [
-    ({'num_labels': 1}, 'num_labels is 1: it has to be a whole number, 2 or more'),
-    ({'batch_size': 0}, 'batch_size is 0'), ({'max_epochs': 0}, 'max_epochs is 0'), ({'patience': 0}, 'patience is 0'),
-    ({'metric': 'bleu'}, "unknown metric 'bleu': it is accuracy or f1"),
-    ({'precision': 'half'}, "unknown precision 'half': it is one of 32-true"),
-    ({'seeds': 0}, 'seeds is 0: it has to be how many'), ({'seeds': [0, -1]}, 'seeds is'),
-    ({'learning_rate': 0}, 'learning_rate is 0: it has to be a number above 0'),
-    ({'learning_rate': '1e-3'}, "learning_rate is '1e-3': it has to be a number above 0"),
-    ({'weight_decay': -1}, 'weight_decay is -1: it has to be a number, 0 or more'),
-    ({'warmup': 1.0}, 'warmup is 1.0'), ({'test': []}, 'the test set is empty'),
-    ({'seeds': None}, 'seeds is None'), ({'seeds': True}, 'seeds is True'), ({'seeds': '12'}, "seeds is '12'"),
-    ({'train': None}, 'the train set is of type NoneType'),
-    ({'validation': [1]}, 'the validation set is of type list, without lengths'),
-    ({'train': texts(96, 0, 3)}, 'the train set has classes from 3 to 4: with num_labels=2 they have to be from 0 to 1'),
-    ({'epochs': 3}, "unknown option 'epochs': it is none of TextClassification nor of Lightning's Trainer"),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'num_labels': 1}, 'num_labels is 1: it has to be a whole number, 2 or more'),
+        ({'batch_size': 0}, 'batch_size is 0'),
+        ({'max_epochs': 0}, 'max_epochs is 0'),
+        ({'patience': 0}, 'patience is 0'),
+        ({'metric': 'bleu'}, "unknown metric 'bleu': it is accuracy or f1"),
+        ({'precision': 'half'}, "unknown precision 'half': it is one of 32-true"),
+        ({'seeds': 0}, 'seeds is 0: it has to be how many'),
+        ({'seeds': [0, -1]}, 'seeds is'),
+        ({'learning_rate': 0}, 'learning_rate is 0: it has to be a number above 0'),
+        ({'learning_rate': '1e-3'}, "learning_rate is '1e-3': it has to be a number above 0"),
+        ({'weight_decay': -1}, 'weight_decay is -1: it has to be a number, 0 or more'),
+        ({'warmup': 1.0}, 'warmup is 1.0'),
+        ({'test': []}, 'the test set is empty'),
+        ({'seeds': None}, 'seeds is None'),
+        ({'seeds': True}, 'seeds is True'),
+        ({'seeds': '12'}, "seeds is '12'"),
+        ({'train': None}, 'the train set is of type NoneType'),
+        ({'validation': [1]}, 'the validation set is of type list, without lengths'),
+        ({'train': texts(96, 0, 3)}, 'the train set has classes from 3 to 4: with num_labels=2 they have to be from 0 to 1'),
+        ({'epochs': 3}, "unknown option 'epochs': it is none of TextClassification nor of Lightning's Trainer"),
+    ],
+)
 def test_wrong_arguments_get_one_sentence(options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         TextClassification(**{'train': TRAIN, 'validation': VALIDATION, 'num_labels': 2, **options})
 
 
-@pytest.mark.parametrize('travel', [lambda e: nni.load(nni.dump(e)), lambda e: pickle.loads(pickle.dumps(e))],
-                         ids=['nni', 'pickle'])
+@pytest.mark.parametrize(
+    'travel', [lambda e: nni.load(nni.dump(e)), lambda e: pickle.loads(pickle.dumps(e))], ids=['nni', 'pickle']
+)
 def test_it_travels(travel):
     subject = travel(evaluator(seeds=2, max_epochs=1))
     assert subject.seeds == [0, 1] and len(subject.train) == 96
@@ -376,8 +408,9 @@ class BagSpace(ModelSpace):
 
 @pytest.fixture(scope='module')
 def experiment():
-    subject = TextClassification(texts(96, 0), texts(64, 1), texts(32, 2), num_labels=2, max_epochs=2, seeds=2,
-                                 accelerator='cpu')
+    subject = TextClassification(
+        texts(96, 0), texts(64, 1), texts(32, 2), num_labels=2, max_epochs=2, seeds=2, accelerator='cpu'
+    )
     strategy = KNAS(GradientKernelEvaluator(texts(96, 0), batch_size=8), candidates=4, top_k=2)
     experiment = NasExperiment(BagSpace(), subject, strategy, NasExperimentConfig('sequential', 'simplified'))
     experiment.run()
@@ -408,8 +441,9 @@ def test_a_finished_trial_reports_all_again(experiment, monkeypatch, tmp_path):
     assert finals == [{'default': run.metric, **kept_result(run.folder, number).metrics}]
 
 
-@pytest.mark.parametrize('metrics, again', [({}, 0.5), ({'metrics': None}, 0.5),
-                                            ({'metrics': {'f1': 0.25}}, {'default': 0.5, 'f1': 0.25})])
+@pytest.mark.parametrize(
+    'metrics, again', [({}, 0.5), ({'metrics': None}, 0.5), ({'metrics': {'f1': 0.25}}, {'default': 0.5, 'f1': 0.25})]
+)
 def test_results_of_before_there_were_metrics_are_read(metrics, again, tmp_path, monkeypatch):
     path = result_path(tmp_path, 4)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,15 +41,26 @@ class Nnictl:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {**os.environ, 'NNI_CONFIG_DIR': str(folder / 'nni'), 'PATH': f'{BIN}:{os.environ["PATH"]}',
-                            'OMP_NUM_THREADS': '1', 'KNAS_TEST_LOG': str(folder / 'log'),
-                            'KNAS_TEST_GATE': str(folder / 'may score'), **ENVIRONMENT}
+        self.environment = {
+            **os.environ,
+            'NNI_CONFIG_DIR': str(folder / 'nni'),
+            'PATH': f'{BIN}:{os.environ["PATH"]}',
+            'OMP_NUM_THREADS': '1',
+            'KNAS_TEST_LOG': str(folder / 'log'),
+            'KNAS_TEST_GATE': str(folder / 'may score'),
+            **ENVIRONMENT,
+        }
         self.experiments: list[str] = []
         self.port = 0
 
     def __call__(self, *arguments: str) -> str:
-        result = subprocess.run([sys.executable, HELPERS / 'patient.py', *arguments], capture_output=True, text=True,
-                                env=self.environment, cwd=self.folder)
+        result = subprocess.run(
+            [sys.executable, HELPERS / 'patient.py', *arguments],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd=self.folder,
+        )
         assert result.returncode == 0, result.stdout + result.stderr
         return re.sub(r'\x1b\[\d*m', '', result.stdout + result.stderr)
 
@@ -62,9 +73,16 @@ class Nnictl:
 
     def create(self, class_args: dict, **config) -> str:
         """Start an experiment; gives its id."""
-        content = {'searchSpace': {}, 'trialCommand': 'python -m nni_knas.trial', 'trialCodeDirectory': str(HELPERS),
-                   'trialConcurrency': 2, 'experimentWorkingDirectory': str(self.folder), 'trainingService':
-                   {'platform': 'local'}, 'tuner': {'name': 'KNAS', 'classArgs': class_args}, **config}
+        content = {
+            'searchSpace': {},
+            'trialCommand': 'python -m nni_knas.trial',
+            'trialCodeDirectory': str(HELPERS),
+            'trialConcurrency': 2,
+            'experimentWorkingDirectory': str(self.folder),
+            'trainingService': {'platform': 'local'},
+            'tuner': {'name': 'KNAS', 'classArgs': class_args},
+            **config,
+        }
         path = self.folder / 'config.yml'
         path.write_text(yaml.safe_dump(content))
         self.port = free_port()
@@ -85,9 +103,14 @@ class Nnictl:
 
     def trials(self) -> list[dict]:
         """Of each trial: its parameters, its final metrics, and its status."""
-        return [{'parameters': json.loads(job['hyperParameters'][0])['parameters'], 'status': job['status'],
-                 'final': json.loads(json.loads(job['finalMetricData'][-1]['data'])) if job.get('finalMetricData') else None}
-                for job in self.get('/trial-jobs')]
+        return [
+            {
+                'parameters': json.loads(job['hyperParameters'][0])['parameters'],
+                'status': job['status'],
+                'final': json.loads(json.loads(job['finalMetricData'][-1]['data'])) if job.get('finalMetricData') else None,
+            }
+            for job in self.get('/trial-jobs')
+        ]
 
     def log(self, identity: str) -> str:
         return ''.join(path.read_text() for path in (self.folder / identity / 'log').glob('*.log'))
@@ -120,8 +143,14 @@ def nnictl(tmp_path, registered):
         nnictl.end(identity)
 
 
-ARGUMENTS = {'space': 'nnictl_models:GatedSpace', 'data': 'nnictl_models:data', 'evaluator': 'nnictl_models:evaluator',
-             'candidates': 10, 'top_k': 3, 'batch_size': 8}
+ARGUMENTS = {
+    'space': 'nnictl_models:GatedSpace',
+    'data': 'nnictl_models:data',
+    'evaluator': 'nnictl_models:evaluator',
+    'candidates': 10,
+    'top_k': 3,
+    'batch_size': 8,
+}
 
 
 def over(nnictl: Nnictl, trials: int) -> bool:
@@ -231,8 +260,9 @@ class TestSearch:
 
         *others, last = [row.architecture for _, row in inside().iloc[:3].iterrows() if row.status == 'scored']
         assert others and last
-        (nnictl.folder / 'import.json').write_text(json.dumps(
-            [{'parameter': architecture, 'value': 0.75} for architecture in others]))
+        (nnictl.folder / 'import.json').write_text(
+            json.dumps([{'parameter': architecture, 'value': 0.75} for architecture in others])
+        )
         nnictl('experiment', 'import', search.identity, '--filename', str(nnictl.folder / 'import.json'))
         wait_until(lambda: (run.scores().metric == 0.75).sum() == len(others))
 
@@ -303,11 +333,20 @@ def test_own_network_and_trial_command(nnictl):
     """A search space in JSON, a function, a trial command that knows nothing of KNAS, and a metric to be minimised."""
     space = {'width': {'_type': 'choice', '_value': [4, 8, 16, 32]}, 'dropout': {'_type': 'uniform', '_value': [0.1, 0.5]}}
     (nnictl.folder / 'search_space.json').write_text(json.dumps(space))
-    arguments = {'network': 'nnictl_models:build', 'data': 'nnictl_models:data', 'candidates': 8, 'top_k': 4,
-                 'batch_size': 8, 'optimize_mode': 'minimize'}
+    arguments = {
+        'network': 'nnictl_models:build',
+        'data': 'nnictl_models:data',
+        'candidates': 8,
+        'top_k': 4,
+        'batch_size': 8,
+        'optimize_mode': 'minimize',
+    }
     # Trials that start together may get one another's parameters where neither manager nor trial knows of KNAS.
-    config = {'searchSpaceFile': str(nnictl.folder / 'search_space.json'), 'trialCommand': 'python own_trial.py',
-              'trialConcurrency': 1}
+    config = {
+        'searchSpaceFile': str(nnictl.folder / 'search_space.json'),
+        'trialCommand': 'python own_trial.py',
+        'trialConcurrency': 1,
+    }
     identity = nnictl.create(arguments, searchSpace=None, **config)
     wait_until(lambda: over(nnictl, 4))
     run = open_run(nnictl.folder / identity)
@@ -329,8 +368,9 @@ def test_mistake(nnictl):
 def test_registered(registered):
     """To nnictl as a user types it, and to that with repairs."""
     for command in ([BIN / 'nnictl'], [sys.executable, '-m', 'nni_knas.nnictl']):
-        listed = subprocess.run([*command, 'algo', 'list'], capture_output=True, text=True,
-                                env={**os.environ, 'NNI_CONFIG_DIR': registered})
+        listed = subprocess.run(
+            [*command, 'algo', 'list'], capture_output=True, text=True, env={**os.environ, 'NNI_CONFIG_DIR': registered}
+        )
         assert listed.returncode == 0 and 'KNAS' in listed.stdout
 
 

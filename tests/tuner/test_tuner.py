@@ -62,8 +62,13 @@ class Experiment:
         number = trial['parameter_id']
         if metric is not None:
             self.dispatcher.handle_report_metric_data({'parameter_id': number, 'type': 'FINAL', 'value': json.dumps(metric)})
-        self.dispatcher.handle_trial_end({'trial_job_id': f'trial{number}', 'hyper_params': json.dumps(trial),
-                                          'event': 'SUCCEEDED' if metric is not None else 'FAILED'})
+        self.dispatcher.handle_trial_end(
+            {
+                'trial_job_id': f'trial{number}',
+                'hyper_params': json.dumps(trial),
+                'event': 'SUCCEEDED' if metric is not None else 'FAILED',
+            }
+        )
 
     def exit(self) -> None:
         self.tuner._on_exit()
@@ -103,8 +108,12 @@ def test_best_become_trials(start):
     scores = experiment.scores()
     for rank, trial in enumerate(experiment.trials(), start=1):
         row = scores.loc[rank]
-        assert trial['parameters'] == {**row.architecture, 'kernel_score': row.score, 'kernel_rank': rank,
-                                       'knas_candidate': row.candidate}
+        assert trial['parameters'] == {
+            **row.architecture,
+            'kernel_score': row.score,
+            'kernel_rank': rank,
+            'knas_candidate': row.candidate,
+        }
     assert not experiment.ended()
     experiment.finish(experiment.trials()[0], 0.5)
     experiment.request(1)
@@ -216,9 +225,14 @@ def test_import(start):
     known = experiment.scores().architecture.tolist()
     space = SimplifiedModelSpace.from_model(TinySpace())
     new = next(model.sample for model in random_models(space, 27, 0) if model.sample not in known)
-    experiment.dispatcher.handle_import_data([
-        {'parameter': new, 'value': 0.25}, {'parameter': known[2], 'value': '{"default": 0.125}'},
-        {'parameter': {'depth': 3}, 'value': 1.0}, {'parameter': known[3], 'value': 'null'}])
+    experiment.dispatcher.handle_import_data(
+        [
+            {'parameter': new, 'value': 0.25},
+            {'parameter': known[2], 'value': '{"default": 0.125}'},
+            {'parameter': {'depth': 3}, 'value': 1.0},
+            {'parameter': known[3], 'value': 'null'},
+        ]
+    )
     experiment.wait(lambda: experiment.scores().metric.notna().sum() == 2)
     scores = experiment.scores()
     assert len(scores) == 6 and scores.score.notna().all()
@@ -243,8 +257,9 @@ def test_new_search_space(start):
     narrow = {'inner': {'_type': 'choice', '_value': ['tanh']}, 'width': {'_type': 'choice', '_value': [4]}}
     experiment.request(4)
     experiment.dispatcher.handle_update_search_space(narrow)
-    experiment.wait(lambda: sum(t['parameters']['inner'] == 'tanh' and t['parameters']['width'] == 4
-                                for t in experiment.trials()) == 2)
+    experiment.wait(
+        lambda: sum(t['parameters']['inner'] == 'tanh' and t['parameters']['width'] == 4 for t in experiment.trials()) == 2
+    )
     scores = experiment.scores()
     assert len(scores) == 27 and (scores.status == 'outside').sum() > 20
     assert [t['parameters']['kernel_rank'] for t in experiment.trials()[-2:]] == [1, 2]
@@ -280,16 +295,19 @@ def test_limits_and_front(start):
     assert scores.parameters[scores.status == 'training'].max() <= 100
 
 
-@pytest.mark.parametrize('arguments, sentence', [
-    ({'candidats': 10}, 'unknown field "candidats": did you mean "candidates"?'),
-    ({'candidates': 0}, 'candidates is 0'),
-    ({'optimize_mode': 'best'}, "optimize_mode is 'best'"),
-    ({'space': 'NasBench202'}, "unknown space 'NasBench202'"),
-    ({'data': 'folder:nowhere'}, 'there is no folder'),
-    ({'placement': 'trials'}, 'the trials of this experiment train'),
-    ({'network': 'spaces:train', 'space': 'NasBench201'}, 'search space'),
-    ({'max_parameters': 1}, 'none of the'),
-])
+@pytest.mark.parametrize(
+    'arguments, sentence',
+    [
+        ({'candidats': 10}, 'unknown field "candidats": did you mean "candidates"?'),
+        ({'candidates': 0}, 'candidates is 0'),
+        ({'optimize_mode': 'best'}, "optimize_mode is 'best'"),
+        ({'space': 'NasBench202'}, "unknown space 'NasBench202'"),
+        ({'data': 'folder:nowhere'}, 'there is no folder'),
+        ({'placement': 'trials'}, 'the trials of this experiment train'),
+        ({'network': 'spaces:train', 'space': 'NasBench201'}, 'search space'),
+        ({'max_parameters': 1}, 'none of the'),
+    ],
+)
 def test_mistakes(start, arguments, sentence):
     experiment = start(**arguments)
     experiment.request(1)
@@ -318,9 +336,13 @@ def test_parameters_and_back(nasbench, seed):
     assert set(parameters) == {*search_space_of(space), 'kernel_score', 'kernel_rank', 'knas_candidate'}
 
 
-@pytest.mark.parametrize('change, sentence', [
-    ({'depth': 3}, "'depth' is no parameter"), ({'inner': 'gelu'}, "'gelu' is no choice of 'inner'"),
-])
+@pytest.mark.parametrize(
+    'change, sentence',
+    [
+        ({'depth': 3}, "'depth' is no parameter"),
+        ({'inner': 'gelu'}, "'gelu' is no choice of 'inner'"),
+    ],
+)
 def test_parameters_that_are_no_architecture(change, sentence):
     space = SimplifiedModelSpace.from_model(TinySpace())
     with pytest.raises(ValueError, match=sentence):

@@ -110,9 +110,14 @@ def _draw_trace(traced: Trace) -> Drawing | None:
     if not _is_readable(boxes) or not any(box.kind != 'end' for box in boxes):
         return None
     blocks = [(form, graph_of(traced, form), count) for form, count in _common_forms(calls)]
-    return Drawing(svg_of(boxes, f'The network {traced.root.name}'), tuple(
-        Block(svg_of(inside, f'{form.name}, as {count} modules of the network are'), form.name, count)
-        for form, inside, count in blocks if _is_readable(inside)))
+    return Drawing(
+        svg_of(boxes, f'The network {traced.root.name}'),
+        tuple(
+            Block(svg_of(inside, f'{form.name}, as {count} modules of the network are'), form.name, count)
+            for form, inside, count in blocks
+            if _is_readable(inside)
+        ),
+    )
 
 
 def _is_readable(boxes: Sequence[Box]) -> bool:

@@ -97,13 +97,21 @@ def find_blocks(root: Call) -> list[Call]:
     for call in _trained_calls(root):
         if type(call.module) not in _CONTAINERS and not is_single(call) and len(structure(call)) > 1:
             calls[type(call.module)].append(call)
-    repeated = {kind: each for kind, each in calls.items()
-                if len(each) > 1 and any(_parameter_count(call.module) for call in each)}
-    rows = {outer for outer in repeated for inner in repeated
-            if outer is not inner and all(_is_row(call, inner) for call in repeated[outer])}
+    repeated = {
+        kind: each for kind, each in calls.items() if len(each) > 1 and any(_parameter_count(call.module) for call in each)
+    }
+    rows = {
+        outer
+        for outer in repeated
+        for inner in repeated
+        if outer is not inner and all(_is_row(call, inner) for call in repeated[outer])
+    }
     blocks = {kind: each for kind, each in repeated.items() if kind not in rows}
-    outer = {kind: each for kind, each in blocks.items()
-             if not all(any(_is_inside(call, other) for other in blocks if other is not kind) for call in each)}
+    outer = {
+        kind: each
+        for kind, each in blocks.items()
+        if not all(any(_is_inside(call, other) for other in blocks if other is not kind) for call in each)
+    }
     return max(outer.values(), key=len, default=[])
 
 
@@ -112,8 +120,9 @@ def structure(call: Call) -> tuple:
     steps = [step for step in _all_steps(call) if not step.plumbing]
     places: dict[Value, Any] = {value: -1 - i for i, value in enumerate(dict.fromkeys(call.inputs))}
     places.update((value, i) for i, step in enumerate(steps) for value in step.outputs)
-    return tuple((_operation_name(step), *(places.get(value.origin(call.inputs)) for value in step.inputs))
-                 for step in steps)
+    return tuple(
+        (_operation_name(step), *(places.get(value.origin(call.inputs)) for value in step.inputs)) for step in steps
+    )
 
 
 def hierarchy(network: nn.Module) -> list[Box]:
@@ -121,9 +130,15 @@ def hierarchy(network: nn.Module) -> list[Box]:
     modules = [*network.named_children()] or [('', network)]
     boxes = _module_boxes(modules)
     while any(type(module) in _CONTAINERS for _, module in modules):
-        modules = [inner for name, module in modules for inner in (
-            [(f'{name}.{each}', child) for each, child in module.named_children()]
-            if type(module) in _CONTAINERS else [(name, module)])]
+        modules = [
+            inner
+            for name, module in modules
+            for inner in (
+                [(f'{name}.{each}', child) for each, child in module.named_children()]
+                if type(module) in _CONTAINERS
+                else [(name, module)]
+            )
+        ]
         opened = _module_boxes(modules)
         if len(opened) > MOST or not opened:
             break
@@ -156,8 +171,9 @@ def _all_steps(call: Call) -> list[Step]:
 def _is_row(call: Call, kind: type) -> bool:
     """Whether all that happens in a call is in calls of another class of modules, several of them."""
     inner = [each for each in call.all_calls() if type(each.module) is kind and each is not call]
-    return len(inner) > 1 and all(step.plumbing or any(step.call.within(each) for each in inner)
-                                  for step in _all_steps(call))
+    return len(inner) > 1 and all(
+        step.plumbing or any(step.call.within(each) for each in inner) for step in _all_steps(call)
+    )
 
 
 def _is_inside(call: Call, kind: type) -> bool:
@@ -288,13 +304,20 @@ def _merged(boxes: list[Box]) -> list[Box]:
     kept: list[Box] = []
     for box in boxes:
         run = kept[-1] if kept else None
-        if run is None or box.alike is None or box.alike != run.alike or not any(
-                into.get(source, source) is run for source in box.sources):
+        if (
+            run is None
+            or box.alike is None
+            or box.alike != run.alike
+            or not any(into.get(source, source) is run for source in box.sources)
+        ):
             kept.append(box)
             continue
         into[box] = run
-        run.arrows += [arrow for arrow in box.arrows if into.get(arrow.source, arrow.source) is not run
-                       and arrow.source not in run.sources]
+        run.arrows += [
+            arrow
+            for arrow in box.arrows
+            if into.get(arrow.source, arrow.source) is not run and arrow.source not in run.sources
+        ]
         run.count += 1
         run.parameters += box.parameters
         run.about = f'{run.about.splitlines()[0].split(" … ")[0]} … {box.about}'

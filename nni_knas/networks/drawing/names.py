@@ -24,11 +24,20 @@ __all__ = ['MINOR', 'Name', 'is_frozen', 'is_layer', 'is_single', 'name_call', '
 
 MINOR = ('norm', 'activation', 'dropout')
 _OPERATIONS = ('conv', 'linear', 'pool', 'attention', 'recurrent', 'embedding', 'module')
-_JOINING = ('+', '×')  # noqa: RUF001
-_FUNCTIONS = {'cat': ('concat', 'merge'), ADD: ('+', 'merge'), 'mul': ('×', 'merge'), 'sub': ('−', 'merge'),  # noqa: RUF001
-              'truediv': ('÷', 'merge'), 'matmul': ('matmul', 'other'), 'attention': ('attention', 'attention'),
-              'adaptive_avg_pool2d': ('global avg pool', 'pool'), 'linear': ('linear', 'linear'),
-              'layer_norm': ('layer norm', 'norm'), 'batch_norm': ('batch norm', 'norm')}
+_JOINING = ('+', '×')
+_FUNCTIONS = {
+    'cat': ('concat', 'merge'),
+    ADD: ('+', 'merge'),
+    'mul': ('×', 'merge'),
+    'sub': ('−', 'merge'),
+    'truediv': ('÷', 'merge'),
+    'matmul': ('matmul', 'other'),
+    'attention': ('attention', 'attention'),
+    'adaptive_avg_pool2d': ('global avg pool', 'pool'),
+    'linear': ('linear', 'linear'),
+    'layer_norm': ('layer norm', 'norm'),
+    'batch_norm': ('batch norm', 'norm'),
+}
 
 
 class Name(NamedTuple):
@@ -192,9 +201,13 @@ def _stride_text(module: Any) -> str:
 
 def _convolution_name(module: Any) -> str:
     depthwise = module.groups > 1 and module.groups == module.in_channels
-    words = ['dilated' if max(module.dilation) > 1 else '', 'depthwise' if depthwise else
-             'grouped' if module.groups > 1 else '', 'transposed' if module.transposed else '',
-             'conv', _size_text(module.kernel_size, 1)]
+    words = [
+        'dilated' if max(module.dilation) > 1 else '',
+        'depthwise' if depthwise else 'grouped' if module.groups > 1 else '',
+        'transposed' if module.transposed else '',
+        'conv',
+        _size_text(module.kernel_size, 1),
+    ]
     return ' '.join(filter(None, words)) + _stride_text(module)
 
 
@@ -227,18 +240,26 @@ def _in_words(name: str) -> str:
 
 
 _KINDS: list[tuple[str, tuple[type, ...]]] = [
-    ('conv', (_ConvNd,)), ('linear', (nn.Linear, nn.Bilinear)), ('attention', (nn.MultiheadAttention,)),
+    ('conv', (_ConvNd,)),
+    ('linear', (nn.Linear, nn.Bilinear)),
+    ('attention', (nn.MultiheadAttention,)),
     ('pool', (_AvgPoolNd, _MaxPoolNd, _LPPoolNd, _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)),
-    ('recurrent', (nn.RNNBase,)), ('embedding', (nn.Embedding, nn.EmbeddingBag)), ('skip', (nn.Identity,)),
-    ('norm', (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)), ('dropout', (_DropoutNd,)),
+    ('recurrent', (nn.RNNBase,)),
+    ('embedding', (nn.Embedding, nn.EmbeddingBag)),
+    ('skip', (nn.Identity,)),
+    ('norm', (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)),
+    ('dropout', (_DropoutNd,)),
 ]
 _DESCRIPTIONS: list[tuple[Any, Any]] = [
-    (_ConvNd, _convolution_name), ((_AvgPoolNd, _MaxPoolNd, _LPPoolNd), _pooling_name),
-    ((_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd), _adaptive_pooling_name), (nn.RNNBase, _recurrent_name),
+    (_ConvNd, _convolution_name),
+    ((_AvgPoolNd, _MaxPoolNd, _LPPoolNd), _pooling_name),
+    ((_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd), _adaptive_pooling_name),
+    (nn.RNNBase, _recurrent_name),
     (nn.MultiheadAttention, lambda module: f'attention, {module.num_heads} heads'),
     (nn.Identity, lambda module: 'skip'),
     (_NormBase, lambda module: _in_words(re.sub(r'[123]d$', '', type(module).__name__))),
     (nn.RMSNorm, lambda module: 'RMS norm'),
-    (_DropoutNd, lambda module: f'dropout {module.p:g}'), (nn.Linear, lambda module: 'linear'),
+    (_DropoutNd, lambda module: f'dropout {module.p:g}'),
+    (nn.Linear, lambda module: 'linear'),
     (nn.Embedding, lambda module: 'embedding'),
 ]

@@ -12,14 +12,25 @@ __all__ = ['check_packages', 'svg_of']
 
 # Okabe and Ito's colours, thin enough to be read on, on light and on dark pages.
 _GREY = '#8882'
-_FILLS = {'conv': '#0072b238', 'linear': '#cc79a738', 'attention': '#d55e0038', 'recurrent': '#d55e0038',
-          'pool': '#009e7338', 'embedding': '#cc79a738', 'skip': '#f0e44240', 'module': '#56b4e938',
-          **dict.fromkeys(('norm', 'activation', 'dropout', 'other'), _GREY),
-          **dict.fromkeys(('merge', 'zero', 'end'), 'none')}
+_FILLS = {
+    'conv': '#0072b238',
+    'linear': '#cc79a738',
+    'attention': '#d55e0038',
+    'recurrent': '#d55e0038',
+    'pool': '#009e7338',
+    'embedding': '#cc79a738',
+    'skip': '#f0e44240',
+    'module': '#56b4e938',
+    **dict.fromkeys(('norm', 'activation', 'dropout', 'other'), _GREY),
+    **dict.fromkeys(('merge', 'zero', 'end'), 'none'),
+}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _TITLE, _DETAIL = 14, 11.5  # font sizes in pixels
-_WIDTHS = {**dict.fromkeys('iljtfrI.,:;·|()[]!\' -', 0.36), **dict.fromkeys('mwMWNOQGD@%×÷+−…', 0.86),  # noqa: RUF001
-           **dict.fromkeys('ABCEFHKLPRSTUVXYZ', 0.7)}
+_WIDTHS = {
+    **dict.fromkeys("iljtfrI.,:;·|()[]!' -", 0.36),
+    **dict.fromkeys('mwMWNOQGD@%×÷+−…', 0.86),
+    **dict.fromkeys('ABCEFHKLPRSTUVXYZ', 0.7),
+}
 
 
 class _Text(NamedTuple):
@@ -45,10 +56,13 @@ def svg_of(boxes: list[Box], title: str) -> str:
     texts = [_lines_of(box) for box in boxes]
     sizes = [_size_of(box, lines) for box, lines in zip(boxes, texts)]
     width, height, places, splines = _lay_out(boxes, sizes)
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="network" role="img" width="100%" '
-             f'viewBox="0 0 {width:.0f} {height:.0f}" '
-             f'style="min-width:{0.75 * width:.0f}px;max-width:{width:.0f}px;height:auto" fill="currentColor" '
-             f'stroke="none" font-family="{_FONT}" text-anchor="middle">', f'<title>{escape(title)}</title>']
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="network" role="img" width="100%" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'style="min-width:{0.75 * width:.0f}px;max-width:{width:.0f}px;height:auto" fill="currentColor" '
+        f'stroke="none" font-family="{_FONT}" text-anchor="middle">',
+        f'<title>{escape(title)}</title>',
+    ]
     parts += [_arrow_svg(points, source.kind == 'zero' or not directed) for points, source, directed in splines]
     parts += [_box_svg(box, lines, size, place) for box, lines, size, place in zip(boxes, texts, sizes, places)]
     return '\n'.join([*parts, '</svg>'])
@@ -60,9 +74,18 @@ def _lines_of(box: Box) -> list[_Text]:
     same = before == {box.shape} or (box.kind == 'merge' and box.shape in before)
     shape = '' if box.shape is None or same else ' x '.join(map(str, box.shape))
     size = f'{_rounded_number(box.parameters)} parameters{" (frozen)" if box.frozen else ""}' if box.parameters else ''
-    return [_Text(title, _TITLE, True), *(_Text(line, _DETAIL, False) for line in (
-        *(part for each in box.details for part in _wrap(each)), *_wrap(' · '.join(box.after)),
-        ' · '.join(filter(None, (shape, size)))) if line)]
+    return [
+        _Text(title, _TITLE, True),
+        *(
+            _Text(line, _DETAIL, False)
+            for line in (
+                *(part for each in box.details for part in _wrap(each)),
+                *_wrap(' · '.join(box.after)),
+                ' · '.join(filter(None, (shape, size))),
+            )
+            if line
+        ),
+    ]
 
 
 def _rounded_number(number: int) -> str:
@@ -84,8 +107,9 @@ def _wrap(text: str) -> list[str]:
 
 
 def _size_of(box: Box, lines: list[_Text]) -> tuple[float, float]:
-    width = max(sum(_WIDTHS.get(letter, 0.58) for letter in line.text) * line.size * (1.12 if line.bold else 1.03)
-                for line in lines)
+    width = max(
+        sum(_WIDTHS.get(letter, 0.58) for letter in line.text) * line.size * (1.12 if line.bold else 1.03) for line in lines
+    )
     if box.kind == 'merge' and len(lines) == 1 and len(box.title) == 1:
         return 26, 26
     return max(48, width + 22), sum(line.size * 1.35 for line in lines) + 11
@@ -109,15 +133,20 @@ def _lay_out(boxes: list[Box], sizes: list[tuple[float, float]]) -> tuple[float,
     def point(x: str, y: str) -> tuple[float, float]:
         return float(x) * 72 + margin, height - float(y) * 72 + margin
 
-    places = [(0., 0.)] * len(boxes)
+    places = [(0.0, 0.0)] * len(boxes)
     splines = []
     for line in lines:
         if line[0] == 'node':
             places[int(line[1])] = point(*line[2:4])
         if line[0] == 'edge':
-            values = line[4:4 + 2 * int(line[3])]
-            splines.append(([point(x, y) for x, y in zip(values[::2], values[1::2])], boxes[int(line[1])],
-                            boxes[int(line[1])].shape is not None or boxes[int(line[2])].shape is not None))
+            values = line[4 : 4 + 2 * int(line[3])]
+            splines.append(
+                (
+                    [point(x, y) for x, y in zip(values[::2], values[1::2])],
+                    boxes[int(line[1])],
+                    boxes[int(line[1])].shape is not None or boxes[int(line[2])].shape is not None,
+                )
+            )
     return width + 2 * margin, height + 2 * margin, places, splines
 
 
@@ -125,12 +154,16 @@ def _arrow_svg(points: list[tuple[float, float]], dashed: bool) -> str:
     (x0, y0), (x, y) = points[-2:]
     length = math.hypot(x - x0, y - y0) or 1
     dx, dy = (x - x0) / length, (y - y0) / length
-    head = ' '.join(f'{px:.1f},{py:.1f}' for px, py in (
-        (x, y), (x - 7 * dx - 3 * dy, y - 7 * dy + 3 * dx), (x - 7 * dx + 3 * dy, y - 7 * dy - 3 * dx)))
+    head = ' '.join(
+        f'{px:.1f},{py:.1f}'
+        for px, py in ((x, y), (x - 7 * dx - 3 * dy, y - 7 * dy + 3 * dx), (x - 7 * dx + 3 * dy, y - 7 * dy - 3 * dx))
+    )
     path = f'M{points[0][0]:.1f},{points[0][1]:.1f}C' + ' '.join(f'{px:.1f},{py:.1f}' for px, py in points[1:])
     dashes = ' stroke-dasharray="3 3" opacity="0.55"' if dashed else ''
-    return (f'<g class="arrow" opacity="0.75"><path d="{path}" fill="none" stroke="var(--drawing-arrow, currentColor)" '
-            f'stroke-width="1.2"{dashes}/><polygon points="{head}" fill="var(--drawing-arrow, currentColor)"/></g>')
+    return (
+        f'<g class="arrow" opacity="0.75"><path d="{path}" fill="none" stroke="var(--drawing-arrow, currentColor)" '
+        f'stroke-width="1.2"{dashes}/><polygon points="{head}" fill="var(--drawing-arrow, currentColor)"/></g>'
+    )
 
 
 def _box_svg(box: Box, lines: list[_Text], size: tuple[float, float], place: tuple[float, float]) -> str:
@@ -141,13 +174,16 @@ def _box_svg(box: Box, lines: list[_Text], size: tuple[float, float], place: tup
     parts = [f'<g class="box {box.kind}"' + (' opacity="0.6">' if box.kind == 'zero' else '>')]
     if box.about:
         parts.append(f'<title>{escape(box.about)}</title>')
-    parts.append(f'<rect x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" '
-                 f'rx="{round_:.1f}" fill="var(--drawing-{box.kind}, {_FILLS[box.kind]})" '
-                 f'stroke="var(--drawing-border, currentColor)" stroke-opacity="0.6"{stroke}/>')
+    parts.append(
+        f'<rect x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" '
+        f'rx="{round_:.1f}" fill="var(--drawing-{box.kind}, {_FILLS[box.kind]})" '
+        f'stroke="var(--drawing-border, currentColor)" stroke-opacity="0.6"{stroke}/>'
+    )
     top = y - sum(line.size * 1.35 for line in lines) / 2
     for line in lines:
         top += line.size * 1.35
         weight = ' font-weight="600"' if line.bold else ' opacity="0.8"'
-        parts.append(f'<text x="{x:.1f}" y="{top - line.size * 0.36:.1f}" font-size="{line.size}"{weight}>'
-                     f'{escape(line.text)}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{top - line.size * 0.36:.1f}" font-size="{line.size}"{weight}>{escape(line.text)}</text>'
+        )
     return ''.join([*parts, '</g>'])

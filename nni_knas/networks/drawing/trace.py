@@ -21,17 +21,84 @@ __all__ = ['ADD', 'PASS', 'ZERO', 'Call', 'Step', 'Trace', 'Value', 'trace']
 ADD = 'add'
 PASS = 'pass'
 ZERO = 'zero'
-_NAMES = {'radd': ADD, 'iadd': ADD, 'imul': 'mul', 'rmul': 'mul', 'multiply': 'mul', 'isub': 'sub', 'rsub': 'sub',
-          'div': 'truediv', 'rtruediv': 'truediv', 'itruediv': 'truediv', 'true_divide': 'truediv', 'rmatmul': 'matmul',
-          'bmm': 'matmul', 'mm': 'matmul', 'einsum': 'matmul', 'baddbmm': 'matmul', 'concat': 'cat', 'concatenate': 'cat',
-          'scaled_dot_product_attention': 'attention', 'multi_head_attention_forward': 'attention'}
+_NAMES = {
+    'radd': ADD,
+    'iadd': ADD,
+    'imul': 'mul',
+    'rmul': 'mul',
+    'multiply': 'mul',
+    'isub': 'sub',
+    'rsub': 'sub',
+    'div': 'truediv',
+    'rtruediv': 'truediv',
+    'itruediv': 'truediv',
+    'true_divide': 'truediv',
+    'rmatmul': 'matmul',
+    'bmm': 'matmul',
+    'mm': 'matmul',
+    'einsum': 'matmul',
+    'baddbmm': 'matmul',
+    'concat': 'cat',
+    'concatenate': 'cat',
+    'scaled_dot_product_attention': 'attention',
+    'multi_head_attention_forward': 'attention',
+}
 _ARITHMETIC = {ADD, 'mul', 'sub', 'truediv', 'pow', 'neg', 'sqrt', 'rsqrt'}
 # What only rearranges or selects numbers, and would make a drawing longer but not clearer.
-_PLUMBING = {'view', 'reshape', 'flatten', 'unflatten', 'transpose', 'permute', 'contiguous', 'getitem', 'setitem', 'unbind',
-             'chunk', 'split', 'squeeze', 'unsqueeze', 'expand', 'expand_as', 'view_as', 'detach', 'clone', 'to', 'type',
-             'type_as', 'float', 'double', 'half', 'bfloat16', 'long', 'int', 'bool', 'cpu', 'get', 'movedim', 'swapaxes',
-             'gather', 'index_select', 'masked_fill', 'where', 'clamp', 'narrow', 'select', 'repeat', 'roll', 't', 'stack',
-             'requires_grad', 'alias', 'tensor_split', 'split_with_sizes', 'hsplit', 'vsplit', 'broadcast_to', 'data'}
+_PLUMBING = {
+    'view',
+    'reshape',
+    'flatten',
+    'unflatten',
+    'transpose',
+    'permute',
+    'contiguous',
+    'getitem',
+    'setitem',
+    'unbind',
+    'chunk',
+    'split',
+    'squeeze',
+    'unsqueeze',
+    'expand',
+    'expand_as',
+    'view_as',
+    'detach',
+    'clone',
+    'to',
+    'type',
+    'type_as',
+    'float',
+    'double',
+    'half',
+    'bfloat16',
+    'long',
+    'int',
+    'bool',
+    'cpu',
+    'get',
+    'movedim',
+    'swapaxes',
+    'gather',
+    'index_select',
+    'masked_fill',
+    'where',
+    'clamp',
+    'narrow',
+    'select',
+    'repeat',
+    'roll',
+    't',
+    'stack',
+    'requires_grad',
+    'alias',
+    'tensor_split',
+    'split_with_sizes',
+    'hsplit',
+    'vsplit',
+    'broadcast_to',
+    'data',
+}
 _VALUE = '_knas_value'  # the name under which a tensor knows its Value
 
 
@@ -139,8 +206,9 @@ class _Recorder(TorchFunctionMode):
         self.steps: list[Step] = []
         self.samples = 0
 
-    def __torch_function__(self, function: Callable[..., Any], types: Any, args: tuple = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         given = [tensor for tensor in tree_leaves([args, kwargs]) if isinstance(tensor, Tensor)]
         inputs = _values_of(given)
