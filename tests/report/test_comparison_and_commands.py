@@ -75,7 +75,7 @@ def test_command(tmp_path, capsys):
         f'Report: {run.folder / "report.html"}',
         f'Candidates: {run.folder / "report.csv"}',
     ]
-    written = pd.read_csv(run.folder / 'report.csv')
+    written = pd.read_csv(run.folder / 'report.csv', float_precision='round_trip')
     expected = csv_table(run.scores())
     pd.testing.assert_frame_equal(
         written.fillna({'reason': ''}), expected.fillna({'reason': ''}), check_dtype=False, rtol=0, atol=0

@@ -84,7 +84,7 @@ def test_csv_of_the_button(browser, pages, name):
     text = browser.execute_async_script("""const make = URL.createObjectURL, done = arguments[0];
         URL.createObjectURL = blob => { blob.text().then(done); return make(blob); };
         document.getElementById('csv').click(); URL.createObjectURL = make""")
-    written = pd.read_csv(io.StringIO(text))
+    written = pd.read_csv(io.StringIO(text), float_precision='round_trip')
     keys, _ = expected_rows(pages.run(name))
     expected = csv_table(pages.run(name).scores())[[*keys, 'architecture']]
     assert list(written) == list(expected)
