@@ -6,11 +6,11 @@ UV := 0.13.9
 ARGS ?=
 JOBS ?= auto
 PYTEST := pytest -n $(JOBS) --dist loadscope
-METADATA := setup.py pyproject.toml
+METADATA := pyproject.toml
 # As pip does: each trial is a process that imports torch and NNI, which takes twice as long where nothing is compiled.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: search test test-fast test-newest test-oldest lint types unit lock clean
+.PHONY: search test test-fast test-newest test-oldest lint format types unit lock clean
 .PRECIOUS: %/bin/pip %/bin/uv
 
 search: $(VENV)/ready
@@ -20,6 +20,13 @@ test: lint types unit
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/pre-commit validate-config
+
+# Mends what `make lint` finds, where that can be done by itself.
+format: $(VENV)/ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 types: $(VENV)/ready-test
 	$(BIN)/mypy
@@ -31,7 +38,7 @@ unit: $(VENV)/ready-test
 test-fast: $(VENV)/ready-test
 	$(BIN)/$(PYTEST) -m 'not slow' $(ARGS)
 
-# With the newest of everything that setup.py allows, and with the oldest of what it names.
+# With the newest of everything that pyproject.toml allows, and with the oldest of what it names.
 test-newest: | .venv-newest/bin/uv
 	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python --upgrade -e '.[test]'
 	.venv-newest/bin/$(PYTEST) $(ARGS)
@@ -39,10 +46,12 @@ test-newest: | .venv-newest/bin/uv
 test-oldest: .venv-oldest/ready
 	.venv-oldest/bin/$(PYTEST) $(ARGS)
 
-# The versions for `make search` and `make test`, made anew from setup.py: the newest that go together.
+# The versions for `make search` and `make test`, made anew from pyproject.toml: the newest that go together. With UPGRADE= those
+# that constraints.txt has stay, and what pyproject.toml names beside them is added.
+UPGRADE := --upgrade
 lock: | $(BIN)/uv
-	$(BIN)/uv pip compile --quiet --python $(BIN)/python --universal --python-version 3.10 --upgrade --all-extras \
-		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt setup.py
+	$(BIN)/uv pip compile --quiet --python $(BIN)/python --universal --python-version 3.10 $(UPGRADE) --all-extras \
+		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
 
 %/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \

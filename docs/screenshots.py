@@ -33,7 +33,7 @@ BIN = Path(sys.executable).parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--candidates', type=int, default=300)
-    parser.add_argument('--run', help='NNI\'s id of a run, or its folder')
+    parser.add_argument('--run', help="NNI's id of a run, or its folder")
     arguments = parser.parse_args()
     candidates = arguments.candidates
     IMAGES.mkdir(exist_ok=True)
@@ -42,12 +42,17 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        environment = {**os.environ, 'PATH': f'{BIN}:{os.environ["PATH"]}', 'NNI_CONFIG_DIR': f'{folder}/nni',
-                       'OMP_NUM_THREADS': '1'}
+        environment = {
+            **os.environ,
+            'PATH': f'{BIN}:{os.environ["PATH"]}',
+            'NNI_CONFIG_DIR': f'{folder}/nni',
+            'OMP_NUM_THREADS': '1',
+        }
 
         def nnictl(*arguments: str) -> str:
-            return subprocess.run([BIN / 'nnictl', *arguments], env=environment, check=True, capture_output=True,
-                                  text=True).stdout
+            return subprocess.run(
+                [BIN / 'nnictl', *arguments], env=environment, check=True, capture_output=True, text=True
+            ).stdout
 
         nnictl('algo', 'register', '--meta', str(ROOT / 'nni_knas' / 'tuner.yml'))
         output = nnictl('create', '--config', str(config(Path(folder), candidates)), '--port', str(port))
@@ -61,8 +66,9 @@ def main() -> None:
 def config(folder: Path, candidates: int) -> Path:
     """The example's configuration with a folder and a number of candidates of its own."""
     content = yaml.safe_load((ROOT / 'examples' / 'nnictl' / 'config.yml').read_text())
-    content.update(experimentWorkingDirectory=str(folder / 'experiments'),
-                   trialCodeDirectory=str(ROOT / 'examples' / 'nnictl'))
+    content.update(
+        experimentWorkingDirectory=str(folder / 'experiments'), trialCodeDirectory=str(ROOT / 'examples' / 'nnictl')
+    )
     content['tuner']['classArgs']['candidates'] = candidates
     path = folder / 'config.yml'
     path.write_text(yaml.safe_dump(content))
@@ -86,8 +92,12 @@ def photograph_report(run: str) -> None:
 def photograph(address: str) -> None:
     browser = open_browser()
     try:
-        wait_until(lambda: get(address, 'check-status')['status'] == 'TUNER_NO_MORE_TRIAL'
-                   and all(job['status'] == 'SUCCEEDED' for job in get(address, 'trial-jobs')))
+        wait_until(
+            lambda: (
+                get(address, 'check-status')['status'] == 'TUNER_NO_MORE_TRIAL'
+                and all(job['status'] == 'SUCCEEDED' for job in get(address, 'trial-jobs'))
+            )
+        )
         browser.get(f'{address}/oview')
         wait_until(lambda: 'SUCCEEDED' in browser.find_element('tag name', 'body').text)
         time.sleep(3)  # the plots are drawn

@@ -30,13 +30,18 @@ def main() -> None:
     kernel = GradientKernelEvaluator(load_data('digits').train, batch_size=16)
     explorers = {
         'random': Random(seed=0),
-        'evolution': RegularizedEvolution(population_size=options.population, sample_size=options.population // 4 or 1,
-                                          mutation_prob=0.2, seed=0),
+        'evolution': RegularizedEvolution(
+            population_size=options.population, sample_size=options.population // 4 or 1, mutation_prob=0.2, seed=0
+        ),
     }
     for name, explorer in explorers.items():
         strategy = KNAS(kernel, options.candidates, top_k=0, explorer=explorer)
-        experiment = NasExperiment(NasBench201(num_modules_per_stack=options.cells), FunctionalEvaluator(train), strategy,
-                                   NasExperimentConfig('sequential', 'simplified'))
+        experiment = NasExperiment(
+            NasBench201(num_modules_per_stack=options.cells),
+            FunctionalEvaluator(train),
+            strategy,
+            NasExperimentConfig('sequential', 'simplified'),
+        )
         experiment.run()
         experiment.stop()
         scores = strategy.scores().score

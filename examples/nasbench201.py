@@ -1,7 +1,7 @@
 """Search NAS-Bench-201 on digits: 300 candidates scored, the best 3 trained by NNI's Classification evaluator.
 
-    python examples/nasbench201.py
-    python examples/nasbench201.py --data cifar10 --candidates 1000 --epochs 12
+python examples/nasbench201.py
+python examples/nasbench201.py --data cifar10 --candidates 1000 --epochs 12
 """
 
 import argparse
@@ -28,9 +28,14 @@ def main() -> None:
     data = load_data(options.data, limit=options.images)
     space = NasBench201(num_modules_per_stack=options.cells, num_labels=data.classes)
     evaluator = Classification(
-        num_classes=data.classes, max_epochs=options.epochs, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, train_dataloaders=DataLoader(data.train, batch_size=64, shuffle=True),
-        val_dataloaders=DataLoader(data.validation, batch_size=256))
+        num_classes=data.classes,
+        max_epochs=options.epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        train_dataloaders=DataLoader(data.train, batch_size=64, shuffle=True),
+        val_dataloaders=DataLoader(data.validation, batch_size=256),
+    )
     strategy = KNAS(GradientKernelEvaluator(data.train, batch_size=16), options.candidates, options.top_k)
 
     experiment = NasExperiment(space, evaluator, strategy)

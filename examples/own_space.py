@@ -26,15 +26,23 @@ class SmallNet(ModelSpace):
         super().__init__()
         width = nni.choice('width', [8, 16, 32])
         self.stem = MutableConv2d(3, width, 3, stride=2, padding=1)
-        self.body = Repeat(lambda i: nn.Sequential(
-            LayerChoice({
-                'conv3': MutableConv2d(width, width, 3, padding=1),
-                'conv5': MutableConv2d(width, width, 5, padding=2),
-                'separable': nn.Sequential(MutableConv2d(width, width, 3, padding=1, groups=width),
-                                           MutableConv2d(width, width, 1)),
-            }, label=f'layer{i}'),
-            LayerChoice({'relu': nn.ReLU(), 'gelu': nn.GELU(), 'tanh': nn.Tanh()}, label='activation'),
-        ), (1, 4), label='depth')
+        self.body = Repeat(
+            lambda i: nn.Sequential(
+                LayerChoice(
+                    {
+                        'conv3': MutableConv2d(width, width, 3, padding=1),
+                        'conv5': MutableConv2d(width, width, 5, padding=2),
+                        'separable': nn.Sequential(
+                            MutableConv2d(width, width, 3, padding=1, groups=width), MutableConv2d(width, width, 1)
+                        ),
+                    },
+                    label=f'layer{i}',
+                ),
+                LayerChoice({'relu': nn.ReLU(), 'gelu': nn.GELU(), 'tanh': nn.Tanh()}, label='activation'),
+            ),
+            (1, 4),
+            label='depth',
+        )
         self.head = MutableLinear(width, num_labels)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -67,8 +75,9 @@ def main() -> None:
     options = parser.parse_args()
 
     data = load_data('digits', size=16, limit=options.images)
-    evaluator = FunctionalEvaluator(train, data=data, epochs=options.epochs,
-                                    learning_rate=nni.choice('learning_rate', [0.001, 0.003, 0.01]))
+    evaluator = FunctionalEvaluator(
+        train, data=data, epochs=options.epochs, learning_rate=nni.choice('learning_rate', [0.001, 0.003, 0.01])
+    )
     strategy = KNAS(GradientKernelEvaluator(data.train, batch_size=32), options.candidates, options.top_k)
     experiment = NasExperiment(SmallNet(data.classes), evaluator, strategy, NasExperimentConfig('sequential', 'simplified'))
     experiment.run()

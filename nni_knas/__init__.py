@@ -12,10 +12,10 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from nni_knas.compat import quiet_imports, repair
+from nni_knas.bridge.repairs import quiet_imports, repair
 
 if TYPE_CHECKING:
-    from nni_knas.evaluator import GradientKernelEvaluator
+    from nni_knas.kernel import GradientKernelEvaluator
     from nni_knas.plots import (
         plot_comparison,
         plot_costs,
@@ -27,15 +27,31 @@ if TYPE_CHECKING:
     )
     from nni_knas.report import write_comparison, write_report
     from nni_knas.runs import Run, open_run
-    from nni_knas.strategy import KNAS
+    from nni_knas.search import KNAS
 
 __version__ = '0.1.0'
-__all__ = ['KNAS', 'GradientKernelEvaluator', 'Run', 'open_run', 'plot_comparison', 'plot_costs', 'plot_curves',
-           'plot_footprint', 'plot_progress', 'plot_ranks', 'plot_scores', 'write_comparison', 'write_report']
+__all__ = [
+    'KNAS',
+    'GradientKernelEvaluator',
+    'Run',
+    'open_run',
+    'plot_comparison',
+    'plot_costs',
+    'plot_curves',
+    'plot_footprint',
+    'plot_progress',
+    'plot_ranks',
+    'plot_scores',
+    'write_comparison',
+    'write_report',
+]
 
-_MODULES = {'KNAS': 'strategy', 'GradientKernelEvaluator': 'evaluator', 'Run': 'runs', 'open_run': 'runs'}
-_LATER = {**dict.fromkeys((name for name in __all__ if name.startswith('plot_')), 'plots'),
-          'write_report': 'report', 'write_comparison': 'report'}  # imported when they are asked for
+_MODULES = {'KNAS': 'search', 'GradientKernelEvaluator': 'kernel', 'Run': 'runs', 'open_run': 'runs'}
+_LATER = {
+    **dict.fromkeys((name for name in __all__ if name.startswith('plot_')), 'plots'),
+    'write_report': 'report',
+    'write_comparison': 'report',
+}  # imported when they are asked for
 
 
 def __getattr__(name: str) -> Any:

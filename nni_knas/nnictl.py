@@ -1,4 +1,4 @@
-"""``python -m nni_knas.nnictl``: NNI's ``nnictl``, with the repairs of :mod:`nni_knas.compat` in managers that it starts.
+"""``python -m nni_knas.nnictl``: NNI's ``nnictl``, with our repairs (:mod:`nni_knas.bridge.repairs`) in managers it starts.
 
 Without them a manager may mix up the parameters of trials that start together, and fails to start on a busy machine. What is
 wrong with an argument of the tuner KNAS is said before an experiment is created.
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from nni_knas.compat import quiet_imports  # with the package come the repairs
-from nni_knas.options import SearchOptions
+from nni_knas.bridge.repairs import quiet_imports  # with the package come the repairs
+from nni_knas.config import SearchOptions
 
 with quiet_imports():
     from nni.tools.nnictl.nnictl import parse_args

@@ -16,76 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import nni
-from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.runtime.env_vars import trial_env_vars
 from torch import nn
 
+from nni_knas.bridge import fields
+from nni_knas.bridge.experiment import find_folder
+from nni_knas.config import SearchOptions, Settings
+from nni_knas.config import options as all_options
 from nni_knas.data import Data
-from nni_knas.experiment import find_folder
-from nni_knas.options import SearchOptions
-from nni_knas.options import options as all_options
-from nni_knas.ranked import RankedEvaluator
-from nni_knas.record import Candidate
-from nni_knas.settings import Settings
-from nni_knas.spaces import search_space_of
+from nni_knas.record import settings_path
+from nni_knas.runs import RankedEvaluator
+from nni_knas.spaces import sample_of
 
-__all__ = ['main', 'network', 'sample_of', 'trial_parameters']
-
-EXTRAS = ('kernel_score', 'kernel_rank', 'knas_candidate')
-"""What a trial's parameters hold beside the architecture."""
-
-
-def trial_parameters(candidate: Candidate, rank: int) -> dict[str, Any]:
-    """The parameters of a candidate's trial: its architecture, its score and rank, and its number in the record."""
-    return {**candidate.sample, 'kernel_score': candidate.rated, 'kernel_rank': rank, 'knas_candidate': candidate.id}
-
-
-def sample_of(parameters: Mapping[str, Any], space: ExecutableModelSpace) -> Sample:
-    """NNI's sample of an architecture that was JSON on its way.
-
-    Parameters
-    ----------
-    parameters
-        A choice for each label of the space; what :func:`trial_parameters` adds may be among them.
-    space
-        The space.
-
-    Raises
-    ------
-    ValueError
-        If it is no architecture of the space; the message says which label is at fault.
-    """
-    mutables = space.simplify()
-    labels = search_space_of(space)
-    unknown = [label for label in parameters if label not in labels and label not in EXTRAS]
-    if unknown:
-        raise ValueError(f'{unknown[0]!r} is no parameter of the space: it has {", ".join(sorted(labels))}')
-    sample = {}
-    for label, mutable in mutables.items():
-        if label in parameters:
-            sample[label] = _choice_of(parameters[label], getattr(mutable, 'values', None), label)
-    if not space.contains(sample):
-        missing = sorted(set(labels) - set(sample))
-        raise ValueError(f'{json.dumps(dict(parameters))} is no architecture of the space'
-                         + (f': it has no {missing[0]!r}' if missing else ''))
-    return sample
-
-
-def _choice_of(value: Any, choices: Sequence[Any] | None, label: str) -> Any:
-    """The choice that is this value in JSON."""
-    if choices is None:
-        return value
-    for choice in choices:
-        if choice == value or _in_json(choice) == value:
-            return choice
-    if isinstance(value, list):
-        return [_choice_of(each, choices, label) for each in value]
-    raise ValueError(f'{value!r} is no choice of {label!r}: it has {list(choices)}')
-
-
-def _in_json(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
+__all__ = ['main', 'network']
 
 
 def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.Module:
@@ -96,37 +40,42 @@ def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.M
     parameters
         What ``nni.get_next_parameter()`` gave. Default: the parameters of the trial that calls.
     **changes
-        Fields of :class:`~nni_knas.options.SearchOptions`, such as ``space``. Default: those of the experiment, which a
+        Fields of :class:`~nni_knas.config.SearchOptions`, such as ``space``. Default: those of the experiment, which a
         trial on another machine does not know.
     """
-    options = _options(changes)
+    options = _options_with(changes)
     parameters = parameters or nni.get_current_parameter() or nni.get_next_parameter()
-    space = _space(options, options.load_data(), parameters)
+    space = _build_space(options, options.load_data(), parameters)
     return space.freeze(sample_of(parameters, space)).executable_model()
 
 
-def _options(changes: Mapping[str, Any]) -> SearchOptions:
+def _options_with(changes: Mapping[str, Any]) -> SearchOptions:
     """The experiment's options, where this machine has them, with changes."""
-    folder = _folder()
-    if folder is not None and Settings.path(folder).exists():
+    folder = _experiment_folder()
+    if folder is not None and settings_path(folder).exists():
         return SearchOptions.from_mapping({**Settings.read(folder).options.to_mapping(), **changes})
     if 'space' not in changes and 'network' not in changes:
-        raise ValueError('the experiment\'s settings are not on this machine: name the space and the data, for example '
-                         'python -m nni_knas.trial --space module:Class --data module:function')
+        raise ValueError(
+            "the experiment's settings are not on this machine: name the space and the data, for example "
+            'python -m nni_knas.trial --space module:Class --data module:function'
+        )
     return SearchOptions.from_mapping(changes)
 
 
-def _folder() -> Path | None:
+def _experiment_folder() -> Path | None:
     try:
         return find_folder(trial_env_vars.NNI_EXP_ID) if trial_env_vars.NNI_EXP_ID else None
     except FileNotFoundError:
         return None
 
 
-def _space(options: SearchOptions, data: Data, parameters: Mapping[str, Any]) -> ExecutableModelSpace:
+def _build_space(options: SearchOptions, data: Data, parameters: Mapping[str, Any]) -> ExecutableModelSpace:
     """The model space; where a function builds the networks, that of these parameters alone."""
-    search_space = {label: {'_type': 'choice', '_value': [value]} for label, value in parameters.items()
-                    if label not in EXTRAS} if options.network is not None else None
+    search_space = (
+        {label: {'_type': 'choice', '_value': [value]} for label, value in parameters.items() if label not in fields.EXTRAS}
+        if options.network is not None
+        else None
+    )
     return SimplifiedModelSpace.from_model(options.make_space(data.classes, search_space))
 
 
@@ -139,37 +88,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 when all went well, 2 for a mistake of the user's.
     """
     parser = argparse.ArgumentParser(
-        prog='python -m nni_knas.trial', description='Build the network of the parameters that NNI hands to this trial, and '
-        'train it with NNI\'s evaluator. All fields are those of the experiment, where it is on this machine.')
-    fields = [option for option in all_options() if option.section in ('space and data', 'fine stage')
-              and option.name not in ('top_k', 'optimize_mode')]
+        prog='python -m nni_knas.trial',
+        description='Build the network of the parameters that NNI hands to this trial, and '
+        "train it with NNI's evaluator. All fields are those of the experiment, where it is on this machine.",
+    )
+    fields = [
+        option
+        for option in all_options()
+        if option.section in ('space and data', 'fine stage') and option.name not in ('top_k', 'optimize_mode')
+    ]
     for option in fields:
-        parser.add_argument(f'--{option.name.replace("_", "-")}', dest=option.name, help=option.help.replace('%', '%%'),
-                            type=json.loads if option.kind is dict else str, metavar=option.metavar)
+        parser.add_argument(
+            f'--{option.name.replace("_", "-")}',
+            dest=option.name,
+            help=option.help.replace('%', '%%'),
+            type=json.loads if option.kind is dict else str,
+            metavar=option.metavar,
+        )
     given = vars(parser.parse_args(arguments))
     try:
-        _train(_options({name: value for name, value in given.items() if value is not None}))
+        _train_candidate(_options_with({name: value for name, value in given.items() if value is not None}))
     except (ValueError, TypeError, LookupError, FileNotFoundError) as error:
         print(f'nni_knas.trial: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def _train(options: SearchOptions) -> None:
+def _train_candidate(options: SearchOptions) -> None:
     parameters = nni.get_next_parameter()
     if parameters is None:
-        raise ValueError('there are no parameters: this is the trial command of an experiment with the tuner KNAS, '
-                         'started by nnictl create')
+        raise ValueError(
+            'there are no parameters: this is the trial command of an experiment with the tuner KNAS, '
+            'started by nnictl create'
+        )
     data = options.load_data()
-    space = _space(options, data, parameters)
+    space = _build_space(options, data, parameters)
     space.evaluator = options.make_evaluator(data)
     model = space.freeze(sample_of(parameters, space))
-    number = parameters.get('knas_candidate')
+    number = parameters.get(fields.KNAS_CANDIDATE)
     assert model.evaluator is not None
     if number is not None:  # a person may have added a trial in the portal, which has no rank
-        folder = _folder()
-        model.evaluator = RankedEvaluator(model.evaluator, number, parameters['kernel_score'], parameters['kernel_rank'],
-                                          str(folder) if folder is not None else None)
+        folder = _experiment_folder()
+        model.evaluator = RankedEvaluator(
+            model.evaluator,
+            number,
+            parameters[fields.KERNEL_SCORE],
+            parameters[fields.KERNEL_RANK],
+            str(folder) if folder is not None else None,
+        )
     model.execute()
 
 

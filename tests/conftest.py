@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite('layers', 'simulated_service', 'undisturbed')  # they say what differs
+
 # NNI computes its folder for experiments from HOME when it is imported, so the tests' home has to stand before that.
 HOME = Path(tempfile.mkdtemp(prefix='nni-knas-home-'))
 os.environ['HOME'] = str(HOME)
@@ -24,6 +26,7 @@ import nni_knas  # noqa: E402, F401, I001  first, since it silences what NNI's i
 import hypothesis  # noqa: E402
 import portal  # noqa: E402
 import torch  # noqa: E402
+from places import REPOSITORY  # noqa: E402
 from processes import fork_server, forked_workers  # noqa: E402, F401
 
 torch.set_num_threads(1)
@@ -40,7 +43,7 @@ def home() -> Path:
 @pytest.fixture(scope='session')
 def data_dir() -> Path:
     """Folder with the real data sets: NNI_KNAS_DATA, or shared/data next to the repository."""
-    folder = Path(os.environ.get('NNI_KNAS_DATA') or Path(__file__).parents[2] / 'shared' / 'data')
+    folder = Path(os.environ.get('NNI_KNAS_DATA') or REPOSITORY.parent / 'shared' / 'data')
     if not folder.is_dir():
         pytest.skip(f'no data: {folder} is not a folder; name another with NNI_KNAS_DATA')
     return folder
@@ -80,7 +83,7 @@ def browser_if_any(request):
 @pytest.fixture
 def frequent_checkpoints(monkeypatch):
     """A checkpoint of the exploration after each candidate."""
-    from nni_knas.explorers import Checkpoints
+    from nni_knas.search.explorers import Checkpoints
 
     monkeypatch.setattr(Checkpoints, 'least', 1)
     monkeypatch.setattr(Checkpoints, 'growth', 1.0)

@@ -14,6 +14,7 @@ import pytest
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
     """Have these programs on the path, and no others."""
+
     def programs(*names):
         monkeypatch.setenv('PATH', str(tmp_path))
         for name in names:
@@ -48,10 +49,15 @@ def test_what_leaves_the_machine_is_refused(host):
     """Also where the error is caught, since each test is asked at its end."""
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as end:
-        for leaves in (lambda: end.connect((host, 80)), lambda: end.connect_ex((host, 80)),
-                       lambda: end.sendto(b'', (host, 80)), lambda: end.sendto(b'', 0, (host, 80)),
-                       lambda: socket.getaddrinfo(host, 80), lambda: socket.create_connection((host, 80)),
-                       lambda: socket.gethostbyname(host)):
+        for leaves in (
+            lambda: end.connect((host, 80)),
+            lambda: end.connect_ex((host, 80)),
+            lambda: end.sendto(b'', (host, 80)),
+            lambda: end.sendto(b'', 0, (host, 80)),
+            lambda: socket.getaddrinfo(host, 80),
+            lambda: socket.create_connection((host, 80)),
+            lambda: socket.gethostbyname(host),
+        ):
             with pytest.raises(offline.Refused, match='a test may not leave the machine'):
                 leaves()
     assert offline.refused == [repr(host)] * 7

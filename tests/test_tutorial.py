@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from places import EXAMPLES
 
-TUTORIAL = Path(__file__).parents[1] / 'examples' / 'tutorial.ipynb'
+TUTORIAL = EXAMPLES / 'tutorial.ipynb'
 SECONDS = 1800  # the end matters only where the test fails
 HANDFUL = {'candidates=100, top_k=4': 'candidates=8, top_k=2', 'max_epochs=4': 'max_epochs=2'}
 """What is less in the test than in the tutorial."""

@@ -9,8 +9,13 @@ def build(parameters: dict) -> nn.Module:
     width, kernel = parameters['width'], parameters['kernel']
     layers, channels = [], 3
     for _ in range(parameters['depth']):
-        layers += [nn.Conv2d(channels, width, kernel, padding=kernel // 2), nn.BatchNorm2d(width),
-                   ACTIVATIONS[parameters['activation']](), nn.MaxPool2d(2)]
+        layers += [
+            nn.Conv2d(channels, width, kernel, padding=kernel // 2),
+            nn.BatchNorm2d(width),
+            ACTIVATIONS[parameters['activation']](),
+            nn.MaxPool2d(2),
+        ]
         channels = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(parameters['dropout']),
-                         nn.Linear(channels, 10))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(parameters['dropout']), nn.Linear(channels, 10)
+    )

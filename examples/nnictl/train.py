@@ -21,9 +21,12 @@ for _ in range(3):
         optimizer.step()
     network.eval()
     with torch.no_grad():
-        losses = [F.cross_entropy(network(images), labels, reduction='sum').item()
-                  for images, labels in DataLoader(data.validation, batch_size=256)]
+        losses = [
+            F.cross_entropy(network(images), labels, reduction='sum').item()
+            for images, labels in DataLoader(data.validation, batch_size=256)
+        ]
     loss = sum(losses) / len(data.validation)
     nni.report_intermediate_result(loss)
-nni.report_final_result({'default': loss, 'kernel_score': parameters['kernel_score'],
-                         'kernel_rank': parameters['kernel_rank']})
+nni.report_final_result(
+    {'default': loss, 'kernel_score': parameters['kernel_score'], 'kernel_rank': parameters['kernel_rank']}
+)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
-from nni_knas.candidates import decode_sample, encode_sample, random_models
+from nni_knas.networks import decode_sample, encode_sample, random_models
 from nni_knas.scores import score_names
 from nni_knas.spaces import TextClassifierSpace
 from nni_knas.text import TextClassification, load_text, text_data
@@ -37,23 +37,37 @@ from tqdm import tqdm
 def make_space(options: argparse.Namespace, whole: bool = False) -> TextClassifierSpace:
     """The space that is searched, or the whole one, which has the plain encoder, too."""
     data = load_text(options.data, options.encoder, max_length=options.max_length)
-    return TextClassifierSpace(options.encoder, data.num_labels, sentences=data.sentences,
-                               tuned=None if whole else options.tuned)
+    return TextClassifierSpace(
+        options.encoder, data.num_labels, sentences=data.sentences, tuned=None if whole else options.tuned
+    )
 
 
 def make_evaluator(options: argparse.Namespace, test: bool) -> TextClassification:
-    parts = {part: text_data(options.data, part, options.encoder, max_length=options.max_length)
-             for part in ('train', 'validation', *(['test'] if test else []))}
+    parts = {
+        part: text_data(options.data, part, options.encoder, max_length=options.max_length)
+        for part in ('train', 'validation', *(['test'] if test else []))
+    }
     return TextClassification(
-        **parts, num_labels=len(parts['train'].classes), metric=options.metric, batch_size=options.batch_size,
-        max_epochs=options.epochs, learning_rate=options.learning_rate, encoder_learning_rate=options.encoder_learning_rate,
-        accelerator=options.accelerator, precision=options.precision, threads=options.threads)
+        **parts,
+        num_labels=len(parts['train'].classes),
+        metric=options.metric,
+        batch_size=options.batch_size,
+        max_epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        encoder_learning_rate=options.encoder_learning_rate,
+        accelerator=options.accelerator,
+        precision=options.precision,
+        threads=options.threads,
+    )
 
 
 def search(options: argparse.Namespace) -> dict[str, Any]:
     """Sample and validation metric of the winner, and the experiment that found it."""
-    kernel = GradientKernelEvaluator(text_data(options.data, 'train', options.encoder, max_length=options.max_length),
-                                     score=options.score, batch_size=options.score_batch)
+    kernel = GradientKernelEvaluator(
+        text_data(options.data, 'train', options.encoder, max_length=options.max_length),
+        score=options.score,
+        batch_size=options.score_batch,
+    )
     strategy = KNAS(kernel, options.candidates, options.top_k)
     experiment = NasExperiment(make_space(options), make_evaluator(options, test=False), strategy)
     experiment.config.trial_concurrency = options.concurrency
@@ -98,16 +112,21 @@ class Trainings:
 def compare(options: argparse.Namespace, found: dict[str, Any], trainings: Trainings) -> dict[str, list[dict[str, Any]]]:
     """Results of each seed for the searched, the random and the plain architecture."""
     space = make_space(options)
-    drawn = [encode_sample(model.sample or {}) for model in
-             random_models(SimplifiedModelSpace.from_model(space), options.top_k, seed=options.random_seed)]
+    drawn = [
+        encode_sample(model.sample or {})
+        for model in random_models(SimplifiedModelSpace.from_model(space), options.top_k, seed=options.random_seed)
+    ]
     # What a candidate does on the dev split is noted at once, and looked at in the end only.
     results = trainings.run([(sample, 0) for sample in drawn], 'Random candidates')
     best = max(range(len(drawn)), key=lambda i: results[i]['validation'][options.metric])
-    rivals = {'searched (KNAS)': found['sample'], f'best of {options.top_k} random': drawn[best],
-              'plain fine-tuned encoder': encode_sample(make_space(options, whole=True).plain())}
+    rivals = {
+        'searched (KNAS)': found['sample'],
+        f'best of {options.top_k} random': drawn[best],
+        'plain fine-tuned encoder': encode_sample(make_space(options, whole=True).plain()),
+    }
     jobs = [(sample, seed) for sample in rivals.values() for seed in range(options.seeds)]
     done = trainings.run(jobs, 'Comparison')
-    return {name: done[i * options.seeds:(i + 1) * options.seeds] for i, name in enumerate(rivals)}
+    return {name: done[i * options.seeds : (i + 1) * options.seeds] for i, name in enumerate(rivals)}
 
 
 def report(results: dict[str, list[dict[str, Any]]], samples: int) -> None:
@@ -131,15 +150,21 @@ def main() -> None:
     parser.add_argument('--top-k', type=int, default=3)
     parser.add_argument('--seeds', type=int, default=3, help='of the comparison (default: %(default)s)')
     parser.add_argument('--random-seed', type=int, default=1, help='of the random choice (default: %(default)s)')
-    parser.add_argument('--tuned', type=int, nargs='+', metavar='N',
-                        help='numbers of top layers that the searched networks may tune (default: 0 1 2, half and all)')
+    parser.add_argument(
+        '--tuned',
+        type=int,
+        nargs='+',
+        metavar='N',
+        help='numbers of top layers that the searched networks may tune (default: 0 1 2, half and all)',
+    )
     parser.add_argument('--score', choices=score_names(), help='default: the recommended one')
     parser.add_argument('--score-batch', type=int, default=16, help='texts to score on (default: %(default)s)')
     parser.add_argument('--epochs', type=int, default=2)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--learning-rate', type=float, default=1e-3, help='of what is new (default: %(default)s)')
-    parser.add_argument('--encoder-learning-rate', type=float, default=2e-4,
-                        help='of what is pre-trained (default: %(default)s)')
+    parser.add_argument(
+        '--encoder-learning-rate', type=float, default=2e-4, help='of what is pre-trained (default: %(default)s)'
+    )
     parser.add_argument('--max-length', type=int, default=64, help='tokens of a text that are used (default: %(default)s)')
     parser.add_argument('--accelerator', default='cpu', help='cpu, gpu or auto (default: %(default)s)')
     parser.add_argument('--precision', default='bf16-mixed', help='32-true, 16-mixed or bf16-mixed (default: %(default)s)')

@@ -23,8 +23,8 @@ from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import SimplifiedModelSpace
 from torch import nn
 
-from nni_knas.candidates import build_network, decode_sample
 from nni_knas.data import load_object
+from nni_knas.networks import build_network, decode_sample
 
 __all__ = ['Benchmark', 'benchmark_names', 'default_data', 'load_benchmark', 'register_benchmark', 'space_benchmark']
 
@@ -60,8 +60,10 @@ class Benchmark:
             twice = self.table.index[self.table.index.duplicated()][0]
             raise ValueError(f'the table of {self.name} has the architecture {twice} more than once')
         if not self.columns:
-            raise ValueError(f'the table of {self.name} has no accuracy column: its columns are '
-                             f'{", ".join(map(str, self.table.columns)) or "none"}, and none of them is numeric')
+            raise ValueError(
+                f'the table of {self.name} has no accuracy column: its columns are '
+                f'{", ".join(map(str, self.table.columns)) or "none"}, and none of them is numeric'
+            )
 
     @property
     def columns(self) -> list[str]:
@@ -105,11 +107,14 @@ def space_benchmark(name: str, space: ModelSpace, table: pd.DataFrame) -> Benchm
         The model space.
     table
         Trained results; its column ``architecture`` (or its index) holds NNI samples as JSON text, as
-        :func:`nni_knas.candidates.encode_sample` writes it.
+        :func:`nni_knas.networks.candidates.encode_sample` writes it.
     """
     candidates = SimplifiedModelSpace.from_model(space)
-    return Benchmark(name, table.set_index('architecture') if 'architecture' in table else table,
-                     lambda architecture, seed: build_network(candidates.freeze(decode_sample(architecture)), seed))
+    return Benchmark(
+        name,
+        table.set_index('architecture') if 'architecture' in table else table,
+        lambda architecture, seed: build_network(candidates.freeze(decode_sample(architecture)), seed),
+    )
 
 
 class _Entry(NamedTuple):
@@ -135,9 +140,11 @@ def register_benchmark(name: str, *, data: str = 'digits', image_size: int = 32)
     data, image_size
         What ``nni-knas benchmark`` scores on where the user does not say.
     """
+
     def decorate(function: F) -> F:
         _REGISTRY[name] = _Entry(function, data, image_size)
         return function
+
     return decorate
 
 
@@ -176,8 +183,9 @@ def load_benchmark(name: str, *, table: str | None = None, classes: int = 10) ->
     else:
         near = difflib.get_close_matches(name, _REGISTRY, n=1)
         hint = f' (did you mean {near[0]!r}?)' if near else ''
-        raise ValueError(f'unknown benchmark {name!r}{hint}: it is one of {", ".join(benchmark_names())}, or yours as '
-                         'module:function')
+        raise ValueError(
+            f'unknown benchmark {name!r}{hint}: it is one of {", ".join(benchmark_names())}, or yours as module:function'
+        )
     if not callable(function):
         raise ValueError(f'{name} should be a function that returns a Benchmark, and is {function!r}')
     given: dict[str, Any] = {'table': table, 'classes': classes}

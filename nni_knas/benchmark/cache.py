@@ -54,8 +54,9 @@ class ScoreCache:
             self._connection.execute(_TABLES)
         except sqlite3.DatabaseError as error:
             self._connection.close()
-            raise ValueError(f'{path} cannot be used as the cache of scores ({error}): name another folder with '
-                             '--output') from error
+            raise ValueError(
+                f'{path} cannot be used as the cache of scores ({error}): name another folder with --output'
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -63,12 +64,15 @@ class ScoreCache:
 
     def add(self, benchmark: str, architecture: str, settings: str, score: str, measured: Measured) -> None:
         """Keep what was measured."""
-        self._connection.execute('INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)',
-                                 (benchmark, architecture, settings, score, *measured))
+        self._connection.execute(
+            'INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)',
+            (benchmark, architecture, settings, score, *measured),
+        )
 
     def get(self, benchmark: str, settings: str, score: str) -> dict[str, Measured]:
         """All that is known by one score under the same settings, by architecture."""
         rows = self._connection.execute(
-            'SELECT architecture, value, seconds, reason FROM scores '
-            'WHERE benchmark = ? AND settings = ? AND score = ?', (benchmark, settings, score))
+            'SELECT architecture, value, seconds, reason FROM scores WHERE benchmark = ? AND settings = ? AND score = ?',
+            (benchmark, settings, score),
+        )
         return {architecture: Measured(*measured) for architecture, *measured in rows}

@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from nni_knas.benchmark.baselines import Baseline
-from nni_knas.benchmark.measure import Measurement
+from nni_knas.benchmark.measuring import Measurement
 from nni_knas.benchmark.ranking import CORRELATIONS, bootstrap_counts, interval, top_accuracy
 from nni_knas.scores import Score
 
@@ -18,8 +18,13 @@ __all__ = ['TOP', 'correlation_table', 'score_table']
 TOP = (1, 10, 20, 40)
 
 
-def correlation_table(measurements: Sequence[Measurement], architectures: Sequence[str], scores: Sequence[Score],
-                      metrics: Sequence[str], resamples: int = 1000) -> pd.DataFrame:
+def correlation_table(
+    measurements: Sequence[Measurement],
+    architectures: Sequence[str],
+    scores: Sequence[Score],
+    metrics: Sequence[str],
+    resamples: int = 1000,
+) -> pd.DataFrame:
     """Rank correlations of scores with metrics, and the best that the top of each ranking holds.
 
     Parameters
@@ -46,26 +51,33 @@ def correlation_table(measurements: Sequence[Measurement], architectures: Sequen
         of them has none.
     """
     counts = bootstrap_counts(len(architectures), resamples)
-    truth = {metric: _accuracies(measurements, architectures, metric) for metric in metrics}
+    truth = {metric: _accuracies_of(measurements, architectures, metric) for metric in metrics}
     rows = []
     for score in tqdm(scores, desc='Resampling', unit='score', disable=None):
         # A baseline is the same under every seed.
-        values = [each.values(score, architectures) for each in measurements[:1 if isinstance(score, Baseline) else None]]
+        values = [each.values(score, architectures) for each in measurements[: 1 if isinstance(score, Baseline) else None]]
         reasons = measurements[0].reasons(score, architectures)
         for metric in metrics:
-            rows.append({'metric': metric, 'score': score.name,
-                         'kind': 'baseline' if isinstance(score, Baseline) else 'score',
-                         **_correlations(values, truth[metric], counts), **_top(values, truth[metric]),
-                         'failed': float(np.mean([np.isnan(each).sum() for each in values])),
-                         'reason': reasons[0] if reasons else ''})
+            rows.append(
+                {
+                    'metric': metric,
+                    'score': score.name,
+                    'kind': 'baseline' if isinstance(score, Baseline) else 'score',
+                    **_correlations(values, truth[metric], counts),
+                    **_top_and_regret(values, truth[metric]),
+                    'failed': float(np.mean([np.isnan(each).sum() for each in values])),
+                    'reason': reasons[0] if reasons else '',
+                }
+            )
     table = pd.DataFrame(rows)
     table['metric'] = pd.Categorical(table.metric, categories=list(metrics), ordered=True)
     table = table.sort_values(['metric', 'spearman'], ascending=[True, False], kind='stable', ignore_index=True)
     return table.astype({'metric': 'object'})
 
 
-def score_table(measurements: Sequence[Measurement], architectures: Sequence[str], scores: Sequence[Score],
-                metrics: Sequence[str]) -> pd.DataFrame:
+def score_table(
+    measurements: Sequence[Measurement], architectures: Sequence[str], scores: Sequence[Score], metrics: Sequence[str]
+) -> pd.DataFrame:
     """Metrics and scores of each architecture; with several seeds a column ``score@seed`` each."""
     table = measurements[0].benchmark.table.loc[list(architectures), list(metrics)].rename_axis('architecture')
     columns: dict[str, np.ndarray] = {}
@@ -76,7 +88,7 @@ def score_table(measurements: Sequence[Measurement], architectures: Sequence[str
     return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
 
 
-def _accuracies(measurements: Sequence[Measurement], architectures: Sequence[str], metric: str) -> np.ndarray:
+def _accuracies_of(measurements: Sequence[Measurement], architectures: Sequence[str], metric: str) -> np.ndarray:
     return measurements[0].benchmark.table.loc[list(architectures), metric].to_numpy(np.float64)
 
 
@@ -91,6 +103,6 @@ def _correlations(values: Sequence[np.ndarray], accuracy: np.ndarray, counts: np
     return row
 
 
-def _top(values: Sequence[np.ndarray], accuracy: np.ndarray) -> dict[str, float]:
+def _top_and_regret(values: Sequence[np.ndarray], accuracy: np.ndarray) -> dict[str, float]:
     top = {f'top{k}': float(np.mean([top_accuracy(scores, accuracy, k) for scores in values])) for k in TOP}
     return top | {f'regret{k}': float(accuracy.max() - top[f'top{k}']) for k in TOP}

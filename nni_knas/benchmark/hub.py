@@ -19,7 +19,7 @@ def darts_cifar10_space() -> ModelSpace:
         Operations and inputs of a normal and of a reduction cell. The networks of the table ``darts-cifar10`` were trained
         on images of 16 x 16.
     """
-    return DARTS(width=8, num_cells=5, dataset='cifar', auxiliary_loss=False, drop_path_prob=0.)
+    return DARTS(width=8, num_cells=5, dataset='cifar', auxiliary_loss=False, drop_path_prob=0.0)
 
 
 def autoformer_digits_space() -> ModelSpace:
@@ -31,8 +31,16 @@ def autoformer_digits_space() -> ModelSpace:
         Depth, embedding dimension, and heads and MLP ratio of each layer (also of those beyond the depth, where they are
         of no effect).
     """
-    return AutoFormer(search_embed_dim=(8, 16, 32, 64), search_mlp_ratio=(0.5, 1., 2., 4.), search_num_heads=(1, 2, 4),
-                      search_depth=(1, 2, 3, 4, 6), img_size=16, patch_size=4, num_labels=10, drop_path_rate=0.)
+    return AutoFormer(
+        search_embed_dim=(8, 16, 32, 64),
+        search_mlp_ratio=(0.5, 1.0, 2.0, 4.0),
+        search_num_heads=(1, 2, 4),
+        search_depth=(1, 2, 3, 4, 6),
+        img_size=16,
+        patch_size=4,
+        num_labels=10,
+        drop_path_rate=0.0,
+    )
 
 
 def text_space() -> ModelSpace:

@@ -12,7 +12,7 @@ from nni_knas.benchmark.base import Benchmark, register_benchmark, space_benchma
 from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space, text_space
 from nni_knas.benchmark.nats import to_sample
 from nni_knas.benchmark.tables import load_nats_table
-from nni_knas.candidates import build_network
+from nni_knas.networks import build_network
 
 __all__ = ['autoformer_digits', 'darts_cifar10', 'nats_tss', 'text_rte']
 
@@ -23,33 +23,37 @@ RESULTS = ['valid_acc', 'test_acc']
 def nats_tss(table: str | None, classes: int = 10) -> Benchmark:
     """NATS-Bench's topology space (NAS-Bench-201): 15,625 architectures, as strings; the user has the table."""
     space = SimplifiedModelSpace.from_model(NasBench201(num_labels=classes))
-    return Benchmark('nats-tss', load_nats_table(table),
-                     lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
-                     key=f'nats-tss with {classes} classes')
+    return Benchmark(
+        'nats-tss',
+        load_nats_table(table),
+        lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
+        key=f'nats-tss with {classes} classes',
+    )
 
 
 @register_benchmark('darts-cifar10', data='cifar10', image_size=16)
 def darts_cifar10() -> Benchmark:
     """Small networks of the DARTS space, trained on CIFAR-10."""
-    return space_benchmark('darts-cifar10', darts_cifar10_space(), _shipped('darts-cifar10'))
+    return space_benchmark('darts-cifar10', darts_cifar10_space(), _read_shipped('darts-cifar10'))
 
 
 @register_benchmark('autoformer-digits', image_size=16)
 def autoformer_digits() -> Benchmark:
     """Small transformers of the AutoFormer space, trained on scikit-learn's digits."""
-    return space_benchmark('autoformer-digits', autoformer_digits_space(), _shipped('autoformer-digits'))
+    return space_benchmark('autoformer-digits', autoformer_digits_space(), _read_shipped('autoformer-digits'))
 
 
 @register_benchmark('text-rte')
 def text_rte() -> Benchmark:
     """Text classifiers over MiniLM, fine-tuned on RTE; to be scored on ``text:FOLDER`` of a pair task in GLUE's format."""
-    return space_benchmark('text-rte', text_space(), _shipped('text-rte', [*RESULTS, 'valtest_acc']))
+    return space_benchmark('text-rte', text_space(), _read_shipped('text-rte', [*RESULTS, 'valtest_acc']))
 
 
-def _shipped(name: str, results: list[str] = RESULTS) -> pd.DataFrame:
+def _read_shipped(name: str, results: list[str] = RESULTS) -> pd.DataFrame:
     file = resources.files('nni_knas.benchmark') / 'tables' / f'{name}.csv'
     if not file.is_file():
-        raise ValueError(f'the table {name}.csv is missing in this installation: install nni-knas anew, or take another '
-                         'benchmark')
+        raise ValueError(
+            f'the table {name}.csv is missing in this installation: install nni-knas anew, or take another benchmark'
+        )
     with file.open() as lines:
         return pd.read_csv(lines).set_index('architecture')[results]

@@ -24,8 +24,13 @@ from typing import Any
 
 __all__ = ['EDGES', 'OPERATIONS', 'SIZE', 'index_of', 'string_of', 'to_sample', 'to_string']
 
-OPERATIONS = {'none': 'none', 'skip_connect': 'skip_connect', 'nor_conv_1x1': 'conv_1x1', 'nor_conv_3x3': 'conv_3x3',
-              'avg_pool_3x3': 'avg_pool_3x3'}
+OPERATIONS = {
+    'none': 'none',
+    'skip_connect': 'skip_connect',
+    'nor_conv_1x1': 'conv_1x1',
+    'nor_conv_3x3': 'conv_3x3',
+    'avg_pool_3x3': 'avg_pool_3x3',
+}
 """NNI's name of each of the benchmark's operations, in the benchmark's order."""
 EDGES = ('0_1', '0_2', '1_2', '0_3', '1_3', '2_3')
 """The edges in the order of the string."""
@@ -34,8 +39,9 @@ SIZE = len(OPERATIONS) ** len(EDGES)
 
 _NATS_NAMES = {ours: theirs for theirs, ours in OPERATIONS.items()}
 _OPERATION = f'({"|".join(OPERATIONS)})'
-_PATTERN = re.compile(r'\+'.join(
-    r'\|' + ''.join(rf'{_OPERATION}~{source}\|' for source in range(node)) for node in (1, 2, 3)))
+_PATTERN = re.compile(
+    r'\+'.join(r'\|' + ''.join(rf'{_OPERATION}~{source}\|' for source in range(node)) for node in (1, 2, 3))
+)
 _SHUFFLE_SEED = 88  # with which the benchmark's authors shuffled the architectures before they numbered them
 
 
@@ -52,7 +58,7 @@ def to_sample(architecture: str) -> dict[str, str]:
     ValueError
         If it is no architecture of the space.
     """
-    return {f'cell/{edge}': OPERATIONS[operation] for edge, operation in zip(EDGES, _operations(architecture))}
+    return {f'cell/{edge}': OPERATIONS[operation] for edge, operation in zip(EDGES, _parse_operations(architecture))}
 
 
 def to_string(sample: Mapping[str, Any]) -> str:
@@ -67,10 +73,12 @@ def to_string(sample: Mapping[str, Any]) -> str:
     for edge in EDGES:
         operation = sample.get(f'cell/{edge}')
         if operation not in _NATS_NAMES:
-            raise ValueError(f'the sample is no architecture of NAS-Bench-201: its cell/{edge} is {operation!r}, and should '
-                             f'be one of {", ".join(_NATS_NAMES)}')
+            raise ValueError(
+                f'the sample is no architecture of NAS-Bench-201: its cell/{edge} is {operation!r}, and should '
+                f'be one of {", ".join(_NATS_NAMES)}'
+            )
         operations.append(_NATS_NAMES[operation])
-    return _string(operations)
+    return _write_string(operations)
 
 
 def index_of(architecture: str) -> int:
@@ -81,7 +89,7 @@ def index_of(architecture: str) -> int:
     ValueError
         If it is no architecture of the space.
     """
-    return _numbering()[1][_string(_operations(architecture))]
+    return _read_numbering()[1][_write_string(_parse_operations(architecture))]
 
 
 def string_of(index: int) -> str:
@@ -98,29 +106,31 @@ def string_of(index: int) -> str:
         number = -1
     if not 0 <= number < SIZE:
         raise ValueError(f'{index!r} is no index of NAS-Bench-201: indices are whole numbers from 0 to {SIZE - 1}')
-    return _numbering()[0][number]
+    return _read_numbering()[0][number]
 
 
-def _operations(architecture: str) -> tuple[str, ...]:
+def _parse_operations(architecture: str) -> tuple[str, ...]:
     match = _PATTERN.fullmatch(architecture) if isinstance(architecture, str) else None
     if match is None:
-        raise ValueError(f'{architecture!r} is no architecture of NAS-Bench-201: it should look like '
-                         f'|op~0|+|op~0|op~1|+|op~0|op~1|op~2| with each op one of {", ".join(OPERATIONS)}')
+        raise ValueError(
+            f'{architecture!r} is no architecture of NAS-Bench-201: it should look like '
+            f'|op~0|+|op~0|op~1|+|op~0|op~1|op~2| with each op one of {", ".join(OPERATIONS)}'
+        )
     return match.groups()
 
 
-def _string(operations: Any) -> str:
+def _write_string(operations: Any) -> str:
     rest = iter(operations)
     return '+'.join('|' + ''.join(f'{next(rest)}~{source}|' for source in range(node)) for node in (1, 2, 3))
 
 
 @functools.cache
-def _numbering() -> tuple[list[str], dict[str, int]]:
+def _read_numbering() -> tuple[list[str], dict[str, int]]:
     """The strings by index, and the indices by string.
 
     The benchmark's authors listed the architectures with the last edge varying fastest, and shuffled the list by Python's
     generator with a fixed seed, which gives the same order on every version of Python.
     """
-    strings = [_string(operations) for operations in itertools.product(OPERATIONS, repeat=len(EDGES))]
+    strings = [_write_string(operations) for operations in itertools.product(OPERATIONS, repeat=len(EDGES))]
     random.Random(_SHUFFLE_SEED).shuffle(strings)
     return strings, {string: index for index, string in enumerate(strings)}

@@ -33,15 +33,15 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
     Parameters
     ----------
     results
-        As :func:`~nni_knas.benchmark.correlation.correlation_table` gives it; the order of the panels is its own.
+        The table that :func:`~nni_knas.benchmark.correlation.correlation_table` gives; the order of the panels is its own.
     scores
-        As :func:`~nni_knas.benchmark.correlation.score_table` gives it; of several seeds the first is shown.
+        The table that :func:`~nni_knas.benchmark.correlation.score_table` gives; of several seeds the first is shown.
     metric
         Column of the accuracies.
     title
         What was measured.
     folder
-        Where the pictures go.
+        The folder that the pictures go to.
     """
     rows = results[results.metric == metric]
     accuracy = scores[metric].to_numpy()
@@ -49,14 +49,14 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
 
     def score_panel(axes: Any, values: np.ndarray) -> None:
         fit = np.isfinite(values)
-        axes.scatter(values[fit], accuracy[fit], **_dots(fit.sum()), color=axes.color)
-        _scale(axes, values[fit])
+        axes.scatter(values[fit], accuracy[fit], **_dot_style(fit.sum()), color=axes.color)
+        _scale_axis(axes, values[fit])
         low = np.quantile(accuracy, 0.05)  # a few that learned nothing would press the others together
         axes.set_ylim(low - 0.15 * (accuracy.max() - low) - 1e-9, accuracy.max() + 0.05 * (accuracy.max() - low) + 1e-9)
 
     def rank_panel(axes: Any, values: np.ndarray) -> None:
         places = [len(values) + 1 - ranks_of(each) for each in (values, accuracy)]
-        axes.scatter(*places, **_dots(len(values)), color=axes.color)
+        axes.scatter(*places, **_dot_style(len(values)), color=axes.color)
         axes.plot([1, len(values)], [1, len(values)], color='black', linewidth=0.6, alpha=0.5)
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_major_locator().set_params(integer=True, nbins=6)
@@ -64,10 +64,22 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
         axes.invert_yaxis()
 
     return [
-        _figure(panels, score_panel, 'score', f'{metric} (%)', f'Score against {metric}; {title}\n(the lowest 5 % of '
-                'accuracies may lie below the panels)', folder / f'score-{metric}.png'),
-        _figure(panels, rank_panel, 'rank by score (1 is the best)', f'rank by {metric}', f'Rank against rank; {title}',
-                folder / f'rank-{metric}.png'),
+        _save_figure(
+            panels,
+            score_panel,
+            'score',
+            f'{metric} (%)',
+            f'Score against {metric}; {title}\n(the lowest 5 % of accuracies may lie below the panels)',
+            folder / f'score-{metric}.png',
+        ),
+        _save_figure(
+            panels,
+            rank_panel,
+            'rank by score (1 is the best)',
+            f'rank by {metric}',
+            f'Rank against rank; {title}',
+            folder / f'rank-{metric}.png',
+        ),
     ]
 
 
@@ -79,8 +91,9 @@ def plot_search(results: pd.DataFrame, metric: str, title: str, folder: Path) ->
     figure = Figure(figsize=(5.5 * len(blocks), 1.5 + 0.26 * len(blocks[0][1])), layout='constrained')
     for axes, (k, block) in zip(np.ravel(figure.subplots(1, len(blocks))), blocks):
         colors = [COLORS[kind] for kind in block.kind]
-        axes.errorbar(block['mean'], range(len(block)), xerr=block.deviation.fillna(0), fmt='none', ecolor=colors,
-                      elinewidth=1.2)
+        axes.errorbar(
+            block['mean'], range(len(block)), xerr=block.deviation.fillna(0), fmt='none', ecolor=colors, elinewidth=1.2
+        )
         axes.scatter(block['mean'], range(len(block)), c=colors, zorder=3)
         axes.set_yticks(range(len(block)), block.score)
         axes.set_xlabel(f'{metric} (%)')
@@ -92,8 +105,9 @@ def plot_search(results: pd.DataFrame, metric: str, title: str, folder: Path) ->
     return [path]
 
 
-def _figure(panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.ndarray], None], x: str, y: str, title: str,
-            path: Path) -> Path:
+def _save_figure(
+    panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.ndarray], None], x: str, y: str, title: str, path: Path
+) -> Path:
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(panels))
@@ -103,11 +117,14 @@ def _figure(panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.ndarra
     for axes, (row, values) in zip(grid.flat, panels):
         axes.color = COLORS[row.kind]
         draw(axes, values)
-        axes.set_title(f'{row.score}{" (baseline)" if row.kind == "baseline" else ""}\n'
-                       rf'$\rho$ {row.spearman:.2f}, $\tau$ {row.kendall:.2f}', fontsize=9)
+        axes.set_title(
+            f'{row.score}{" (baseline)" if row.kind == "baseline" else ""}\n'
+            rf'$\rho$ {row.spearman:.2f}, $\tau$ {row.kendall:.2f}',
+            fontsize=9,
+        )
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.25)
-    for axes in grid.flat[len(panels):]:
+    for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=11)
     figure.supxlabel(x, fontsize=9)
@@ -121,11 +138,11 @@ def _first_seed(scores: pd.DataFrame, name: str) -> np.ndarray:
     return scores[column].to_numpy(np.float64)
 
 
-def _dots(count: int) -> dict[str, Any]:
+def _dot_style(count: int) -> dict[str, Any]:
     return {'s': 14 if count < 200 else 5, 'alpha': 0.7 if count < 200 else 0.35, 'linewidths': 0}
 
 
-def _scale(axes: Any, values: np.ndarray) -> None:
+def _scale_axis(axes: Any, values: np.ndarray) -> None:
     """A logarithmic axis where a linear one would lay most of the values on top of each other."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -135,7 +152,7 @@ def _scale(axes: Any, values: np.ndarray) -> None:
             axes.set_xscale('log')
         else:
             axes.set_xscale('symlog', linthresh=np.median(sizes))
-            ends = [values.min(), 0., values.max()]  # the axis' own ticks run into one another around 0
+            ends = [values.min(), 0.0, values.max()]  # the axis' own ticks run into one another around 0
             axes.set_xticks(ends, [f'{end:.1g}' for end in ends])
             axes.minorticks_off()
         return

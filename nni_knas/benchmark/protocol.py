@@ -13,7 +13,7 @@ import pandas as pd
 
 from nni_knas.benchmark.base import EARLY, Benchmark
 from nni_knas.benchmark.baselines import Baseline
-from nni_knas.benchmark.measure import Measurement
+from nni_knas.benchmark.measuring import Measurement
 from nni_knas.benchmark.ranking import order_of
 from nni_knas.scores import Score
 
@@ -42,8 +42,14 @@ def draw_candidates(architectures: Sequence[str], candidates: int, repeats: int,
     return [[architectures[i] for i in draw] for draw in draws]
 
 
-def search_table(measurements: Sequence[Measurement], draws: Sequence[Sequence[str]], scores: Sequence[Score],
-                 metrics: Sequence[str], top_k: Sequence[int], seed: int = 0) -> pd.DataFrame:
+def search_table(
+    measurements: Sequence[Measurement],
+    draws: Sequence[Sequence[str]],
+    scores: Sequence[Score],
+    metrics: Sequence[str],
+    top_k: Sequence[int],
+    seed: int = 0,
+) -> pd.DataFrame:
     """What the search finds by each score.
 
     Parameters
@@ -59,7 +65,7 @@ def search_table(measurements: Sequence[Measurement], draws: Sequence[Sequence[s
     top_k
         How many of the best scores go to the fine stage; each by itself.
     seed
-        Of the random choice.
+        The seed of the random choice.
 
     Returns
     -------
@@ -73,34 +79,52 @@ def search_table(measurements: Sequence[Measurement], draws: Sequence[Sequence[s
         benchmark = measurements[0].benchmark
         fine, upper_bound = fine_metric(benchmark, metric)
         results = [benchmark.table.loc[list(draw), [fine, metric]].to_numpy(np.float64).T for draw in draws]
-        orders = _orders(measurements, draws, scores, seed)
+        orders = _orders_of_scores(measurements, draws, scores, seed)
         for k in top_k:
-            found = {name: [_chosen(order[:k], *result) for order, result in zip(each, results)]
-                     for name, (_, each) in orders.items()}
+            found = {
+                name: [_metric_of_chosen(order[:k], *result) for order, result in zip(each, results)]
+                for name, (_, each) in orders.items()
+            }
             found[OPTIMUM] = [float(result[1].max()) for result in results]
             for name, accuracies in found.items():
-                rows.append({'metric': metric, 'k': k, 'score': name,
-                             'kind': orders[name][0] if name in orders else 'reference',
-                             'mean': float(np.mean(accuracies)),
-                             'deviation': float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else float('nan'),
-                             'repeats': len(accuracies), 'fine': fine, 'upper_bound': upper_bound})
+                rows.append(
+                    {
+                        'metric': metric,
+                        'k': k,
+                        'score': name,
+                        'kind': orders[name][0] if name in orders else 'reference',
+                        'mean': float(np.mean(accuracies)),
+                        'deviation': float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else float('nan'),
+                        'repeats': len(accuracies),
+                        'fine': fine,
+                        'upper_bound': upper_bound,
+                    }
+                )
     table = pd.DataFrame(rows)
-    blocks = [block.sort_values('mean', ascending=False, kind='stable')
-              for _, block in table.groupby(['metric', 'k'], sort=False)]
+    blocks = [
+        block.sort_values('mean', ascending=False, kind='stable') for _, block in table.groupby(['metric', 'k'], sort=False)
+    ]
     return pd.concat(blocks, ignore_index=True)
 
 
-def _orders(measurements: Sequence[Measurement], draws: Sequence[Sequence[str]], scores: Sequence[Score],
-            seed: int) -> dict[str, tuple[str, list[np.ndarray]]]:
+def _orders_of_scores(
+    measurements: Sequence[Measurement], draws: Sequence[Sequence[str]], scores: Sequence[Score], seed: int
+) -> dict[str, tuple[str, list[np.ndarray]]]:
     """By name: the kind of the score, and its order of the candidates in each repeat."""
-    orders = {score.name: ('baseline' if isinstance(score, Baseline) else 'score',
-                           [order_of(measurements[repeat % len(measurements)].values(score, draw))
-                            for repeat, draw in enumerate(draws)]) for score in scores}
-    orders[RANDOM] = ('reference', [np.random.default_rng([seed, repeat, 1]).permutation(len(draw))
-                                    for repeat, draw in enumerate(draws)])
+    orders = {
+        score.name: (
+            'baseline' if isinstance(score, Baseline) else 'score',
+            [order_of(measurements[repeat % len(measurements)].values(score, draw)) for repeat, draw in enumerate(draws)],
+        )
+        for score in scores
+    }
+    orders[RANDOM] = (
+        'reference',
+        [np.random.default_rng([seed, repeat, 1]).permutation(len(draw)) for repeat, draw in enumerate(draws)],
+    )
     return orders
 
 
-def _chosen(top: np.ndarray, fine: np.ndarray, metric: np.ndarray) -> float:
+def _metric_of_chosen(top: np.ndarray, fine: np.ndarray, metric: np.ndarray) -> float:
     """The metric of the one that the fine stage chooses; a candidate without a fine result is never chosen before others."""
     return float(metric[top[np.argmax(np.where(np.isnan(fine[top]), -np.inf, fine[top]))]])

@@ -7,8 +7,17 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
 
-__all__ = ['bootstrap_counts', 'interval', 'kendall', 'kendall_resampled', 'order_of', 'ranks_of', 'spearman',
-           'spearman_resampled', 'top_accuracy']
+__all__ = [
+    'bootstrap_counts',
+    'interval',
+    'kendall',
+    'kendall_resampled',
+    'order_of',
+    'ranks_of',
+    'spearman',
+    'spearman_resampled',
+    'top_accuracy',
+]
 
 BLOCK = 512  # rows of the matrix of pairs that are held at a time
 
@@ -57,7 +66,7 @@ def spearman_resampled(scores: np.ndarray, accuracy: np.ndarray, counts: np.ndar
     scores, accuracy
         Shape ``N``.
     counts
-        Of :func:`bootstrap_counts`, shape ``B x N``.
+        What :func:`bootstrap_counts` gives, shape ``B x N``.
 
     Returns
     -------
@@ -104,5 +113,7 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 CORRELATIONS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], float], Resampled]] = {
-    'spearman': (spearman, spearman_resampled), 'kendall': (kendall, kendall_resampled)}
+    'spearman': (spearman, spearman_resampled),
+    'kendall': (kendall, kendall_resampled),
+}
 """By name: the correlation, and the same in each of many bootstrap resamples."""

@@ -17,18 +17,21 @@ from nni.common.blob_utils import nni_cache_home
 from tqdm import tqdm
 
 from nni_knas.benchmark.nats import index_of, string_of, to_sample, to_string
+from nni_knas.gradients import first_line
 
 __all__ = ['WHERE', 'load_nats_table']
 
-WHERE = ('it is a CSV with the columns index or arch_str and accuracies, or NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder '
-         'NATS-tss-v1_0-3ffb9-simple (both linked at https://github.com/D-X-Y/NATS-Bench), or NNI\'s database '
-         'nasbench201-b2b60732.db (python -m nni.nas.benchmark.download nasbench201)')
-"""Where a table is to be had."""
+WHERE = (
+    'it is a CSV with the columns index or arch_str and accuracies, or NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder '
+    "NATS-tss-v1_0-3ffb9-simple (both linked at https://github.com/D-X-Y/NATS-Bench), or NNI's database "
+    'nasbench201-b2b60732.db (python -m nni.nas.benchmark.download nasbench201)'
+)
+"""Says where a table is to be had."""
 
 CACHE = Path('~/.cache/nni-knas/tables').expanduser()
 DATASETS = {'cifar10': 'cifar10', 'cifar100': 'cifar100', 'ImageNet16-120': 'imagenet16'}
 EARLY_EPOCH = 20  # of the run over 200 epochs, by which the paper's fine stage chooses
-SHORT_RUN = 12    # epochs of the benchmark's short run
+SHORT_RUN = 12  # epochs of the benchmark's short run
 
 
 def load_nats_table(source: str | Path | None) -> pd.DataFrame:
@@ -67,11 +70,11 @@ def load_nats_table(source: str | Path | None) -> pd.DataFrame:
     if path.is_dir():
         if not (path / 'meta.pickle.pbz2').is_file():
             raise ValueError(f'the folder {path} holds no meta.pickle.pbz2, so it is no table: {WHERE}')
-        return _kept(path, _read_nats_bench)
+        return _cached_table(path, _read_nats_bench)
     if path.suffix in ('.pbz2', '.pickle'):
-        return _kept(path, _read_nats_bench)
+        return _cached_table(path, _read_nats_bench)
     if _is_sqlite(path):
-        return _kept(path, _read_nni_database)
+        return _cached_table(path, _read_nni_database)
     return _read_csv(path)
 
 
@@ -87,13 +90,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
-        raise ValueError(f'{path} cannot be read as a table ({_first_line(error)}): {WHERE}') from error
+        raise ValueError(f'{path} cannot be read as a table ({first_line(error)}): {WHERE}') from error
     architectures = _architectures(table, path)
     metrics = table.drop(columns=['index', 'arch_str'], errors='ignore').select_dtypes('number')
     metrics = metrics[[name for name in metrics.columns if not str(name).startswith('Unnamed')]]
     if metrics.columns.empty:
-        raise ValueError(f'{path} has no accuracy column: besides index and arch_str it should have at least one numeric '
-                         'column')
+        raise ValueError(
+            f'{path} has no accuracy column: besides index and arch_str it should have at least one numeric column'
+        )
     return metrics.astype('float64').set_axis(pd.Index(architectures, name='architecture'))
 
 
@@ -110,8 +114,10 @@ def _architectures(table: pd.DataFrame, path: Path) -> list[str]:
         except ValueError as error:
             raise ValueError(f'line {row} of {path}: {error}') from None
         if by_string and by_index and by_string != by_index:
-            raise ValueError(f'line {row} of {path}: index and arch_str disagree, index {index} is {by_index} and '
-                             f'{by_string} has index {index_of(by_string)}')
+            raise ValueError(
+                f'line {row} of {path}: index and arch_str disagree, index {index} is {by_index} and '
+                f'{by_string} has index {index_of(by_string)}'
+            )
         found.append(by_string or by_index or '')
     return found
 
@@ -132,21 +138,24 @@ def _read_nats_bench(path: Path) -> pd.DataFrame:
     try:
         api = nats_bench.create(str(path), 'tss', fast_mode=folder, verbose=False)
     except Exception as error:
-        raise ValueError(f'{path} cannot be read by nats_bench ({_first_line(error)}): {WHERE}') from error
+        raise ValueError(f'{path} cannot be read by nats_bench ({first_line(error)}): {WHERE}') from error
     rows = {}
-    for index in tqdm(_evaluated(api, path), desc='Reading the table', unit='architecture', disable=None):
+    for index in tqdm(_evaluated_indices(api, path), desc='Reading the table', unit='architecture', disable=None):
         rows[to_string(to_sample(api.arch(index)))] = _nats_row(api, index)
         if folder:
             api.arch2infos_dict.pop(index, None)  # else the whole benchmark gathers in memory
     return pd.DataFrame.from_dict(rows, orient='index', dtype='float64')
 
 
-def _evaluated(api: Any, path: Path) -> list[int]:
+def _evaluated_indices(api: Any, path: Path) -> list[int]:
     """Indices of the architectures that the file or folder has results of."""
     if not path.is_dir():
         return sorted(api.evaluated_indexes)
-    return [index for index in range(len(api))
-            if any((path / f'{name}.pickle.pbz2').is_file() for name in (f'{index:06d}', f'{index:d}'))]
+    return [
+        index
+        for index in range(len(api))
+        if any((path / f'{name}.pickle.pbz2').is_file() for name in (f'{index:06d}', f'{index:d}'))
+    ]
 
 
 def _nats_row(api: Any, index: int) -> dict[str, float]:
@@ -156,8 +165,14 @@ def _nats_row(api: Any, index: int) -> dict[str, float]:
         final, short = (_nats_info(api, index, validated, hp) for hp in ('200', str(SHORT_RUN)))
         early = _nats_info(api, index, validated, '200', EARLY_EPOCH - 1)
         tested = final if validated == dataset else _nats_info(api, index, dataset, '200')
-        row |= _row(name, final.get('valid-accuracy'), tested.get('test-accuracy'), short.get('valid-accuracy'),
-                    early.get('valid-accuracy'), early.get('valtest-accuracy'))
+        row |= _metrics_of(
+            name,
+            final.get('valid-accuracy'),
+            tested.get('test-accuracy'),
+            short.get('valid-accuracy'),
+            early.get('valid-accuracy'),
+            early.get('valtest-accuracy'),
+        )
     return row
 
 
@@ -169,11 +184,15 @@ def _nats_info(api: Any, index: int, dataset: str, epochs: str, epoch: int | Non
         return {}
 
 
-def _row(name: str, valid: Any, test: Any, short: Any, early: Any, early_mixed: Any) -> dict[str, float]:
+def _metrics_of(name: str, valid: Any, test: Any, short: Any, early: Any, early_mixed: Any) -> dict[str, float]:
     """The metrics of one architecture on one dataset; ``nan`` for what is not known."""
-    values = {f'{name}_valid_acc': valid, f'{name}_test_acc': test, f'{name}_valid_acc_epoch{SHORT_RUN}': short,
-              f'{name}_valid_acc_epoch{EARLY_EPOCH}': early,
-              f'{name}_valtest_acc_epoch{EARLY_EPOCH}': early_mixed if early is None else None}
+    values = {
+        f'{name}_valid_acc': valid,
+        f'{name}_test_acc': test,
+        f'{name}_valid_acc_epoch{SHORT_RUN}': short,
+        f'{name}_valid_acc_epoch{EARLY_EPOCH}': early,
+        f'{name}_valtest_acc_epoch{EARLY_EPOCH}': early_mixed if early is None else None,
+    }
     return {key: math.nan if value is None else float(value) for key, value in values.items()}
 
 
@@ -192,7 +211,7 @@ WHERE i.current_epoch = ? AND c.num_epochs = 200 GROUP BY c.id
 
 
 def _nni_database() -> Path:
-    """Where NNI keeps its database."""
+    """The path at which NNI keeps its database."""
     folder = Path(os.environ.get('NASBENCHMARK_DIR') or Path(nni_cache_home()) / 'nasbenchmark')
     return next(iter(sorted(folder.glob('nasbench201*.db'))), folder / 'nasbench201-b2b60732.db')
 
@@ -219,7 +238,7 @@ def _read_nni_database(path: Path) -> pd.DataFrame:
                 test = runs.get((arch, dataset, 200), (None, None, None))[2]
             short = runs.get((arch, validated, SHORT_RUN), (None, None, None))[0]
             early_valid, early_mixed = early_runs.get((arch, validated), (None, None))
-            row |= _row(name, valid, test, short, early_valid, None if dataset == 'cifar10' else early_mixed)
+            row |= _metrics_of(name, valid, test, short, early_valid, None if dataset == 'cifar10' else early_mixed)
         rows[to_string({f'cell/{edge}': operation for edge, operation in json.loads(arch).items()})] = row
     return pd.DataFrame.from_dict(rows, orient='index', dtype='float64')
 
@@ -227,9 +246,10 @@ def _read_nni_database(path: Path) -> pd.DataFrame:
 # What takes minutes to read is kept.
 
 
-def _kept(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+def _cached_table(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
     """The table that ``read`` gives, from the user's cache where the same file has been read before."""
-    state = [str(path.resolve()), Path(__file__).read_text(), *_state(sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    state = [str(path.resolve()), Path(__file__).read_text(), *_file_states(files)]
     kept = CACHE / f'nats-tss-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}.csv'
     if kept.is_file():
         return pd.read_csv(kept, index_col='architecture')
@@ -245,9 +265,5 @@ def _kept(path: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _state(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+def _file_states(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

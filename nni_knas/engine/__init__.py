@@ -9,7 +9,9 @@ from __future__ import annotations
 from nni_knas.engine.engine import ScoringEngine
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.process import InProcess
+from nni_knas.engine.race import Race
 from nni_knas.engine.scorer import Scorer, Verdict
+from nni_knas.engine.trials import Trials
 from nni_knas.engine.workers import Workers, gpus
 
-__all__ = ['InProcess', 'Placement', 'Scorer', 'ScoringEngine', 'Task', 'Verdict', 'Workers', 'gpus']
+__all__ = ['InProcess', 'Placement', 'Race', 'Scorer', 'ScoringEngine', 'Task', 'Trials', 'Verdict', 'Workers', 'gpus']

@@ -18,16 +18,14 @@ from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
-from nni_knas.candidates import decode_sample, encode_sample
 from nni_knas.engine.placement import Placement, Task
+from nni_knas.engine.race import Race
 from nni_knas.engine.scorer import Scorer, Verdict
-from nni_knas.race import Race
-from nni_knas.record import Candidate, Record
+from nni_knas.networks import decode_sample, encode_sample
+from nni_knas.record import Candidate, Record, Status, keys
 
 __all__ = ['ScoringEngine']
 
-BATCH = 'batch in full'
-"""Where the record keeps the numbers of the candidates that were last to be scored in full together."""
 
 _logger = logging.getLogger(__name__)
 
@@ -39,17 +37,17 @@ class _Scored:
     Attributes
     ----------
     number
-        In the order of exploration.
+        The candidate's number in the order of exploration.
     text
-        Its sample as text.
+        The candidate's sample as text.
     architecture
         What tells its network from others, as text.
     known
         Whether the verdict is there.
     score
-        Of the verdict; ``None`` where it failed or was filtered.
+        The score of the verdict; ``None`` where it failed or was filtered.
     filtered
-        Of the verdict.
+        Whether it broke a constraint, as the verdict says.
     """
 
     number: int
@@ -93,7 +91,7 @@ class ScoringEngine(ExecutionEngine):
         The budget: number of different candidates in the record, failed ones included, without those that break a
         constraint and those that are outside of the space.
     placement
-        Where candidates are scored, within :meth:`opened`.
+        The place where candidates are scored, within :meth:`opened`.
     ahead
         How many models the strategy may be ahead of the results. Default: what keeps the placement busy, and the same
         for all but large ones.
@@ -120,8 +118,17 @@ class ScoringEngine(ExecutionEngine):
     least_ahead = 16
     """Default of ``ahead``, for placements that do not need more to be busy."""
 
-    def __init__(self, scorer: Scorer, record: Record, candidates: int, placement: Placement, *, ahead: int | None = None,
-                 deadline: float = math.inf, quick: bool = False) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        record: Record,
+        candidates: int,
+        placement: Placement,
+        *,
+        ahead: int | None = None,
+        deadline: float = math.inf,
+        quick: bool = False,
+    ) -> None:
         super().__init__()
         self.scorer = scorer
         self.record = record
@@ -145,7 +152,7 @@ class ScoringEngine(ExecutionEngine):
         self._filtered = 0  # of this exploration, reported
         self._filtered_in_a_row = 0
         self._best = record.best_score()
-        self._anew = False
+        self._differs_from_record = False
         self._noted = time.monotonic()
 
     @contextlib.contextmanager
@@ -163,7 +170,7 @@ class ScoringEngine(ExecutionEngine):
             yield
         finally:
             self.placement.stop()
-            self._note_time()
+            self._note_scoring_time()
 
     # Models come in.
 
@@ -171,25 +178,25 @@ class ScoringEngine(ExecutionEngine):
         for model in models:
             assert model.sample is not None
             model.status = ModelStatus.Training
-            candidate, first = self._accept(model.sample)
+            candidate, first = self._candidate_for(model.sample)
             self._window.append(_Waiting(model, candidate, first))
-            self._take(self.placement.poll())
-            while len(self._window) >= self._widest() and self._report_oldest():
+            self._record_verdicts(self.placement.poll())
+            while len(self._window) >= self._most_unreported() and self._report_oldest():
                 pass
             if self.after_submission is not None:
                 self.after_submission()
 
-    def _widest(self) -> int:
+    def _most_unreported(self) -> int:
         """How many models may wait to be reported."""
         # Where the exploration may end for having found no candidate that keeps to the constraints, it ends at the same one
         # whatever the placement.
         ends = self.scorer.constraints and self._filtered_in_a_row + len(self._window) >= self.patience
         return max(self.ahead, self.placement.ahead) if self.elastic and not ends else self.ahead
 
-    def _accept(self, sample: Sample) -> tuple[_Scored, bool]:
+    def _candidate_for(self, sample: Sample) -> tuple[_Scored, bool]:
         """The candidate of a sample: one of the record, one that is pending, or a new one; and whether it comes first."""
         text = encode_sample(sample)
-        candidate = self._find(sample, text)
+        candidate = self._find_known(sample, text)
         following = self._number + 1
         first = candidate is None or candidate.number == following  # when a run is resumed, what the record has comes anew
         if first:
@@ -198,24 +205,24 @@ class ScoringEngine(ExecutionEngine):
         else:
             assert candidate is not None
             self._known_in_a_row += 1
-            self._anew = self._anew or candidate.number > following
+            self._differs_from_record = self._differs_from_record or candidate.number > following
         if candidate is None:
-            self._anew = self._anew or (self._known_at_start > 0 and following in self.record)
-            candidate = self._begin(following, text)
+            self._differs_from_record = self._differs_from_record or (self._known_at_start > 0 and following in self.record)
+            candidate = self._begin_scoring(following, text)
         return candidate, first
 
-    def _find(self, sample: Sample, text: str) -> _Scored | None:
+    def _find_known(self, sample: Sample, text: str) -> _Scored | None:
         if text in self._pending:
             return self._pending[text]
         row = self.record.find(sample)
         if row is None:
             return None
-        return _Scored(row.id, sample, known=True, score=self._score_of(row), filtered=row.status == 'filtered')
+        return _Scored(row.id, sample, known=True, score=self._score_of(row), filtered=row.status == Status.FILTERED)
 
     def _score_of(self, row: Candidate) -> float | None:
         return row.quick if self.quick else row.score
 
-    def _begin(self, number: int, text: str) -> _Scored:
+    def _begin_scoring(self, number: int, text: str) -> _Scored:
         """Have a candidate scored, unless one is or was that is the same network."""
         sample = decode_sample(text)  # its own: NNI's grid changes the samples of the models that it has given out
         candidate = _Scored(number, sample, text, self.scorer.identity(sample))
@@ -228,8 +235,10 @@ class ScoringEngine(ExecutionEngine):
         twin = self.record.find_architecture(candidate.architecture) if self.scorer.has_twins else None
         if twin is not None:
             score = self._score_of(twin)
-            self._judge(candidate, Verdict(score, twin.reason if score is None else None, 0.0, twin.costs,
-                                           twin.status == 'filtered'))
+            self._record_with_twins(
+                candidate,
+                Verdict(score, twin.reason if score is None else None, 0.0, twin.costs, twin.status == Status.FILTERED),
+            )
         else:
             self._asked[number] = candidate
             self.placement.put(Task(number, sample, self.quick))
@@ -237,24 +246,24 @@ class ScoringEngine(ExecutionEngine):
 
     # Verdicts come in.
 
-    def _collect(self) -> bool:
+    def _wait_for_verdicts(self) -> bool:
         """Wait for verdicts and take them in; ``False`` where there will be no more."""
-        return self._take(self.placement.get())
+        return self._record_verdicts(self.placement.get())
 
-    def _take(self, verdicts: list[tuple[Task, Verdict]]) -> bool:
+    def _record_verdicts(self, verdicts: list[tuple[Task, Verdict]]) -> bool:
         if verdicts:
             with self.record.transaction():
                 for task, verdict in verdicts:
-                    self._judge(self._asked.pop(task.number), verdict)
+                    self._record_with_twins(self._asked.pop(task.number), verdict)
                 if time.monotonic() - self._noted > 1:
-                    self._note_time()
+                    self._note_scoring_time()
         return bool(verdicts)
 
-    def _judge(self, candidate: _Scored, verdict: Verdict) -> None:
+    def _record_with_twins(self, candidate: _Scored, verdict: Verdict) -> None:
         for each in self._twins.pop(candidate.architecture):
-            self._write(each, verdict if each is candidate else verdict._replace(seconds=0.0))
+            self._write_to_record(each, verdict if each is candidate else verdict._replace(seconds=0.0))
 
-    def _write(self, candidate: _Scored, verdict: Verdict) -> None:
+    def _write_to_record(self, candidate: _Scored, verdict: Verdict) -> None:
         score, reason, seconds, costs, filtered = verdict
         sample, architecture, number = candidate.sample, candidate.architecture, candidate.number
         if filtered:
@@ -266,14 +275,14 @@ class ScoringEngine(ExecutionEngine):
         else:
             _logger.info('Candidate failed: %s. Sample: %s', reason, sample)
             row = self.record.add_failed(sample, architecture, reason or 'no score', seconds, number, costs)
-        self._anew = self._anew or row.id != candidate.number
+        self._differs_from_record = self._differs_from_record or row.id != candidate.number
         del self._pending[candidate.text]
         candidate.known, candidate.score, candidate.filtered = True, score, filtered
         if not filtered:
             self._counted += 1
             self._show_progress(score)
 
-    def _note_time(self) -> None:
+    def _note_scoring_time(self) -> None:
         """Note the time that scoring has taken, for a deadline that holds over restarts."""
         now = time.monotonic()
         self.record.add_scoring_seconds(now - self._noted)
@@ -283,7 +292,7 @@ class ScoringEngine(ExecutionEngine):
         if score is not None:
             self._best = max(score, self._best if self._best is not None else -math.inf)
         if self.bar is not None:
-            self.bar.set_postfix_str(_best(self._best), refresh=False)
+            self.bar.set_postfix_str(_best_text(self._best), refresh=False)
             self.bar.update()
 
     # The best, in full.
@@ -297,20 +306,19 @@ class ScoringEngine(ExecutionEngine):
             How many of the best are looked for.
         """
         networks = list(self.record.networks())
-        race = Race({number: quick for number, quick, _, _ in networks}, k,
-                    batch=max(self.least_ahead, self.ahead))
+        race = Race({number: quick for number, quick, _, _ in networks}, k, batch=max(self.least_ahead, self.ahead))
         for number, _, score, finished in networks:
             if finished:
                 race.add(number, score)
-                self._share(number, score)
+                self._share_with_twins(number, score)
         # A batch that was interrupted is finished first: where a race ends depends on where it was looked at.
-        begun = set(json.loads(self.record.get_meta(BATCH) or '[]'))
+        begun = set(json.loads(self.record.get_meta(keys.BATCH) or '[]'))
         batch = [number for number, _, _, finished in networks if number in begun and not finished] or race.next()
         with tqdm(desc='Scoring in full', unit='candidate', disable=None) as bar:
             while batch and self._score_in_full(batch, race, bar):
                 batch = race.next()
 
-    def _share(self, number: int, score: float | None) -> None:
+    def _share_with_twins(self, number: int, score: float | None) -> None:
         """Give what is known of a network to those of its candidates that were explored since."""
         if self.scorer.has_twins:
             self.record.rate(number, score, self.record.get(number).reason if score is None else None, 0.0)
@@ -319,7 +327,7 @@ class ScoringEngine(ExecutionEngine):
         """Score a batch of the race; ``False`` where the time is over."""
         if time.monotonic() >= self.deadline:
             return False
-        self.record.set_meta(BATCH, json.dumps(batch))
+        self.record.set_meta(keys.BATCH, json.dumps(batch))
         for number in batch:
             row = self.record.get(number)
             self.placement.put(Task(number, row.sample, measured=row.costs.keys() >= set(self.scorer.costs)))
@@ -335,11 +343,11 @@ class ScoringEngine(ExecutionEngine):
                     _logger.info('Candidate failed: %s. Sample: %s', verdict.reason, task.sample)
                 self.record.rate(task.number, verdict.score, verdict.reason, verdict.seconds)
                 race.add(task.number, verdict.score)
-                bar.set_postfix_str(_best(self.record.best_score()), refresh=False)
+                bar.set_postfix_str(_best_text(self.record.best_score()), refresh=False)
                 bar.update()
             left -= len(verdicts)
             if time.monotonic() - self._noted > 1:
-                self._note_time()
+                self._note_scoring_time()
         return True
 
     # Results go out.
@@ -348,19 +356,20 @@ class ScoringEngine(ExecutionEngine):
         """Tell the strategy the oldest result; ``False`` where there will be none."""
         model, candidate, first = self._window[0]
         while not candidate.known:
-            if not self._collect():
-                self._give_up()
+            if not self._wait_for_verdicts():
+                self._give_up_pending()
                 return False
         self._window.popleft()
         if first:
-            self._count(candidate)
+            self._count_reported(candidate)
         if candidate.score is not None:
             self.dispatch_model_event(FinalMetricEvent(model, candidate.score))
-        self.dispatch_model_event(TrainingEndEvent(
-            model, ModelStatus.Failed if candidate.score is None else ModelStatus.Trained))
+        self.dispatch_model_event(
+            TrainingEndEvent(model, ModelStatus.Failed if candidate.score is None else ModelStatus.Trained)
+        )
         return True
 
-    def _count(self, candidate: _Scored) -> None:
+    def _count_reported(self, candidate: _Scored) -> None:
         """A candidate is reported: one that is filtered gives its budget back."""
         if candidate.filtered:
             self._filtered += 1
@@ -370,7 +379,7 @@ class ScoringEngine(ExecutionEngine):
         else:
             self._filtered_in_a_row = 0
 
-    def _give_up(self) -> None:
+    def _give_up_pending(self) -> None:
         """The time is over: nothing that is still pending will be scored."""
         self.deadline = -math.inf
         self.after_submission = None  # what the strategy knows from now on is not the whole truth
@@ -387,30 +396,39 @@ class ScoringEngine(ExecutionEngine):
         self.placement.flush()
         while self._window and not (models and all(model.status.completed() for model in models)):
             if not self._window[0].candidate.known and time.monotonic() >= self.deadline:
-                self._give_up()
+                self._give_up_pending()
                 break
             self._report_oldest()
 
     def budget_available(self) -> bool:
         """Whether there may be another candidate. Where the budget looks used up, results are reported to find out."""
-        while self._used_up() and self._may_give_back():
+        while self._budget_is_used_up() and self._budget_may_come_back():
             self.placement.flush()
             if not self._report_oldest():
                 break
-        patience = self.patience + (self._known_at_start if self._anew else 0)
-        return (not self._used_up() and self._counted < self._candidates and time.monotonic() < self.deadline
-                and self._known_in_a_row < patience and self._filtered_in_a_row < self.patience)
+        patience = self.patience + (self._known_at_start if self._differs_from_record else 0)
+        return (
+            not self._budget_is_used_up()
+            and self._counted < self._candidates
+            and time.monotonic() < self.deadline
+            and self._known_in_a_row < patience
+            and self._filtered_in_a_row < self.patience
+        )
 
-    def _used_up(self) -> bool:
+    def _budget_is_used_up(self) -> bool:
         # An exploration that is gone through again is told the same at the same moments. So what counts is what it has
         # submitted, and not what the record has already, as long as it follows the record.
-        follows = self.scorer.constraints and not self._anew
+        follows = self.scorer.constraints and not self._differs_from_record
         return (self._number - self._filtered if follows else self._used) >= self._candidates
 
-    def _may_give_back(self) -> bool:
+    def _budget_may_come_back(self) -> bool:
         """Whether a candidate that waits may be filtered, and there is time to find out."""
-        return bool(self.scorer.constraints and self._window and self._counted < self._candidates
-                    and time.monotonic() < self.deadline)
+        return bool(
+            self.scorer.constraints
+            and self._window
+            and self._counted < self._candidates
+            and time.monotonic() < self.deadline
+        )
 
     def idle_worker_available(self) -> bool:
         """Always: where all workers are busy, submitting waits instead, so that timing does not steer the exploration."""
@@ -437,11 +455,15 @@ class ScoringEngine(ExecutionEngine):
 
     def state_dict(self) -> dict:
         """What :meth:`load_state_dict` needs besides the record; ``{}`` where the record is not of this exploration."""
-        if self._anew:
+        if self._differs_from_record:
             return {}
-        return {'number': self._number, 'known_in_a_row': self._known_in_a_row,
-                'filtered': self._filtered, 'filtered_in_a_row': self._filtered_in_a_row,
-                'window': [(candidate.number, model.sample, first) for model, candidate, first in self._window]}
+        return {
+            'number': self._number,
+            'known_in_a_row': self._known_in_a_row,
+            'filtered': self._filtered,
+            'filtered_in_a_row': self._filtered_in_a_row,
+            'window': [(candidate.number, model.sample, first) for model, candidate, first in self._window],
+        }
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take up an exploration; :attr:`running` are models of its own that the strategy is to be told of."""
@@ -450,13 +472,13 @@ class ScoringEngine(ExecutionEngine):
         self._filtered_in_a_row = state_dict.get('filtered_in_a_row', 0)
         for number, sample, *first in state_dict['window']:
             text = encode_sample(sample)
-            candidate = self._find(sample, text)
+            candidate = self._find_known(sample, text)
             if candidate is None:
-                candidate = self._begin(number, text)
+                candidate = self._begin_scoring(number, text)
             model = self.scorer.space.freeze(sample)
             model.status = ModelStatus.Training
             self._window.append(_Waiting(model, candidate, *first or [True]))
 
 
-def _best(score: float | None) -> str:
+def _best_text(score: float | None) -> str:
     return '' if score is None else f'best {score:.4g}'

@@ -18,9 +18,9 @@ class Task(NamedTuple):
     Attributes
     ----------
     number
-        In the order of exploration.
+        The candidate's number in the order of exploration.
     sample
-        NNI's sample.
+        The candidate, as NNI's sample.
     quick
         Whether to score it quickly, as :meth:`~nni_knas.GradientKernelEvaluator.quick` does.
     measured

@@ -16,12 +16,18 @@ from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, SimplifiedModelSpace
 from torch import nn
 
-from nni_knas.builder import NetworkBuilder
-from nni_knas.candidates import architecture_of, encode_sample
-from nni_knas.costs import COSTS, check_constraints, check_costs, measure
-from nni_knas.evaluator import GradientKernelEvaluator
 from nni_knas.gradients import cpu_threads
-from nni_knas.identity import Identity
+from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.networks import (
+    COSTS,
+    Identity,
+    NetworkBuilder,
+    architecture_of,
+    check_constraints,
+    check_costs,
+    encode_sample,
+    measure,
+)
 from nni_knas.record import reason_of
 
 __all__ = ['Scorer', 'Verdict']
@@ -39,7 +45,7 @@ class Verdict(NamedTuple):
     seconds
         Time spent on building, measuring and scoring.
     costs
-        What was measured of its costs, by name; see :mod:`nni_knas.costs`.
+        What was measured of its costs, by name; see :mod:`nni_knas.networks.costs`.
     filtered
         Whether it breaks a constraint, and so was not scored.
     """
@@ -61,7 +67,7 @@ class Scorer:
     Parameters
     ----------
     kernel
-        Scores the networks.
+        The kernel that scores the networks.
     space
         The space that the candidates are of.
     hyper_parameters
@@ -70,7 +76,7 @@ class Scorer:
         Whether :meth:`identity` recognises networks that compute the same.
     constraints
         Upper bounds of costs, by name: a candidate that breaks one is filtered, that is, not scored. Bounds are looked at in
-        the order of :data:`nni_knas.costs.COSTS`, and when one is broken nothing more is measured.
+        the order of :data:`nni_knas.networks.COSTS`, and when one is broken nothing more is measured.
     costs
         Names of further costs to measure. Costs are those of one sample of the kernel's minibatch,
         so that of images they are for the kernel's ``resolution``.
@@ -81,9 +87,16 @@ class Scorer:
         If a constraint cannot be.
     """
 
-    def __init__(self, kernel: GradientKernelEvaluator, space: ExecutableModelSpace,
-                 hyper_parameters: Collection[str] = (), *, merge_identical: bool = False,
-                 constraints: Mapping[str, float] | None = None, costs: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        kernel: GradientKernelEvaluator,
+        space: ExecutableModelSpace,
+        hyper_parameters: Collection[str] = (),
+        *,
+        merge_identical: bool = False,
+        constraints: Mapping[str, float] | None = None,
+        costs: Collection[str] = (),
+    ) -> None:
         self.kernel = kernel
         self.space = space
         self.hyper_parameters = frozenset(hyper_parameters)
@@ -105,11 +118,11 @@ class Scorer:
         Parameters
         ----------
         sample
-            NNI's sample.
+            The candidate, as NNI's sample.
         quick
-            Score it quickly.
+            Whether to score it quickly.
         measured
-            Its costs are known, and keep to the constraints.
+            Whether its costs are known, and keep to the constraints.
         """
         start = time.perf_counter()
         costs: dict[str, float] = {}
@@ -119,7 +132,7 @@ class Scorer:
         try:
             network = self.build(sample)
             if not measured:
-                self._measure(network, costs)
+                self._measure_within_constraints(network, costs)
             score = (self.quick if quick else self.kernel).score(network)
             if not math.isfinite(score):
                 score, reason = None, f'the score is {score}'
@@ -157,21 +170,21 @@ class Scorer:
             fingerprint = f'{fingerprint} {costs}' if costs is not None else None
         return fingerprint or encode_sample(self.architecture(sample))
 
-    def _measure(self, network: nn.Module, costs: dict[str, float]) -> None:
+    def _measure_within_constraints(self, network: nn.Module, costs: dict[str, float]) -> None:
         """Measure costs, into a dict; ends with :class:`_Broken` when a constraint is broken."""
         for name in self.costs:
-            costs.update(self._costs(network, name))
+            costs.update(self._measured_costs(network, name))
             bound = self.constraints.get(name)
             if bound is not None and costs[name] > bound:
                 raise _Broken(f'{name} {costs[name]:.10g} is above {bound:.10g}')
 
-    def _costs(self, network: nn.Module, *names: str) -> dict[str, float]:
+    def _measured_costs(self, network: nn.Module, *names: str) -> dict[str, float]:
         with cpu_threads(self.kernel.threads):
             return measure(network, self.kernel.minibatch.part(0, 1).inputs, names, self.kernel.device)
 
     def _exact_costs(self, sample: Sample) -> dict[str, float] | None:
         try:
-            return self._costs(self.build(sample), *[name for name in self.costs if name != 'latency'])
+            return self._measured_costs(self.build(sample), *[name for name in self.costs if name != 'latency'])
         except Exception:  # what is wrong with it will be said when the candidate is scored
             return None
 
@@ -188,15 +201,21 @@ class Scorer:
         ValueError
             If something in the kernel or in the space cannot travel.
         """
-        parts = {'kernel': _kernel_parts(self.kernel), 'space': _portable_space(self.space),
-                 'hyper_parameters': self.hyper_parameters, 'numerics': _numerics(),
-                 'costs': {'constraints': self.constraints, 'costs': self.costs}}
+        parts = {
+            'kernel': _kernel_parts(self.kernel),
+            'space': _portable_space(self.space),
+            'hyper_parameters': self.hyper_parameters,
+            'numerics': _numerics(),
+            'costs': {'constraints': self.constraints, 'costs': self.costs},
+        }
         for name, part in parts.items():
             try:
                 parts[name] = cloudpickle.dumps(part)
             except Exception as error:
-                raise ValueError(f'the {name} cannot be sent to another process, score in this one with '
-                                 f'placement="process": {reason_of(error)}') from error
+                raise ValueError(
+                    f'the {name} cannot be sent to another process, score in this one with '
+                    f'placement="process": {reason_of(error)}'
+                ) from error
         return pickle.dumps(parts)
 
     @classmethod
@@ -206,9 +225,9 @@ class Scorer:
         Parameters
         ----------
         data
-            What :meth:`dumps` gave.
+            The bytes that :meth:`dumps` gave.
         device
-            Where to score, in the place of the kernel's device.
+            The device to score on, in the place of the kernel's.
         elsewhere
             This may be another machine: where the user chose no device for the kernel, this machine's is taken.
         """
@@ -250,9 +269,12 @@ _BACKENDS = (('cudnn', 'deterministic'), ('cudnn', 'benchmark'), ('cudnn', 'allo
 
 def _numerics() -> dict[str, Any]:
     """torch's settings that scores depend on."""
-    return {'dtype': torch.get_default_dtype(), 'precision': torch.get_float32_matmul_precision(),
-            'deterministic': torch.are_deterministic_algorithms_enabled(),
-            'backends': [getattr(_backend(name), setting) for name, setting in _BACKENDS]}
+    return {
+        'dtype': torch.get_default_dtype(),
+        'precision': torch.get_float32_matmul_precision(),
+        'deterministic': torch.are_deterministic_algorithms_enabled(),
+        'backends': [getattr(_backend(name), setting) for name, setting in _BACKENDS],
+    }
 
 
 def _set_numerics(numerics: dict[str, Any]) -> None:

@@ -25,11 +25,12 @@ from nni.nas.execution.event import IntermediateMetricEvent, ModelEventType, Tra
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
-from nni_knas.candidates import decode_sample, encode_sample
-from nni_knas.costs import COSTS
+from nni_knas.basics.checks import check_count
+from nni_knas.bridge import fields
+from nni_knas.bridge.experiment import allow_another_trial, cancel_trials, chunk_trials, last_words, trial_limits
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
-from nni_knas.experiment import allow_another_trial, cancel_trials, chunk_trials, last_words, trial_limits
+from nni_knas.networks import COSTS, decode_sample, encode_sample
 
 __all__ = ['Chunk', 'Trials']
 
@@ -53,8 +54,7 @@ class Chunk(ExecutableModelSpace):
         What the scores depend on, for a later run that finds them.
     """
 
-    def __init__(self, number: int, tasks: Iterable[Task], scorer: str, best: float | None = None,
-                 kernel: str = '') -> None:
+    def __init__(self, number: int, tasks: Iterable[Task], scorer: str, best: float | None = None, kernel: str = '') -> None:
         super().__init__(ModelStatus.Frozen)
         self.number = number
         self.tasks = list(tasks)
@@ -74,46 +74,77 @@ class Chunk(ExecutableModelSpace):
         first, last = self.tasks[0].number, self.tasks[-1].number
         return {
             # The portal shows a "mutation_summary" as the trial's parameters, in place of what it is made of.
-            'mutation_summary': {'scoring': f'{len(self.tasks)} candidates, {first} to {last}', 'chunk': self.number,
-                                 'candidates': len(self.tasks), 'first_candidate': first, 'last_candidate': last},
-            'knas_chunk': self.number,
-            'tasks': [[task.number, _without_comments(encode_sample(task.sample))] for task in self.tasks],
-            'quick': self.quick,
-            'measured': self.measured,
-            'scorer': self.scorer,
-            'best': self.best,
-            'kernel': self.kernel,
+            fields.MUTATION_SUMMARY: {
+                'scoring': f'{len(self.tasks)} candidates, {first} to {last}',
+                'chunk': self.number,
+                'candidates': len(self.tasks),
+                'first_candidate': first,
+                'last_candidate': last,
+            },
+            fields.CHUNK: self.number,
+            fields.TASKS: [[task.number, _without_comments(encode_sample(task.sample))] for task in self.tasks],
+            fields.QUICK: self.quick,
+            fields.MEASURED: self.measured,
+            fields.SCORER: self.scorer,
+            fields.BEST_SO_FAR: self.best,
+            fields.KERNEL: self.kernel,
         }
 
     @classmethod
     def _load(cls, **content: Any) -> Chunk:
-        tasks = [Task(number, decode_sample(sample), content['quick'], content.get('measured', False))
-                 for number, sample in content['tasks']]
-        return cls(content['knas_chunk'], tasks, content['scorer'], content['best'], content['kernel'])
+        tasks = [
+            Task(number, decode_sample(sample), content[fields.QUICK], content.get(fields.MEASURED, False))
+            for number, sample in content[fields.TASKS]
+        ]
+        return cls(content[fields.CHUNK], tasks, content[fields.SCORER], content[fields.BEST_SO_FAR], content[fields.KERNEL])
 
     def execute(self) -> None:
         """Score the candidates one after the other; this runs in the trial."""
         if _started_again():
             _logger.warning('The search that wanted this chunk was interrupted, and asks anew for what it still wants.')
             return
-        scorer = _unpacked(self.scorer)
+        scorer = _unpacked_scorer(self.scorer)
         best = self.best
-        _report(0, best)  # shows that the trial is up, and when
+        _report_progress(0, best)  # shows that the trial is up, and when
         for scored, task in enumerate(self.tasks, start=1):
             verdict = scorer.score(task.sample, task.quick, task.measured)
             if verdict.score is not None:
                 best = verdict.score if best is None else max(best, verdict.score)
-            _report(scored, best, candidate=task.number, kernel_score=verdict.score, seconds=verdict.seconds,
-                    **verdict.costs, **({'reason': verdict.reason} if verdict.score is None else {}),
-                    **({'filtered': True} if verdict.filtered else {}))
+            _report_progress(scored, best, _entries_of(task.number, verdict))
 
 
-def _report(scored: int, best: float | None, **entries: Any) -> None:
+def _report_progress(scored: int, best: float | None, entries: dict[str, Any] | None = None) -> None:
     """The number scored is the default metric: the portal draws it as the trial's progress.
 
     Chunks report no final metric, since the portal would rank it among the accuracies of trained models.
     """
-    nni.report_intermediate_result({'default': scored, 'best_kernel_score': best, **entries})
+    nni.report_intermediate_result({fields.METRIC: scored, fields.BEST_KERNEL_SCORE: best, **(entries or {})})
+
+
+def _entries_of(number: int, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as a report has it, from which :func:`_verdict_of` makes it again."""
+    entries: dict[str, Any] = {
+        fields.SCORED_CANDIDATE: number,
+        fields.KERNEL_SCORE: verdict.score,
+        fields.SECONDS: verdict.seconds,
+        **verdict.costs,
+    }
+    if verdict.score is None:
+        entries[fields.REASON] = verdict.reason
+    if verdict.filtered:
+        entries[fields.FILTERED] = True
+    return entries
+
+
+def _verdict_of(report: dict[str, Any]) -> Verdict:
+    costs = {name: report[name] for name in COSTS if name in report}
+    return Verdict(
+        report[fields.KERNEL_SCORE],
+        report.get(fields.REASON),
+        report[fields.SECONDS],
+        costs,
+        report.get(fields.FILTERED, False),
+    )
 
 
 def _started_again() -> bool:
@@ -122,12 +153,12 @@ def _started_again() -> bool:
     return record is not None and record.get('parameter_source') == 'resumed'
 
 
-def _packed(scorer: Scorer) -> str:
+def _packed_scorer(scorer: Scorer) -> str:
     # Not the usual alphabet, which has a "/": what follows "//" in JSON, NNI takes for a comment.
     return base64.urlsafe_b64encode(lzma.compress(scorer.dumps())).decode()
 
 
-def _unpacked(text: str) -> Scorer:
+def _unpacked_scorer(text: str) -> Scorer:
     return Scorer.loads(lzma.decompress(base64.urlsafe_b64decode(text)), elsewhere=True)
 
 
@@ -143,7 +174,6 @@ class _Times:
         self.submitted = submitted
         self.started: float | None = None
         self.last: float = submitted
-        self.reports = 0
 
 
 class Pace:
@@ -191,7 +221,6 @@ class Pace:
         self._scoring += max(0.0, now - times.last)
         self._scored += 1
         times.last = now
-        times.reports += 1
 
     def end(self, times: _Times, now: float) -> None:
         """A trial ended."""
@@ -248,16 +277,16 @@ class Trials(Placement):
     """Seconds without news after which NNI is asked whether the experiment's budget has ended."""
 
     def __init__(self, chunk: int | None = None) -> None:
-        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-            raise ValueError(f'chunk is {chunk!r}: it has to be a number of candidates, 1 or more')
+        if chunk is not None:
+            check_count('chunk', chunk, what='a number of candidates')
         self.chunk = chunk
         self._engine: TrainingServiceExecutionEngine | None = None
-        self._clear()
+        self._reset()
 
     def __repr__(self) -> str:
         return f'Trials(chunk={self.chunk})'
 
-    def _clear(self) -> None:
+    def _reset(self) -> None:
         self.pace = Pace(self.chunk or math.inf)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._open: dict[int, Task] = {}  # without a verdict yet, by number
@@ -268,7 +297,7 @@ class Trials(Placement):
         self._under_way: set[Chunk] = set()
         self._known: dict[tuple[str, bool], Verdict] = {}  # scored before a restart, quickly or not
         self._suspects: set[int] = set()
-        self._stillborn = 0
+        self._failed_starts = 0
         self._flushed = False
         self._quick = False  # what the candidates of now are scored
         self._held = 0  # as many as there were when somebody waited: no more come at a time
@@ -291,18 +320,23 @@ class Trials(Placement):
 
     def start(self, scorer: Scorer, engine: ExecutionEngine) -> None:
         if not isinstance(engine, TrainingServiceExecutionEngine):
-            raise ValueError(f'scoring in trials needs an experiment with a training service, and this one runs on '
-                             f'{type(engine).__name__}: use NasExperimentConfig("ts", ...), or another placement')
-        self._clear()
+            raise ValueError(
+                f'scoring in trials needs an experiment with a training service, and this one runs on '
+                f'{type(engine).__name__}: use NasExperimentConfig("ts", ...), or another placement'
+            )
+        self._reset()
         self._engine = engine
         limits = trial_limits(self._experiment)
         self._concurrency = limits.concurrency
         self.pace.longest = limits.seconds / 2  # NNI ends longer trials; where costs vary, half of it is safe
-        self._scorer, self._kernel = _packed(scorer), json.dumps(scorer.settings())
+        self._scorer, self._kernel = _packed_scorer(scorer), json.dumps(scorer.settings())
         if len(self._scorer) > self.LARGE:
-            _logger.warning('Each trial that scores gets %.0f MB with its minibatch, and NNI keeps that several times in '
-                            'its database and logs: a smaller batch_size makes it less.', len(self._scorer) / 1e6)
-        self._take_over()
+            _logger.warning(
+                'Each trial that scores gets %.0f MB with its minibatch, and NNI keeps that several times in '
+                'its database and logs: a smaller batch_size makes it less.',
+                len(self._scorer) / 1e6,
+            )
+        self._find_earlier_verdicts()
         engine.register_model_event_callback(ModelEventType.IntermediateMetric, self._on_event)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_event)
 
@@ -317,23 +351,23 @@ class Trials(Placement):
             return
         self._open[task.number] = task
         self._waiting.append(task)
-        self._hear()
-        self._submit(self.pace.full())
+        self._receive_events()
+        self._submit_chunks(self.pace.full())
 
     def flush(self) -> None:
         self._flushed = True
-        self._submit()
+        self._submit_chunks()
 
     def get(self) -> list[tuple[Task, Verdict]]:
         """An empty list when the experiment's budget has ended before the candidates were scored."""
         while True:
-            self._hear()
+            self._receive_events()
             self._held = max(self._held, len(self._open))
-            self._submit(1 if self._flushed or not self._under_way else self._enough())
+            self._submit_chunks(1 if self._flushed or not self._under_way else self._enough_for_a_trial())
             if self._ready:
                 ready, self._ready = self._ready, []
                 return ready
-            if not self._hear(0.5) and self._budget_ended():
+            if not self._receive_events(0.5) and self._budget_ended():
                 return []
 
     def stop(self) -> None:
@@ -358,7 +392,7 @@ class Trials(Placement):
             if isinstance(event, IntermediateMetricEvent):
                 event.prevent_default()  # NNI would keep it with the model
 
-    def _hear(self, wait: float = 0.0) -> bool:
+    def _receive_events(self, wait: float = 0.0) -> bool:
         """Take in what has happened; wait for it at most so many seconds. Whether anything has."""
         heard = False
         while True:
@@ -368,50 +402,56 @@ class Trials(Placement):
                 return heard
             heard, wait, self._heard = True, 0.0, moment
             if isinstance(content, dict):
-                self._take_report(chunk, content, moment)
+                self._handle_report(chunk, content, moment)
             else:
-                self._take_end(chunk, content, moment)
+                self._handle_end(chunk, content, moment)
 
-    def _take_report(self, chunk: Chunk, report: dict[str, Any], moment: float) -> None:
-        self._stillborn = 0
-        if 'candidate' not in report:
+    def _handle_report(self, chunk: Chunk, report: dict[str, Any], moment: float) -> None:
+        self._failed_starts = 0
+        if fields.SCORED_CANDIDATE not in report:
             self.pace.start(chunk.times, moment)
             return
         if chunk.quick == self._quick:
             self.pace.report(chunk.times, moment)
         chunk.times.last = moment
-        task = self._open.get(report['candidate'])
+        task = self._open.get(report[fields.SCORED_CANDIDATE])
         if task is not None and task.quick == chunk.quick:  # it may have a verdict: a report can come after a trial's end
             del self._open[task.number]
-            self._judge(task, _verdict(report))
+            self._add_verdict(task, _verdict_of(report))
 
-    def _take_end(self, chunk: Chunk, status: ModelStatus, moment: float) -> None:
+    def _handle_end(self, chunk: Chunk, status: ModelStatus, moment: float) -> None:
         self.pace.end(chunk.times, moment)
         self._under_way.discard(chunk)
         lost = [task for task in chunk.tasks if self._open.get(task.number) == task]
         if not lost:
             return
-        _logger.warning('A trial that scored ended as %s with %d of %d candidates left; others take them over.',
-                        status.value, len(lost), len(chunk.tasks))
+        _logger.warning(
+            'A trial that scored ended as %s with %d of %d candidates left; others take them over.',
+            status.value,
+            len(lost),
+            len(chunk.tasks),
+        )
         if chunk.times.started is None:
-            self._stillborn += 1
-            if self._stillborn == self.patience:
-                raise RuntimeError(f'{self._stillborn} trials in a row ended before they had scored a candidate: '
-                                   f'{last_words(self._experiment, chunk.number)}')
+            self._failed_starts += 1
+            if self._failed_starts == self.patience:
+                raise RuntimeError(
+                    f'{self._failed_starts} trials in a row ended before they had scored a candidate: '
+                    f'{last_words(self._experiment, chunk.number)}'
+                )
         else:
-            self._suspect(lost.pop(0))
+            self._suspect_candidate(lost.pop(0))
         self._waiting.extendleft(reversed(lost))
 
-    def _suspect(self, task: Task) -> None:
+    def _suspect_candidate(self, task: Task) -> None:
         """A trial died in which this candidate was in work. The second time it counts as the cause."""
         if task.number in self._suspects:
             del self._open[task.number]
-            self._judge(task, Verdict(None, 'the trials that scored it died twice', 0.0))
+            self._add_verdict(task, Verdict(None, 'the trials that scored it died twice', 0.0))
         else:
             self._suspects.add(task.number)
             self._alone.append(task)
 
-    def _judge(self, task: Task, verdict: Verdict) -> None:
+    def _add_verdict(self, task: Task, verdict: Verdict) -> None:
         self._suspects.discard(task.number)  # it may come again, to be scored in full
         if verdict.score is not None:
             self._best = verdict.score if self._best is None else max(self._best, verdict.score)
@@ -419,14 +459,14 @@ class Trials(Placement):
 
     # To the experiment's trials.
 
-    def _enough(self) -> int:
+    def _enough_for_a_trial(self) -> int:
         """Candidates that are worth a trial while somebody waits, so that no more come.
 
         For an explorer that waits for few, a trial gets its part of those that there are at a time.
         """
         return min(self.pace.full(), math.ceil(self._held / self._concurrency))
 
-    def _submit(self, least: int = 1) -> None:
+    def _submit_chunks(self, least: int = 1) -> None:
         """Submit a chunk to each idle worker, as long as so many candidates wait."""
         assert self._engine is not None
         while self._engine.idle_worker_available() and (self._alone or len(self._waiting) >= least):
@@ -462,24 +502,19 @@ class Trials(Placement):
 
     # After a restart.
 
-    def _take_over(self) -> None:
+    def _find_earlier_verdicts(self) -> None:
         """Find what trials have scored while nobody listened: it need not be scored again."""
         metrics: dict[str, Any] | None = None
         for trial in chunk_trials(self._experiment):
             self._before = max(self._before, trial.number)
-            if trial.content['kernel'] != self._kernel:
+            if trial.content[fields.KERNEL] != self._kernel:
                 continue
             if metrics is None:
                 metrics = self._experiment.get_job_metrics()
-            samples = {number: encode_sample(decode_sample(text)) for number, text in trial.content['tasks']}
+            samples = {number: encode_sample(decode_sample(text)) for number, text in trial.content[fields.TASKS]}
             for metric in metrics.get(trial.id, []):
-                number = metric.data.get('candidate')
+                number = metric.data.get(fields.SCORED_CANDIDATE)
                 if number in samples:
-                    self._known[samples[number], trial.content.get('quick', False)] = _verdict(metric.data)
+                    self._known[samples[number], trial.content.get(fields.QUICK, False)] = _verdict_of(metric.data)
         if self._known:
             _logger.info('%d candidates were scored in trials of before.', len(self._known))
-
-
-def _verdict(report: dict[str, Any]) -> Verdict:
-    costs = {name: report[name] for name in COSTS if name in report}
-    return Verdict(report['kernel_score'], report.get('reason'), report['seconds'], costs, report.get('filtered', False))

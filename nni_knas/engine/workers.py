@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from nni.nas.execution import ExecutionEngine
 
+from nni_knas.basics.checks import check_count
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.record import reason_of
@@ -33,7 +34,7 @@ __all__ = ['Workers', 'gpus', 'serve', 'usable_cpus']
 
 _logger = logging.getLogger(__name__)
 
-_BOOT = '''
+_BOOT = """
 import json, pickle, sys
 sys.path[:] = json.loads(sys.argv[1])
 try:
@@ -42,7 +43,7 @@ except BaseException as error:
     pickle.dump(('failed', f'{type(error).__name__}: {error}'), sys.stdout.buffer)
     sys.exit(1)
 serve()
-'''
+"""
 
 
 class Workers(Placement):
@@ -58,7 +59,7 @@ class Workers(Placement):
     threads
         Number of CPU threads that each uses; the kernel's by default.
     devices
-        Where they score, one device for each worker; the kernel's device by default.
+        The devices that they score on, one for each worker; the kernel's device by default.
     """
 
     fed = 2
@@ -67,15 +68,16 @@ class Workers(Placement):
     patience = 3
     """How many workers in a row may die before they are ready."""
 
-    def __init__(self, workers: int | None = None, threads: int | None = None,
-                 devices: Sequence[str | torch.device] | None = None) -> None:
+    def __init__(
+        self, workers: int | None = None, threads: int | None = None, devices: Sequence[str | torch.device] | None = None
+    ) -> None:
         if devices is not None and not len(devices):
             raise ValueError('devices is empty: name one device for each worker, such as ["cuda:0", "cuda:1"]')
         if workers is None:
             workers = len(devices) if devices is not None else usable_cpus()
-        for name, value in (('workers', workers), ('threads', threads if threads is not None else 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f'{name} is {value!r}: it has to be a whole number, 1 or more')
+        check_count('workers', workers)
+        if threads is not None:
+            check_count('threads', threads)
         if devices is not None and len(devices) != workers:
             raise ValueError(f'there are {workers} workers and {len(devices)} devices: name one device for each worker')
         self.workers = workers
@@ -87,7 +89,7 @@ class Workers(Placement):
         self._waiting: deque[Task] = deque()
         self._verdicts: list[tuple[Task, Verdict]] = []  # not given out yet
         self._deaths: Counter[int] = Counter()  # by the number of the candidate that was in work
-        self._stillborn = 0
+        self._failed_starts = 0
 
     def __repr__(self) -> str:
         return f'Workers(workers={self.workers}, threads={self.threads}, devices={self.devices})'
@@ -101,21 +103,21 @@ class Workers(Placement):
         self._pool = []
         self._events = queue.SimpleQueue()  # none of an earlier run
         for place in range(self.workers):
-            self._pool.append(self._worker(place))
+            self._pool.append(self._start_worker(place))
 
     def put(self, task: Task) -> None:
         self._waiting.append(task)
-        self._hear()
+        self._receive_events()
 
     def get(self) -> list[tuple[Task, Verdict]]:
-        self._hear()
+        self._receive_events()
         while not self._verdicts:
-            self._take(self._next_event())
-            self._hear()
+            self._handle_event(self._next_event())
+            self._receive_events()
         return self.poll()
 
     def poll(self) -> list[tuple[Task, Verdict]]:
-        self._hear()
+        self._receive_events()
         verdicts, self._verdicts = self._verdicts, []
         return verdicts
 
@@ -126,9 +128,9 @@ class Workers(Placement):
         self._waiting.clear()
         self._verdicts.clear()
         self._deaths.clear()
-        self._stillborn = 0
+        self._failed_starts = 0
 
-    def _worker(self, place: int) -> _Worker:
+    def _start_worker(self, place: int) -> _Worker:
         assert self._events is not None and self._setting is not None
         device = self.devices[place] if self.devices is not None else None
         return _Worker(place, self._setting._replace(device=device), self._events)
@@ -142,14 +144,14 @@ class Workers(Placement):
                 for worker in self._pool:
                     worker.bury()
 
-    def _hear(self) -> None:
+    def _receive_events(self) -> None:
         """Take in what has happened, and see to it that all workers have work."""
         assert self._events is not None
         while not self._events.empty():
-            self._take(self._events.get())
-        self._feed()
+            self._handle_event(self._events.get())
+        self._feed_workers()
 
-    def _feed(self) -> None:
+    def _feed_workers(self) -> None:
         """Give waiting candidates to the workers that have the fewest."""
         while self._waiting:
             worker = min((each for each in self._pool if each.ready), key=lambda each: len(each.tasks), default=None)
@@ -157,7 +159,7 @@ class Workers(Placement):
                 return
             worker.give(self._waiting.popleft())
 
-    def _take(self, event: _Event) -> None:
+    def _handle_event(self, event: _Event) -> None:
         worker, kind, content = event
         if worker is not self._pool[worker.place]:
             return
@@ -165,7 +167,7 @@ class Workers(Placement):
             raise RuntimeError(f'a worker process cannot start: {content}')
         if kind == 'ready':
             worker.ready = True
-            self._stillborn = 0
+            self._failed_starts = 0
         elif kind == 'verdict':
             task = worker.tasks.popleft()
             self._deaths.pop(task.number, None)  # it may come again, to be scored in full
@@ -173,17 +175,17 @@ class Workers(Placement):
         else:
             how = worker.kill(patience=5)
             if kind == 'end':
-                self._blame(worker, how)
+                self._handle_death(worker, how)
             self._waiting.extendleft(reversed(worker.tasks))
-            self._pool[worker.place] = self._worker(worker.place)
+            self._pool[worker.place] = self._start_worker(worker.place)
 
-    def _blame(self, worker: _Worker, how: str) -> None:
+    def _handle_death(self, worker: _Worker, how: str) -> None:
         """A worker has died: the candidate in work is suspect, and at the second time the cause."""
         _logger.warning('A worker process ended with %s; another one takes its place.', how)
         if not worker.ready:
-            self._stillborn += 1
-            if self._stillborn == self.patience:
-                raise RuntimeError(f'a worker process cannot start: {self._stillborn} in a row ended with {how}')
+            self._failed_starts += 1
+            if self._failed_starts == self.patience:
+                raise RuntimeError(f'a worker process cannot start: {self._failed_starts} in a row ended with {how}')
         elif worker.tasks:
             number = worker.tasks[0].number
             self._deaths[number] += 1
@@ -228,11 +230,11 @@ class _Setting(NamedTuple):
     Attributes
     ----------
     scorer
-        What :meth:`Scorer.dumps` gave.
+        The bytes that :meth:`Scorer.dumps` gave.
     threads
         Number of CPU threads.
     device
-        Where to score, if not on the kernel's device.
+        The device to score on, if it is not the kernel's.
     """
 
     scorer: bytes
@@ -250,7 +252,7 @@ class _Worker:
     setting
         What it is told at first.
     events
-        Where to say what comes from the worker.
+        The queue that takes what comes from the worker.
     """
 
     def __init__(self, place: int, setting: _Setting, events: queue.SimpleQueue[_Event]) -> None:
@@ -260,9 +262,14 @@ class _Worker:
         threads = str(setting.threads)
         environment = {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
         # In a session of its own, a Ctrl-C meant for this process does not reach it.
-        self._process = subprocess.Popen([sys.executable, '-c', _BOOT, json.dumps(sys.path)], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, env=environment, start_new_session=True)
-        self._listener = threading.Thread(target=self._listen, args=(setting, events), daemon=True)
+        self._process = subprocess.Popen(
+            [sys.executable, '-c', _BOOT, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        self._listener = threading.Thread(target=self._pass_on_messages, args=(setting, events), daemon=True)
         self._listener.start()
 
     def give(self, task: Task) -> None:
@@ -293,7 +300,7 @@ class _Worker:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _listen(self, setting: _Setting, events: queue.SimpleQueue[_Event]) -> None:
+    def _pass_on_messages(self, setting: _Setting, events: queue.SimpleQueue[_Event]) -> None:
         """In a thread: tell the worker what it needs, then pass on what it says until it ends."""
         with contextlib.suppress(OSError):
             _send(self._process.stdin, setting)
@@ -315,7 +322,7 @@ def _send(pipe: Any, message: Any) -> None:
 def serve() -> None:
     """Be a worker: score what comes in until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tasks, verdicts = _take_over_pipes()
+    tasks, verdicts = _claim_standard_pipes()
     setting: _Setting = pickle.load(tasks)
     try:
         torch.set_num_threads(setting.threads)
@@ -325,7 +332,7 @@ def serve() -> None:
         _send(verdicts, ('failed', reason_of(error) if isinstance(error, Exception) else repr(error)))
         return
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(tasks, waiting), daemon=True).start()
+    threading.Thread(target=_read_tasks, args=(tasks, waiting), daemon=True).start()
     _send(verdicts, ('ready', None))
     while True:
         task = waiting.get()
@@ -336,7 +343,7 @@ def serve() -> None:
             return
 
 
-def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
+def _claim_standard_pipes() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for this module alone; what others print goes to the standard error."""
     tasks, verdicts = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb')
     sys.stdout.flush()
@@ -347,7 +354,7 @@ def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
     return tasks, verdicts
 
 
-def _read(tasks: BinaryIO, waiting: queue.SimpleQueue[Task]) -> None:
+def _read_tasks(tasks: BinaryIO, waiting: queue.SimpleQueue[Task]) -> None:
     """In a thread: when the input ends, the process that wants the scores has ended, and so does this one, at once."""
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from nni_knas.footprint.meter import Meter
 from nni_knas.footprint.power import check_country
-from nni_knas.footprint.summary import Estimate, Footprint, energy_within, footprint_of
-from nni_knas.footprint.usage import cpu_seconds
+from nni_knas.footprint.summary import Estimate, Footprint, energy_within, estimate_of, footprint_of
+from nni_knas.footprint.usage import cpu_seconds, processor_name
 
-__all__ = ['Estimate', 'Footprint', 'Meter', 'check_country', 'cpu_seconds', 'energy_within', 'footprint_of']
+__all__ = [
+    'Estimate',
+    'Footprint',
+    'Meter',
+    'check_country',
+    'cpu_seconds',
+    'energy_within',
+    'estimate_of',
+    'footprint_of',
+    'processor_name',
+]

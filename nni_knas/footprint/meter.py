@@ -11,15 +11,13 @@ from collections.abc import Iterator
 
 import psutil
 
+from nni_knas.basics.periodic import repeated
 from nni_knas.footprint.power import PowerSource, Reading, power_source
 from nni_knas.footprint.usage import busy_seconds, cpu_seconds
-from nni_knas.periodic import repeated
-from nni_knas.record import Energy, Record
+from nni_knas.record import Energy, Record, keys
 
-__all__ = ['METHODS', 'Meter']
+__all__ = ['Meter']
 
-METHODS = 'energy methods'
-"""Where the record keeps how the energy of each component is known, as JSON."""
 
 _logger = logging.getLogger(__name__)
 
@@ -33,11 +31,11 @@ class Meter:
     Parameters
     ----------
     record
-        Of the run.
+        The record of the run.
     session
-        The session's number in it.
+        The session's number in the record.
     country
-        See :func:`~nni_knas.footprint.power.power_source`.
+        The country that the energy comes from, see :func:`~nni_knas.footprint.power.power_source`.
     root
         The process whose CPU time, with that of its descendants, is the run's. Default: this one.
 
@@ -50,7 +48,7 @@ class Meter:
     interval = 5.0
     """Seconds between two readings."""
     share = 0.005
-    """Of a core's time that readings may take."""
+    """The part of a core's time that readings may take."""
     growth = 0.002
     """Length of an interval in the record, as part of the time that has passed: long runs have long ones."""
     least_covered = 0.2
@@ -75,9 +73,9 @@ class Meter:
 
     def __enter__(self) -> Meter:
         self._begun = self._head = time.monotonic()
-        self._seen = self._usage()
+        self._seen = self._clock_and_cpu_seconds()
         self._stack = contextlib.ExitStack()
-        threading.Thread(target=self._open, name='KNAS energy', daemon=True).start()
+        threading.Thread(target=self._open_source, name='KNAS energy', daemon=True).start()
         self._stack.enter_context(repeated(self.tick, self.interval, share=self.share))
         return self
 
@@ -87,7 +85,7 @@ class Meter:
         if self._opened.wait(30) and self._source is not None:
             self._source.close()
 
-    def _open(self) -> None:
+    def _open_source(self) -> None:
         """Make ready to read, which takes a second the first time, beside the run's own work."""
         try:
             self._source = power_source(self._country)
@@ -118,60 +116,66 @@ class Meter:
             if self._stage is not None:
                 self.tick()
             else:  # what was used since is nobody's
-                self._seen, self._head = self._usage(), time.monotonic()
-                self._last = self._read() if self._opened.is_set() else self._last
+                self._seen, self._head = self._clock_and_cpu_seconds(), time.monotonic()
+                self._last = self._read_source() if self._opened.is_set() else self._last
             self._row = self._interval = None
 
     def tick(self) -> None:
         """Write what was used since the last time; also a sign of life of the session."""
         with self._lock:
             if self._stage is not None:
-                self._write(self._stage)
-                self._tell_methods()
+                self._write_interval(self._stage)
+                self._record_methods()
             self._record.keep_session(self._session)
 
-    def _write(self, stage: str) -> None:
-        used = self._used()
-        before, now = self._seen, self._usage()
+    def _write_interval(self, stage: str) -> None:
+        used = self._used_since_last_time()
+        before, now = self._seen, self._clock_and_cpu_seconds()
         self._seen = now
         seconds, busy, own = (max(0.0, new - old) for new, old in zip(now, before))
         energy = Energy(stage, before[0], seconds, *used[:3], used.co2 / (sum(used[:3]) or 1.0), busy, own, self.trials)
         if self._interval is not None:
-            energy = _joined(self._interval, energy)
+            energy = _joined_intervals(self._interval, energy)
         self._row = self._record.set_energy(self._session, energy, self._row)
         self._interval = energy
         if energy.seconds >= max(self.interval, self.growth * (time.monotonic() - self._begun)):
             self._row = self._interval = None
 
-    def _tell_methods(self) -> None:
+    def _record_methods(self) -> None:
         methods = self._source.methods() if self._source is not None else {}
         if methods != self._methods:
             self._methods = methods
-            self._record.set_meta(METHODS, json.dumps(methods))
+            self._record.set_meta(keys.METHODS, json.dumps(methods))
 
-    def _usage(self) -> tuple[float, float, float]:
+    def _clock_and_cpu_seconds(self) -> tuple[float, float, float]:
         return time.time(), busy_seconds(), cpu_seconds(self._root)
 
-    def _read(self) -> Reading:
+    def _read_source(self) -> Reading:
         return self._source.read() if self._source is not None else self._last
 
-    def _used(self) -> Reading:
+    def _used_since_last_time(self) -> Reading:
         """What was used since the last time. What was used before the source was ready is taken to be in proportion."""
         self._opened.wait(30)
         covered = time.monotonic() - max(self._opened_at, self._head)
         if self._opened_at > self._head and covered < self.least_covered:
             time.sleep(self.least_covered - covered)
-        before, self._last = self._last, self._read()
+        before, self._last = self._last, self._read_source()
         now = time.monotonic()
         factor = (now - self._head) / max(now - max(self._opened_at, self._head), 1e-9)
         self._head = now
         return Reading(*(factor * max(0.0, new - old) for new, old in zip(self._last, before)))
 
 
-def _joined(one: Energy, other: Energy) -> Energy:
+def _joined_intervals(one: Energy, other: Energy) -> Energy:
     """Two intervals, one after the other, as one."""
     kwh = [one.cpu_kwh + one.gpu_kwh + one.memory_kwh, other.cpu_kwh + other.gpu_kwh + other.memory_kwh]
     mean = (kwh[0] * one.kg_per_kwh + kwh[1] * other.kg_per_kwh) / sum(kwh) if sum(kwh) else 0.0
-    return one._replace(seconds=one.seconds + other.seconds, cpu_kwh=one.cpu_kwh + other.cpu_kwh,
-                        gpu_kwh=one.gpu_kwh + other.gpu_kwh, memory_kwh=one.memory_kwh + other.memory_kwh,
-                        kg_per_kwh=mean, busy=one.busy + other.busy, own=one.own + other.own)
+    return one._replace(
+        seconds=one.seconds + other.seconds,
+        cpu_kwh=one.cpu_kwh + other.cpu_kwh,
+        gpu_kwh=one.gpu_kwh + other.gpu_kwh,
+        memory_kwh=one.memory_kwh + other.memory_kwh,
+        kg_per_kwh=mean,
+        busy=one.busy + other.busy,
+        own=one.own + other.own,
+    )

@@ -20,18 +20,22 @@ __all__ = ['CodeCarbon', 'PowerSource', 'Reading', 'StatedModel', 'check_country
 _logger = logging.getLogger(__name__)
 
 WATTS_PER_CORE = 12.0
-"""Of a CPU core at work. Source: Lannelongue, Grealey, Inouye, "Green Algorithms: Quantifying the Carbon Footprint of
-Computation", Advanced Science 2021; the value of its calculator for a CPU that is not known."""
+"""The power of a CPU core at work. Source: Lannelongue, Grealey, Inouye, "Green Algorithms: Quantifying the Carbon
+Footprint of Computation", Advanced Science 2021; the value of its calculator for a CPU that is not known."""
 WATTS_PER_GIB = 0.3725
-"""Of memory in use. Source: the same."""
+"""The power of memory in use. Source: the same."""
 WATTS_PER_GPU = 200.0
-"""Of a GPU. Source: the same calculator, for a GPU that is not known."""
+"""The power of a GPU. Source: the same calculator, for a GPU that is not known."""
 WORLD = 0.475
 """Kilograms of CO2-equivalent a kWh, the world's average. Source: International Energy Agency, "Global Energy and CO2 Status
 Report 2019", which codecarbon uses, too."""
 
-_MEASURING = {'intel_rapl': 'RAPL counters', 'windows_emi': 'the Energy Meter Interface',
-              'intel_power_gadget': 'Intel Power Gadget', 'apple_powermetrics': 'powermetrics'}
+_MEASURING = {
+    'intel_rapl': 'RAPL counters',
+    'windows_emi': 'the Energy Meter Interface',
+    'intel_power_gadget': 'Intel Power Gadget',
+    'apple_powermetrics': 'powermetrics',
+}
 """How codecarbon measures a CPU; in all its other modes it models."""
 
 
@@ -95,8 +99,16 @@ class CodeCarbon(PowerSource):
         self._last = Last()
         place = {'country_iso_code': country} if country is not None else {}
         self._tracker = OfflineEmissionsTracker(
-            tracking_mode='machine', measure_power_secs=3600.0, log_level='critical', allow_multiple_runs=True,
-            output_methods=[], output_handlers=[self._last], emissions_endpoint=False, electricitymaps_api_token='', **place)
+            tracking_mode='machine',
+            measure_power_secs=3600.0,
+            log_level='critical',
+            allow_multiple_runs=True,
+            output_methods=[],
+            output_handlers=[self._last],
+            emissions_endpoint=False,
+            electricitymaps_api_token='',
+            **place,
+        )
         with _quick_cpuinfo():
             self._tracker.start()
 
@@ -120,9 +132,9 @@ class CodeCarbon(PowerSource):
                 methods['cpu'] = f'modelled (codecarbon {version}, from the load of the CPU{power})'
             elif kind in ('AppleSiliconChip', 'Raspberry'):
                 name = {'CPU': 'cpu', 'GPU': 'gpu', 'RAM': 'memory'}[part.chip_part]
-                methods[name] = f'measured (codecarbon {version}, the chip\'s own counters)'
+                methods[name] = f"measured (codecarbon {version}, the chip's own counters)"
             elif kind == 'GPU':
-                methods['gpu'] = f'measured (codecarbon {version}, the GPU\'s own counters)'
+                methods['gpu'] = f"measured (codecarbon {version}, the GPU's own counters)"
             elif kind == 'RAM':
                 watts = part.total_power().W
                 methods['memory'] = f'modelled (codecarbon {version}, {watts:g} W for all that is installed)'
@@ -132,8 +144,11 @@ class CodeCarbon(PowerSource):
         data = self._last.data
         grams = f'{1000 * data.emissions / data.energy_consumed:.0f} g' if data and data.energy_consumed else 'CO2'
         place = data.country_name if data else None
-        return (f'modelled (codecarbon {version}, {grams} a kWh in {place})' if place else
-                f'modelled ({grams} a kWh, the world\'s average, since none is known for the country; country= names one)')
+        return (
+            f'modelled (codecarbon {version}, {grams} a kWh in {place})'
+            if place
+            else f"modelled ({grams} a kWh, the world's average, since none is known for the country; country= names one)"
+        )
 
     def close(self) -> None:
         self._tracker.stop()
@@ -149,12 +164,12 @@ def _quick_cpuinfo() -> Iterator[None]:
         return
     import cpuinfo  # type: ignore[import-untyped]
 
-    whole = cpuinfo.get_cpu_info
+    original = cpuinfo.get_cpu_info
     cpuinfo.get_cpu_info = lambda: {'brand_raw': name}
     try:
         yield
     finally:
-        cpuinfo.get_cpu_info = whole
+        cpuinfo.get_cpu_info = original
 
 
 class StatedModel(PowerSource):
@@ -186,9 +201,11 @@ class StatedModel(PowerSource):
 
     def methods(self) -> dict[str, str]:
         missing = 'codecarbon is not installed: pip install "nni-knas[green]"'
-        methods = {'cpu': f'modelled ({WATTS_PER_CORE:g} W for each core at work; {missing})',
-                   'memory': f'modelled ({WATTS_PER_GIB:g} W for each GiB in use)',
-                   'co2': f'modelled ({1000 * WORLD:.0f} g a kWh, the world\'s average)'}
+        methods = {
+            'cpu': f'modelled ({WATTS_PER_CORE:g} W for each core at work; {missing})',
+            'memory': f'modelled ({WATTS_PER_GIB:g} W for each GiB in use)',
+            'co2': f"modelled ({1000 * WORLD:.0f} g a kWh, the world's average)",
+        }
         if self._gpus:
             methods['gpu'] = f'modelled ({WATTS_PER_GPU:g} W for each of {self._gpus})'
         return methods
@@ -254,8 +271,10 @@ def check_country(country: Any) -> str | None:
         import pycountry
 
         if pycountry.countries.get(alpha_3=code) is None:
-            raise ValueError(f'country is {country!r}, which is no country of ISO 3166: it has to be a code of three '
-                             'letters, such as DEU or USA')
+            raise ValueError(
+                f'country is {country!r}, which is no country of ISO 3166: it has to be a code of three '
+                'letters, such as DEU or USA'
+            )
     return code
 
 

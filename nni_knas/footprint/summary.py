@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
-from nni_knas.footprint.meter import METHODS
-from nni_knas.record import Energy, Record
-from nni_knas.texts import energy, mass
+from nni_knas.basics.texts import energy, mass
+from nni_knas.record import Energy, Record, Status, keys
 
 __all__ = ['Estimate', 'Footprint', 'energy_within', 'estimate_of', 'footprint_of']
 
@@ -29,10 +28,10 @@ class Estimate(NamedTuple):
     Attributes
     ----------
     kwh
-        Energy.
+        The energy that it would have taken.
     low, high
-        Its interval, in which it lies with a probability of 95 % if the candidates that were trained are like the others;
-        ``nan`` where there was but one trial.
+        The bounds of the interval in which it lies with a probability of 95 % if the candidates that were trained are like
+        the others; ``nan`` where there was but one trial.
     seconds
         Time of all trials, one after the other.
     co2_kg
@@ -59,7 +58,7 @@ class Footprint:
         How each of ``cpu``, ``gpu``, ``memory``, ``co2`` and ``share`` is known: texts that begin with ``measured`` or
         ``modelled``. Empty where nothing was recorded.
     estimate
-        Of training every candidate; ``None`` where no trial's energy is known.
+        What training every candidate would have taken; ``None`` where no trial's energy is known.
     statement
         All that in one sentence; empty where nothing was recorded.
     """
@@ -89,19 +88,22 @@ def footprint_of(record: Record) -> Footprint:
     processes used, trials and workers on the same machine included. The energy of its GPUs is all the run's.
     """
     energies = record.energies()
-    stages = pd.DataFrame([_sums(each for each in energies if each.stage == stage) for stage in STAGES],
-                          index=list(STAGES), columns=list(COLUMNS))
-    candidates = record.count('screened', 'scored', 'training', 'trained', 'training-failed')
-    trained = record.count('trained')
+    stages = pd.DataFrame(
+        [_sums_of_run(each for each in energies if each.stage == stage) for stage in STAGES],
+        index=list(STAGES),
+        columns=list(COLUMNS),
+    )
+    candidates = record.count(Status.SCREENED, Status.SCORED, Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED)
+    trained = record.count(Status.TRAINED)
     kwh = stages.kwh.sum()
     estimate = None
     if trained and energies:
         frame = record.frame()
-        known = frame[(frame.status == 'trained') & frame.training_kwh.notna()]
+        known = frame[(frame.status == Status.TRAINED) & frame.training_kwh.notna()]
         intensity = float(stages.co2_kg.sum() / kwh) if kwh else 0.0
         estimate = estimate_of(known.training_kwh.tolist(), known.training_seconds.tolist(), candidates, intensity)
     statement = _statement(candidates, trained, stages, estimate) if energies else ''
-    return Footprint(stages, _methods(record, energies), estimate, statement)
+    return Footprint(stages, _methods_with_share(record, energies), estimate, statement)
 
 
 def estimate_of(kwh: Sequence[float], seconds: Sequence[float], candidates: int, kg_per_kwh: float = 0.0) -> Estimate | None:
@@ -116,7 +118,7 @@ def estimate_of(kwh: Sequence[float], seconds: Sequence[float], candidates: int,
     Parameters
     ----------
     kwh, seconds
-        Of the ``k`` trials.
+        The energies and times of the ``k`` trials.
     candidates
         ``N``; ``k`` at least.
     kg_per_kwh
@@ -135,7 +137,7 @@ def estimate_of(kwh: Sequence[float], seconds: Sequence[float], candidates: int,
     known, mean, others = math.fsum(kwh), math.fsum(kwh) / k, max(candidates - k, 0)
     low = high = math.nan
     if k > 1:
-        spread = float(np.std(kwh, ddof=1)) * math.sqrt(others + others ** 2 / k)
+        spread = float(np.std(kwh, ddof=1)) * math.sqrt(others + others**2 / k)
         margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)) * spread
         low, high = known + max(0.0, others * mean - margin), known + others * mean + margin
     total = known + others * mean
@@ -156,7 +158,7 @@ def energy_within(energies: Iterable[Energy], start: float, end: float, cpu: flo
     energies
         Intervals of the run.
     start, end
-        Of the trial, in seconds since the epoch.
+        The start and the end of the trial, in seconds since the epoch.
     cpu
         CPU time in seconds that its processes used, on this machine.
 
@@ -176,45 +178,53 @@ def energy_within(energies: Iterable[Energy], start: float, end: float, cpu: flo
         shared += part * (each.cpu_kwh + each.memory_kwh)
         busy += part * each.busy
         gpu += part * each.gpu_kwh / trials
-        equal += part * (each.cpu_kwh + each.memory_kwh) * _share(each) / trials
+        equal += part * (each.cpu_kwh + each.memory_kwh) * _share_of_run(each) / trials
     if metered < 0.5 * (end - start) or not metered:
         return None
-    whole = (end - start) / metered  # what was not metered is taken to be in proportion
-    return whole * (gpu + (equal if cpu is None else shared * min(1.0, cpu / (whole * busy) if busy else 1.0)))
+    scale = (end - start) / metered  # what was not metered is taken to be in proportion
+    return scale * (gpu + (equal if cpu is None else shared * min(1.0, cpu / (scale * busy) if busy else 1.0)))
 
 
-def _share(interval: Energy) -> float:
+def _share_of_run(interval: Energy) -> float:
     """The run's part of the machine's work."""
     return min(1.0, interval.own / interval.busy) if interval.busy else 1.0
 
 
-def _sums(energies: Iterable[Energy]) -> list[float]:
+def _sums_of_run(energies: Iterable[Energy]) -> list[float]:
     """The run's part, in the order of :data:`COLUMNS`."""
     total = np.zeros(len(COLUMNS))
     for each in energies:
-        cpu, memory = each.cpu_kwh * _share(each), each.memory_kwh * _share(each)
+        cpu, memory = each.cpu_kwh * _share_of_run(each), each.memory_kwh * _share_of_run(each)
         kwh = cpu + each.gpu_kwh + memory
         total += [each.seconds, cpu, each.gpu_kwh, memory, kwh, kwh * each.kg_per_kwh]
     return total.tolist()
 
 
-def _methods(record: Record, energies: Sequence[Energy]) -> dict[str, str]:
+def _methods_with_share(record: Record, energies: Sequence[Energy]) -> dict[str, str]:
     """How the energy is known; and by how much CPU time the machine's is shared."""
-    methods: dict[str, str] = json.loads(record.get_meta(METHODS) or '{}')
+    methods: dict[str, str] = json.loads(record.get_meta(keys.METHODS) or '{}')
     busy = sum(each.busy for each in energies)
     if not methods or not busy:
         return methods
-    own = sum(_share(each) * each.busy for each in energies)
-    return {**methods, 'share': f'measured (the run\'s processes used {own / busy:.0%} of the CPU time that the machine was '
-                                'at work in, and have this part of its energy; that of a GPU is all the run\'s)'}
+    own = sum(_share_of_run(each) * each.busy for each in energies)
+    return {
+        **methods,
+        'share': f"measured (the run's processes used {own / busy:.0%} of the CPU time that the machine was "
+        "at work in, and have this part of its energy; that of a GPU is all the run's)",
+    }
 
 
 def _statement(candidates: int, trained: int, stages: pd.DataFrame, estimate: Estimate | None) -> str:
-    said = (f'scored {candidates:,} candidates and trained {trained:,} for {energy(stages.kwh.sum())}'
-            f' ({mass(stages.co2_kg.sum())} CO2e)')
+    said = (
+        f'scored {candidates:,} candidates and trained {trained:,} for {energy(stages.kwh.sum())}'
+        f' ({mass(stages.co2_kg.sum())} CO2e)'
+    )
     if estimate is None:
         why = 'none was trained' if not trained else 'the energy of no trial is known'
         return f'{said}; what training all {candidates:,} would have taken cannot be told, since {why}'
-    interval = '' if math.isnan(estimate.low) else (
-        f' (between {energy(estimate.low)} and {energy(estimate.high)} with 95 % confidence)')
+    interval = (
+        ''
+        if math.isnan(estimate.low)
+        else (f' (between {energy(estimate.low)} and {energy(estimate.high)} with 95 % confidence)')
+    )
     return f'{said}; training all {candidates:,} would have taken about {energy(estimate.kwh)}{interval}'

@@ -7,11 +7,34 @@ What is made of the gradients is the business of :mod:`nni_knas.scores`.
 
 from __future__ import annotations
 
-from nni_knas.gradients.errors import MisfitError, ScoringError
-from nni_knas.gradients.gradients import Gradients
-from nni_knas.gradients.losses import Loss
+from nni_knas.gradients.errors import MisfitError, ScoringError, first_line
+from nni_knas.gradients.gradients import Gradients, arguments_of
+from nni_knas.gradients.losses import Loss, main_output
 from nni_knas.gradients.samples import Minibatch
-from nni_knas.gradients.setting import Normalization, cpu_threads, seeded, undisturbed
+from nni_knas.gradients.scoring_mode import (
+    Normalization,
+    cpu_threads,
+    evaluating,
+    modules_of,
+    seeded,
+    undisturbed,
+    wait_for_device,
+)
 
-__all__ = ['Gradients', 'Loss', 'Minibatch', 'MisfitError', 'Normalization', 'ScoringError', 'cpu_threads', 'seeded',
-           'undisturbed']
+__all__ = [
+    'Gradients',
+    'Loss',
+    'Minibatch',
+    'MisfitError',
+    'Normalization',
+    'ScoringError',
+    'arguments_of',
+    'cpu_threads',
+    'evaluating',
+    'first_line',
+    'main_output',
+    'modules_of',
+    'seeded',
+    'undisturbed',
+    'wait_for_device',
+]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import dis
+import re
+import traceback
 from pathlib import Path
 
 import torch
 
 __all__ = ['CoupledSamples', 'MisfitError', 'ScoringError', 'first_line', 'is_out_of_memory', 'is_raised_by_user']
+
+_TORCH = Path(torch.__file__).parent
+_RAISES = re.compile(r'\b(raise|assert)\b')
 
 
 class ScoringError(ValueError):
@@ -26,18 +30,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     message = str(error).lower()
-    return isinstance(error, RuntimeError) and ('out of memory' in message or "can't allocate memory" in message
-                                                or 'not enough memory' in message)
+    return isinstance(error, RuntimeError) and (
+        'out of memory' in message or "can't allocate memory" in message or 'not enough memory' in message
+    )
 
 
 def is_raised_by_user(error: BaseException) -> bool:
-    """Whether a ``raise`` statement outside of torch gave the error, rather than an operation that was given a misfit."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or Path(trace.tb_frame.f_code.co_filename).is_relative_to(Path(torch.__file__).parent):
+    """Whether a ``raise`` or ``assert`` outside of torch gave the error, rather than an operation that was given a misfit.
+
+    An operation of torch's has no place of its own in a traceback: the last line is the one that calls it.
+    """
+    places = traceback.extract_tb(error.__traceback__)
+    if not places or Path(places[-1].filename).is_relative_to(_TORCH):
         return False
-    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap['RAISE_VARARGS']
+    return _RAISES.search(places[-1].line or '') is not None
 
 
 def first_line(error: BaseException) -> str:

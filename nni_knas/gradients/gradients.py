@@ -23,7 +23,7 @@ from nni_knas.gradients.errors import (
 )
 from nni_knas.gradients.losses import Loss, check_classes, main_output, sample_losses, scalar_loss
 from nni_knas.gradients.samples import Minibatch, described, per_sample_leaves
-from nni_knas.gradients.setting import Normalization, ScoringMode
+from nni_knas.gradients.scoring_mode import Normalization, ScoringMode
 
 __all__ = ['Gradients', 'arguments_of']
 
@@ -58,11 +58,19 @@ class Gradients:
         Number of samples that go through the network at once; all of them by default. When memory runs out it is
         halved and the pass goes on.
     seed
-        For scores that draw entries of the gradients at random.
+        The seed for scores that draw entries of the gradients at random.
     """
 
-    def __init__(self, network: nn.Module, minibatch: Minibatch, *, loss: Loss | None = None,
-                 normalization: Normalization = 'sample', micro_batch: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        minibatch: Minibatch,
+        *,
+        loss: Loss | None = None,
+        normalization: Normalization = 'sample',
+        micro_batch: int | None = None,
+        seed: int = 0,
+    ) -> None:
         self.network = network
         self.minibatch = minibatch
         self.loss = loss
@@ -84,7 +92,7 @@ class Gradients:
         Returns
         -------
         dict of str to Tensor
-            For each parameter that the loss depends on, a tensor of the parameter's shape.
+            A tensor of the parameter's shape for each parameter that the loss depends on.
 
         Raises
         ------
@@ -95,9 +103,10 @@ class Gradients:
             parameters = self.parameters
             total: list[Tensor | None] = [None] * len(parameters)
             weight = 1 / self.minibatch.size
-            for part in self._in_parts(lambda samples: self._differentiate(samples, list(parameters.values()), weight),
-                                       whole=True):
-                _add(total, part)
+            for part in self._in_parts(
+                lambda samples: self._differentiate(samples, list(parameters.values()), weight), refuse_coupled=True
+            ):
+                _add_in_place(total, part)
             self._mean = {name: g for name, g in zip(parameters, total) if g is not None}
         return self._mean
 
@@ -117,7 +126,7 @@ class Gradients:
         Returns
         -------
         dict of str to Tensor
-            For each parameter a tensor of shape ``n x`` the parameter's shape.
+            A tensor of shape ``n x`` the parameter's shape for each parameter.
         """
         chosen = {name: p for name, p in self.parameters.items() if names is None or name in names}
         if not chosen:
@@ -158,12 +167,13 @@ class Gradients:
         ScoringError
             If no parameter receives a gradient, or if inputs or targets do not fit.
         """
-        parts = list(self._in_parts(self._differentiate_outputs, whole=True))
+        parts = list(self._in_parts(self._differentiate_outputs, refuse_coupled=True))
         names = [name for name, _ in self.network.named_modules() if any(name in part for part in parts)]
         return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
 
-    def _outputs(self) -> Tensor:
+    def _all_outputs(self) -> Tensor:
         """The main output of every sample, in micro-batches, without a graph."""
+
         def of(samples: Minibatch) -> Tensor:
             with torch.no_grad(), ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
                 return main_output(self._forward(samples))
@@ -175,10 +185,10 @@ class Gradients:
 
     @functools.cached_property
     def _of_outputs(self) -> Gradients:
-        outputs = self._outputs()
+        outputs = self._all_outputs()
         generator = torch.Generator().manual_seed(self.seed)
         signs = (2 * torch.randint(2, outputs.shape[1:], generator=generator) - 1).to(outputs)
-        return self._with(self.minibatch, lambda outputs, targets: (signs * main_output(outputs)).sum())
+        return self._gradients_with(self.minibatch, lambda outputs, targets: (signs * main_output(outputs)).sum())
 
     def of_outputs(self) -> Gradients:
         """The gradients of the main output in place of the loss: of its sum with random signs, drawn by the seed."""
@@ -186,7 +196,7 @@ class Gradients:
 
     @functools.cached_property
     def _of_predictions(self) -> Gradients:
-        logits = self._outputs()
+        logits = self._all_outputs()
         cross_entropy = self.loss in (None, F.cross_entropy) or isinstance(self.loss, nn.CrossEntropyLoss)
         if not cross_entropy or logits.dim() != 2:
             raise ScoringError('labels can be drawn from the predictions of a classifier with cross-entropy only')
@@ -194,7 +204,7 @@ class Gradients:
             raise ScoringError('the outputs are not finite: the network explodes at its initial weights')
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.multinomial(logits.double().softmax(1).cpu(), 1, generator=generator)[:, 0].to(logits.device)
-        return self._with(self.minibatch._replace(targets=drawn), self.loss)
+        return self._gradients_with(self.minibatch._replace(targets=drawn), self.loss)
 
     def of_predictions(self) -> Gradients:
         """The gradients for labels that are drawn, by the seed, from the network's own predictions.
@@ -206,9 +216,15 @@ class Gradients:
         """
         return self._of_predictions
 
-    def _with(self, minibatch: Minibatch, loss: Loss | None) -> Gradients:
-        return Gradients(self.network, minibatch, loss=loss, normalization=self.normalization,
-                         micro_batch=self.micro_batch, seed=self.seed)
+    def _gradients_with(self, minibatch: Minibatch, loss: Loss | None) -> Gradients:
+        return Gradients(
+            self.network,
+            minibatch,
+            loss=loss,
+            normalization=self.normalization,
+            micro_batch=self.micro_batch,
+            seed=self.seed,
+        )
 
     def used(self) -> list[str]:
         """Names of the parameters that receive a gradient, in order, found on the smallest possible part of the data."""
@@ -234,10 +250,10 @@ class Gradients:
                 check_classes(main_output(outputs), self.minibatch.targets)
             self._losses(outputs, samples)
 
-    def _in_parts(self, function: Callable[[Minibatch], T], whole: bool = False) -> Iterator[T]:
+    def _in_parts(self, function: Callable[[Minibatch], T], refuse_coupled: bool = False) -> Iterator[T]:
         """``function`` of each micro-batch. When memory runs out, the part is repeated as two of half the size.
 
-        ``whole`` says that there is no other way than one pass where samples are coupled.
+        ``refuse_coupled`` is for where there is no other way to treat samples that are coupled: the error says what to do.
         """
         start, n = 0, self.minibatch.size
         while start < n:
@@ -245,11 +261,12 @@ class Gradients:
             try:
                 result = function(self.minibatch.part(start, stop))
             except CoupledSamples:
-                if not whole:
+                if not refuse_coupled:
                     raise
                 raise ScoringError(
                     'a BatchNorm with normalization="batch" needs the whole minibatch at once: take a smaller '
-                    'batch_size, leave micro_batch out, or take normalization="sample"') from None
+                    'batch_size, leave micro_batch out, or take normalization="sample"'
+                ) from None
             except Exception as error:
                 if not is_out_of_memory(error) or stop - start == 1:
                     raise
@@ -271,8 +288,11 @@ class Gradients:
     def _differentiate_outputs(self, samples: Minibatch) -> dict[str, Tensor]:
         """Gradient of the sum of the samples' losses with respect to the outputs of the weight layers."""
         arrived: dict[str, list[Tensor]] = {}
-        hooks = [module.register_forward_hook(functools.partial(_keep_gradient, arrived.setdefault(name, [])))
-                 for name, module in self.network.named_modules() if isinstance(module, (nn.Linear, _ConvNd))]
+        hooks = [
+            module.register_forward_hook(functools.partial(_keep_gradient, arrived.setdefault(name, [])))
+            for name, module in self.network.named_modules()
+            if isinstance(module, (nn.Linear, _ConvNd))
+        ]
         try:
             self._differentiate(samples, list(self.parameters.values()))
         finally:
@@ -288,28 +308,36 @@ class Gradients:
                 if isinstance(error, CoupledSamples) or is_out_of_memory(error):
                     raise
         rows = [self._differentiate(samples.part(i, i + 1), list(chosen.values())) for i in range(samples.size)]
-        return _stacked(chosen, rows)
+        return _stack_samples(chosen, rows)
 
     def _map_with_functorch(self, samples: Minibatch, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
         n = samples.size
         inputs, one_input = per_sample_leaves(samples.inputs, n)
         targets, one_target = per_sample_leaves(samples.targets, n)
 
-        def loss_of_one(values: dict[str, Tensor], buffers: dict[str, Tensor],
-                        inputs: list[Tensor], targets: list[Tensor]) -> Tensor:
+        def loss_of_one(
+            values: dict[str, Tensor], buffers: dict[str, Tensor], inputs: list[Tensor], targets: list[Tensor]
+        ) -> Tensor:
             arguments = arguments_of(self.network, one_input(inputs))
             with ScoringMode(self.normalization, 1, whole=n == 1 == self.minibatch.size):
                 outputs = torch.func.functional_call(
-                    self.network, {place: values[name] for place, name in places.items()} | buffers, *arguments,
-                    tie_weights=False)
+                    self.network,
+                    {place: values[name] for place, name in places.items()} | buffers,
+                    *arguments,
+                    tie_weights=False,
+                )
             return scalar_loss(self.loss, outputs, one_target(targets))
 
         values = {name: p.detach() for name, p in chosen.items()}
         buffers = dict(self.network.named_buffers())
         # A layer that stands in the network twice is named once only: torch would not put its parameters back.
         names = {id(p): name for name, p in chosen.items()}
-        places = {f'{path}.{name}'.lstrip('.'): names[id(p)] for path, module in self.network.named_modules()
-                  for name, p in module._parameters.items() if id(p) in names}
+        places = {
+            f'{path}.{name}'.lstrip('.'): names[id(p)]
+            for path, module in self.network.named_modules()
+            for name, p in module._parameters.items()
+            if id(p) in names
+        }
         mapped = torch.func.vmap(torch.func.grad(loss_of_one), in_dims=(None, None, 0, 0), randomness='same')
         # The gradients are functorch's; no graph of the other parameters is needed. Where it has no rule for an operation it
         # goes over the samples in a loop of its own, and warns that this is slower.
@@ -323,14 +351,19 @@ class Gradients:
         with ScoringMode(self.normalization, self.minibatch.size):
             losses = self._losses(self._forward(self.minibatch), self.minibatch)
             try:
-                every = torch.autograd.grad(losses, parameters, torch.eye(len(losses)).to(losses),
-                                            is_grads_batched=True, allow_unused=True, retain_graph=True)
+                every = torch.autograd.grad(
+                    losses,
+                    parameters,
+                    torch.eye(len(losses)).to(losses),
+                    is_grads_batched=True,
+                    allow_unused=True,
+                    retain_graph=True,
+                )
             except RuntimeError as error:  # an operation whose derivative cannot be batched
                 if is_out_of_memory(error):
                     raise
-                return _stacked(chosen, [_gradient(loss, parameters, retain_graph=True) for loss in losses])
-        return {name: p.new_zeros(len(losses), *p.shape) if g is None else g
-                for (name, p), g in zip(chosen.items(), every)}
+                return _stack_samples(chosen, [_gradient(loss, parameters, retain_graph=True) for loss in losses])
+        return {name: p.new_zeros(len(losses), *p.shape) if g is None else g for (name, p), g in zip(chosen.items(), every)}
 
     def _forward(self, samples: Minibatch) -> Any:
         arguments, keywords = arguments_of(self.network, samples.inputs)
@@ -339,8 +372,9 @@ class Gradients:
         except Exception as error:
             if is_out_of_memory(error) or isinstance(error, CoupledSamples) or is_raised_by_user(error):
                 raise
-            raise MisfitError(f'the network cannot take inputs {described(self.minibatch.inputs)}: '
-                              f'{first_line(error)}') from error
+            raise MisfitError(
+                f'the network cannot take inputs {described(self.minibatch.inputs)}: {first_line(error)}'
+            ) from error
 
     def _losses(self, outputs: Any, samples: Minibatch) -> Tensor:
         """The loss of each sample, shape ``n``."""
@@ -349,8 +383,10 @@ class Gradients:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise MisfitError(f'the loss cannot compare outputs {described(outputs)} with targets '
-                              f'{described(samples.targets)}: {first_line(error)}') from error
+            raise MisfitError(
+                f'the loss cannot compare outputs {described(outputs)} with targets '
+                f'{described(samples.targets)}: {first_line(error)}'
+            ) from error
 
 
 def _named_parameters(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -400,13 +436,14 @@ def arguments_of(network: nn.Module, inputs: Any) -> tuple[tuple, dict[str, Any]
 def _gradient(loss: Tensor, parameters: list[nn.Parameter], retain_graph: bool = False) -> list[Tensor | None]:
     if parameters and loss.requires_grad:
         gradients: list[Tensor | None] = [
-            *torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)]
+            *torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+        ]
         if any(g is not None for g in gradients):
             return [g.to_dense() if g is not None and g.is_sparse else g for g in gradients]
     raise ScoringError('no parameter of the network receives a gradient from the loss')
 
 
-def _add(total: list[Tensor | None], part: list[Tensor | None]) -> None:
+def _add_in_place(total: list[Tensor | None], part: list[Tensor | None]) -> None:
     """Add to ``total`` in place; ``None`` stands for a zero."""
     both = [i for i, g in enumerate(part) if g is not None and total[i] is not None]
     if both:
@@ -415,6 +452,8 @@ def _add(total: list[Tensor | None], part: list[Tensor | None]) -> None:
         total[i] = g if total[i] is None else total[i]
 
 
-def _stacked(parameters: dict[str, nn.Parameter], rows: list[list[Tensor | None]]) -> dict[str, Tensor]:
-    return {name: torch.stack([torch.zeros_like(p) if row[i] is None else row[i] for row in rows])  # type: ignore[misc]
-            for i, (name, p) in enumerate(parameters.items())}
+def _stack_samples(parameters: dict[str, nn.Parameter], rows: list[list[Tensor | None]]) -> dict[str, Tensor]:
+    return {
+        name: torch.stack([torch.zeros_like(p) if row[i] is None else row[i] for row in rows])  # type: ignore[misc]
+        for i, (name, p) in enumerate(parameters.items())
+    }

@@ -34,8 +34,9 @@ def sample_losses(loss: Loss | None, outputs: Any, targets: Any, n: int) -> Tens
     except Exception as error:  # a loss that functorch cannot map; a loss that is wrong shows again below
         if is_out_of_memory(error):
             raise
-    return torch.stack([loss_of_one([leaf[i] for leaf in output_leaves], [leaf[i] for leaf in target_leaves])
-                        for i in range(n)])
+    return torch.stack(
+        [loss_of_one([leaf[i] for leaf in output_leaves], [leaf[i] for leaf in target_leaves]) for i in range(n)]
+    )
 
 
 def scalar_loss(loss: Loss | None, outputs: Any, targets: Any) -> Tensor:
@@ -68,5 +69,7 @@ def check_classes(logits: Tensor, targets: Any) -> None:
     counted = targets[targets != -100]  # cross-entropy's index for "ignore this one"
     classes = logits.shape[1]
     if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < classes:
-        raise MisfitError(f'the targets are classes {int(counted.min())} to {int(counted.max())}, but the network has '
-                          f'{classes} outputs: classes must be 0 to {classes - 1}')
+        raise MisfitError(
+            f'the targets are classes {int(counted.min())} to {int(counted.max())}, but the network has '
+            f'{classes} outputs: classes must be 0 to {classes - 1}'
+        )

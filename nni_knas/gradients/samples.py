@@ -65,8 +65,10 @@ class Minibatch(NamedTuple):
         if resolution is None:
             return self
         if not any(_is_image(leaf) for leaf in tree_flatten(self.inputs)[0]):
-            raise ValueError(f'resolution={resolution} makes images smaller, but the inputs, {described(self.inputs)}, are '
-                             'none: leave it out')
+            raise ValueError(
+                f'resolution={resolution} makes images smaller, but the inputs, {described(self.inputs)}, are '
+                'none: leave it out'
+            )
         return self._with_images(lambda pixels: resolution)
 
     def halved(self, least: int) -> Minibatch:

@@ -15,11 +15,41 @@ trained among them; the figure says so. What is counted or compared (histogram, 
 Source of the palette: Okabe and Ito, "Color Universal Design", 2008.
 """
 
-from nni_knas.plots.common import BLUE, GREY, VERMILLION, architecture_text, is_wide, number_text
+from nni_knas.plots.common import (
+    BLUE,
+    ENERGIES,
+    GREY,
+    VERMILLION,
+    architecture_text,
+    is_wide,
+    number_text,
+    run_names,
+    unit_of,
+)
 from nni_knas.plots.comparison import Comparison, plot_comparison
+from nni_knas.plots.notebook import strategy_html
 from nni_knas.plots.single import plot_costs, plot_curves, plot_footprint, plot_progress, plot_ranks, plot_scores
 from nni_knas.plots.statistics import histogram, spearman
 
-__all__ = ['BLUE', 'GREY', 'VERMILLION', 'Comparison', 'architecture_text', 'histogram', 'is_wide', 'number_text',
-           'plot_comparison', 'plot_costs', 'plot_curves', 'plot_footprint', 'plot_progress', 'plot_ranks', 'plot_scores',
-           'spearman']
+__all__ = [
+    'BLUE',
+    'ENERGIES',
+    'GREY',
+    'VERMILLION',
+    'Comparison',
+    'architecture_text',
+    'histogram',
+    'is_wide',
+    'number_text',
+    'plot_comparison',
+    'plot_costs',
+    'plot_curves',
+    'plot_footprint',
+    'plot_progress',
+    'plot_ranks',
+    'plot_scores',
+    'run_names',
+    'spearman',
+    'strategy_html',
+    'unit_of',
+]

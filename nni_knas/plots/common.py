@@ -11,17 +11,46 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from nni_knas.costs import COSTS
-from nni_knas.runs import Run
-from nni_knas.selection import chosen, rated_among
+from nni_knas.networks import COSTS
+from nni_knas.record import Status, keys
+from nni_knas.runs import Run, chosen, rated_among
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
-__all__ = ['BLUE', 'DASHES', 'ENERGIES', 'GREEN', 'GREY', 'MOST_POINTS', 'NO_SCORE', 'ORANGE', 'PALETTE',
-           'QUICK', 'SCORED', 'SKY', 'TRAINED', 'VERMILLION', 'architecture_text', 'axis', 'counted', 'empty', 'figure_of',
-           'front_of', 'graph_objects', 'hover_texts', 'is_wide', 'number_text', 'points_of', 'rated_of', 'run_names',
-           'thinned', 'ticks', 'unit_of', 'whole']
+__all__ = [
+    'BLUE',
+    'DASHES',
+    'ENERGIES',
+    'GREEN',
+    'GREY',
+    'MOST_POINTS',
+    'NO_SCORE',
+    'ORANGE',
+    'PALETTE',
+    'QUICK',
+    'SCORED',
+    'SKY',
+    'TRAINED',
+    'VERMILLION',
+    'architecture_text',
+    'axis',
+    'counted',
+    'empty',
+    'figure_of',
+    'front_of',
+    'graph_objects',
+    'hover_texts',
+    'is_wide',
+    'number_text',
+    'points_of',
+    'rated_of',
+    'run_names',
+    'thinned',
+    'ticks',
+    'unit_of',
+    'whole_ticks',
+]
 
 MOST_POINTS = 2000
 """Candidates that a figure draws at most, but for more of the top k."""
@@ -32,7 +61,7 @@ GREY = '#808080'
 GRID = 'rgba(128, 128, 128, 0.25)'
 DASHES = ('solid', 'dash', 'dot', 'dashdot')
 
-ENERGIES = {'mWh': 1e-6, 'Wh': 1e-3, 'kWh': 1.}
+ENERGIES = {'mWh': 1e-6, 'Wh': 1e-3, 'kWh': 1.0}
 """Units of energy, in kWh."""
 NO_SCORE = 'no candidate has a score yet'
 
@@ -57,7 +86,7 @@ KINDS = (QUICK, SCORED, TOP, FAILED, TRAINED)  # the last is drawn above the oth
 def architecture_text(architecture: Mapping[str, Any], length: int | None = None) -> str:
     """An architecture (NNI's sample) as short text, of at most so many characters where ``length`` is given."""
     text = ', '.join(f'{name}: {value}' for name, value in architecture.items())
-    return text if length is None or len(text) <= length else f'{text[:length - 1]}…'
+    return text if length is None or len(text) <= length else f'{text[: length - 1]}…'
 
 
 def number_text(number: float) -> str:
@@ -92,15 +121,15 @@ def axis(title: str) -> dict[str, Any]:
 
 
 def ticks(values: pd.Series) -> dict[str, Any]:
-    """For the axis of scores or costs: its scale, and powers of ten, or prefixes such as M where these are large numbers."""
+    """Settings for the axis of scores or costs: its scale, and powers of ten, or prefixes such as M for large numbers."""
     wide = is_wide(values)
     if wide:
         return {'type': 'log', 'exponentformat': 'power', 'nticks': 6}  # more would be labelled 2 and 5 between the powers
     return {'type': 'linear', 'exponentformat': 'power' if values.abs().max() < 1e-3 else 'SI', 'nticks': 0}
 
 
-def whole(highest: float) -> dict[str, Any]:
-    """For the axis of a number of things: ticks at whole numbers alone, where there are few."""
+def whole_ticks(highest: float) -> dict[str, Any]:
+    """Settings for the axis of a number of things: ticks at whole numbers alone, where there are few."""
     return {'dtick': 1} if highest <= 10 else {}
 
 
@@ -109,14 +138,37 @@ def figure_of(traces: Collection[Any], title: str, x: str, y: str, notes: Sequen
     lines = textwrap.wrap('; '.join(note for note in notes if note), 52)
     subtitle = '<br>'.join(html.escape(line, quote=False) for line in lines)
     figure = graph_objects().Figure(list(traces))
-    figure.update_layout(title={'text': html.escape(title, quote=False), 'subtitle': {'text': subtitle}, 'x': 0,
-                                'xref': 'paper', 'yref': 'container', 'y': 0.97, 'yanchor': 'top'},
-                         paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', showlegend=True,
-                         legend={'orientation': 'h', 'yref': 'container', 'y': 0, 'yanchor': 'bottom', 'x': 0,
-                                 'maxheight': 0.25, 'traceorder': 'normal'},
-                         modebar={'bgcolor': 'rgba(0,0,0,0)', 'color': GREY, 'activecolor': BLUE, 'remove': [
-                             'select2d', 'lasso2d', 'zoomIn2d', 'zoomOut2d', 'autoScale2d']},
-                         margin={'l': 20, 'r': 20, 't': 60 + 16 * len(lines), 'b': 20}, **layout)
+    figure.update_layout(
+        title={
+            'text': html.escape(title, quote=False),
+            'subtitle': {'text': subtitle},
+            'x': 0,
+            'xref': 'paper',
+            'yref': 'container',
+            'y': 0.97,
+            'yanchor': 'top',
+        },
+        paper_bgcolor='rgba(0,0,0,0)',
+        plot_bgcolor='rgba(0,0,0,0)',
+        showlegend=True,
+        legend={
+            'orientation': 'h',
+            'yref': 'container',
+            'y': 0,
+            'yanchor': 'bottom',
+            'x': 0,
+            'maxheight': 0.25,
+            'traceorder': 'normal',
+        },
+        modebar={
+            'bgcolor': 'rgba(0,0,0,0)',
+            'color': GREY,
+            'activecolor': BLUE,
+            'remove': ['select2d', 'lasso2d', 'zoomIn2d', 'zoomOut2d', 'autoScale2d'],
+        },
+        margin={'l': 20, 'r': 20, 't': 60 + 16 * len(lines), 'b': 20},
+        **layout,
+    )
     figure.update_xaxes(axis(x))
     figure.update_yaxes(axis(y))
     return figure
@@ -143,21 +195,22 @@ def rated_of(run: Run, costs: Sequence[str] = ()) -> pd.DataFrame:
     rated = rated.assign(top=rated.candidate.isin(top))
     kind = np.where(rated.score.isna(), QUICK.name, SCORED.name).astype(object)
     kind[rated.top] = TOP.name
-    kind[rated.status == 'training-failed'] = FAILED.name
-    kind[rated.status == 'trained'] = TRAINED.name
+    kind[rated.status == Status.TRAINING_FAILED] = FAILED.name
+    kind[rated.status == Status.TRAINED] = TRAINED.name
     return rated.assign(kind=kind)
 
 
 def front_of(run: Run) -> str | None:
     """The cost in whose Pareto front the top k are, ``None`` where they are the best by score."""
-    return run.record.get_meta('front') or None
+    return run.record.get_meta(keys.FRONT) or None
 
 
 def counted(rated: pd.DataFrame) -> str:
     """How many candidates there are, by what is known of them."""
     quick, trained = int(rated.score.isna().sum()), int((rated.kind == TRAINED.name).sum())
-    return ', '.join([f'{len(rated) - quick:,} scored', *([f'{quick:,} scored quickly'] if quick else []),
-                      f'{trained:,} trained'])
+    return ', '.join(
+        [f'{len(rated) - quick:,} scored', *([f'{quick:,} scored quickly'] if quick else []), f'{trained:,} trained']
+    )
 
 
 def thinned(rated: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -179,21 +232,34 @@ def points_of(run: Run, drawn: pd.DataFrame, x: ArrayLike, y: ArrayLike, **axes:
         mask = (drawn.kind == kind.name).to_numpy()
         if mask.any():
             part = drawn[mask]
-            traces.append(graph_objects().Scatter(
-                x=x[mask], y=y[mask], mode='markers', name=kind.name.format(k=run.top_k), hoverinfo='text',
-                hovertext=hover_texts(part, run.metric_name), customdata=part.index.to_numpy(), marker={
-                    'color': kind.color, 'symbol': kind.symbol, 'size': kind.size, 'opacity': 0.9}, **axes))
+            traces.append(
+                graph_objects().Scatter(
+                    x=x[mask],
+                    y=y[mask],
+                    mode='markers',
+                    name=kind.name.format(k=run.top_k),
+                    hoverinfo='text',
+                    hovertext=hover_texts(part, run.metric_name),
+                    customdata=part.index.to_numpy(),
+                    marker={'color': kind.color, 'symbol': kind.symbol, 'size': kind.size, 'opacity': 0.9},
+                    **axes,
+                )
+            )
     return traces
 
 
 def hover_texts(part: pd.DataFrame, metric_name: str) -> list[str]:
     """What is said of each candidate when a mouse rests on it."""
     texts = []
-    for rank, number, score, quick, metric, architecture in zip(part.index, part.candidate, part.score, part.quick,
-                                                                part.metric, part.architecture):
+    for rank, number, score, quick, metric, architecture in zip(
+        part.index, part.candidate, part.score, part.quick, part.metric, part.architecture
+    ):
         values = (('score', number_text(score)), ('quick score', number_text(quick)), (metric_name, f'{metric:.5g}'))
-        lines = [f'rank {rank}, candidate {number}', *(f'{name} {text}' for name, text in values if text != 'nan'),
-                 *textwrap.wrap(architecture_text(architecture, 300), 50)]
+        lines = [
+            f'rank {rank}, candidate {number}',
+            *(f'{name} {text}' for name, text in values if text != 'nan'),
+            *textwrap.wrap(architecture_text(architecture, 300), 50),
+        ]
         texts.append('<br>'.join(html.escape(line, quote=False) for line in lines))
     return texts
 
@@ -201,6 +267,8 @@ def hover_texts(part: pd.DataFrame, metric_name: str) -> list[str]:
 def run_names(runs: Sequence[Run]) -> list[str]:
     """Names of the runs, each once: with NNI's id, and with a number, where several have the same."""
     plain = [run.name for run in runs]
-    names = [name if plain.count(name) == 1 or name == run.folder.name else f'{name} ({run.folder.name})'
-             for name, run in zip(plain, runs)]
+    names = [
+        name if plain.count(name) == 1 or name == run.folder.name else f'{name} ({run.folder.name})'
+        for name, run in zip(plain, runs)
+    ]
     return [name if name not in names[:i] else f'{name} ({names[:i].count(name) + 1})' for i, name in enumerate(names)]

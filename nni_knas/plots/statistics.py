@@ -21,7 +21,7 @@ def histogram(values: ArrayLike, wide: bool, edges: np.ndarray | None = None) ->
     wide
         Whether bins are of equal width on a logarithmic axis rather than on a linear one.
     edges
-        Of the bins. Default: about the square root of ``n`` bins, 10 at least and :data:`MOST_BINS` at most.
+        The edges of the bins. Default: about the square root of ``n`` bins, 10 at least and :data:`MOST_BINS` at most.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def histogram(values: ArrayLike, wide: bool, edges: np.ndarray | None = None) ->
     if edges is None:
         bins = int(np.clip(np.ceil(np.sqrt(len(values))), 10, MOST_BINS))
         scaled = np.histogram_bin_edges(np.log10(values) if wide else values, bins)
-        edges = 10 ** scaled if wide else scaled
+        edges = 10**scaled if wide else scaled
         # By a rounding, the outermost edges can miss the outermost values.
         edges[0], edges[-1] = min(edges[0], values.min()), max(edges[-1], values.max())
     return np.histogram(values, edges)[0], edges
@@ -49,7 +49,7 @@ def spearman(scores: ArrayLike, metrics: ArrayLike, seed: int = 0) -> tuple[floa
     scores, metrics
         Shape ``n``, higher is better in both.
     seed
-        Of the permutations.
+        The seed of the permutations.
 
     Returns
     -------
@@ -68,6 +68,13 @@ def spearman(scores: ArrayLike, metrics: ArrayLike, seed: int = 0) -> tuple[floa
     def permuted(values: np.ndarray, axis: int = -1) -> np.ndarray:
         return np.sum(values * ranks[1], axis=axis)
 
-    test = stats.permutation_test((ranks[0],), permuted, permutation_type='pairings', n_resamples=5040, vectorized=True,
-                                  batch=100, rng=np.random.default_rng(seed))
+    test = stats.permutation_test(
+        (ranks[0],),
+        permuted,
+        permutation_type='pairings',
+        n_resamples=5040,
+        vectorized=True,
+        batch=100,
+        rng=np.random.default_rng(seed),
+    )
     return correlation, float(test.pvalue), f'Spearman {correlation:.3f}, p = {test.pvalue:.2g}, of {len(x):,} trained'

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nni_knas import plots
-from nni_knas.plots.common import run_names
-from nni_knas.report.moment import Moment
+from nni_knas.basics.texts import NONE, one_line
+from nni_knas.plots import run_names
 from nni_knas.report.page import plot, write_page
+from nni_knas.report.snapshot import Moment
 from nni_knas.runs import Run
-from nni_knas.texts import NONE, one_line
 
 __all__ = ['write_comparison']
 
@@ -21,7 +21,8 @@ _PLOTS: list[tuple[plots.Comparison, str, str]] = [
     ('metric', 'Trained metrics', 'The metrics of the candidates that were trained, a box a run.'),
     ('score', 'Scores', 'The scores at full effort, a box a run.'),
     ('kwh', 'Energy', 'What each run used, by stage.'),
-    ('seconds', 'Time', 'How long each run took by the clock, by stage.')]
+    ('seconds', 'Time', 'How long each run took by the clock, by stage.'),
+]
 
 
 def write_comparison(runs: Sequence[Any], path: str | Path) -> Path:
@@ -54,16 +55,24 @@ def write_comparison(runs: Sequence[Any], path: str | Path) -> Path:
         twice = next(folder for folder in folders if folders.count(folder) > 1)
         raise ValueError(f'the run {twice} is named twice: name different ones')
     names = run_names(opened)
-    write_page(path, 'comparison.html', {
-        'title': f'{len(opened)} KNAS runs', 'now': time.time(), 'names': names,
-        'rows': [_row(run, name) for run, name in zip(opened, names)],
-        'plots': [plot(what, title, plots.plot_comparison(opened, what), caption) for what, title, caption in _PLOTS],
-        'different_metrics': len({(run.metric_name, run.optimize_mode) for run in opened}) > 1,
-        'configurations': _configurations(opened), 'command': shlex.join(['nni-knas', 'compare', *map(str, folders)])})
+    write_page(
+        path,
+        'comparison.html',
+        {
+            'title': f'{len(opened)} KNAS runs',
+            'now': time.time(),
+            'names': names,
+            'rows': [_run_row(run, name) for run, name in zip(opened, names)],
+            'plots': [plot(what, title, plots.plot_comparison(opened, what), caption) for what, title, caption in _PLOTS],
+            'different_metrics': len({(run.metric_name, run.optimize_mode) for run in opened}) > 1,
+            'configurations': _configurations(opened),
+            'command': shlex.join(['nni-knas', 'compare', *map(str, folders)]),
+        },
+    )
     return path
 
 
-def _row(run: Moment, name: str) -> dict[str, Any]:
+def _run_row(run: Moment, name: str) -> dict[str, Any]:
     ranking, footprint, asked = run.ranking(), run.footprint(), run.configuration()
     better = -1 if run.optimize_mode == 'minimize' else 1
     scores = ranking.score if ranking.score.notna().all() else -ranking.index.to_series()
@@ -71,16 +80,30 @@ def _row(run: Moment, name: str) -> dict[str, Any]:
     metered = bool(footprint.statement)
     seconds = footprint.stages.seconds if metered else {'coarse': None, 'fine': None}
     return {
-        'name': name, 'quoted': shlex.quote(str(run.folder)), 'status': run.status, 'statement': footprint.statement,
-        'asked': [_text(asked.get('network') or asked.get('space')),
-                  *(_text(asked.get(key)) for key in ('data', 'score', 'explorer', 'seed'))],
-        'scored': len(run.rated()), 'trained': len(ranking), 'metric': run.metric if len(ranking) else None,
-        'metric_name': run.metric_name, 'mode': run.optimize_mode, 'rank': int(ranking.index[0]) if len(ranking) else None,
-        'scoring': seconds['coarse'], 'training': seconds['fine'], 'kwh': footprint.kwh if metered else None,
-        'co2_kg': footprint.co2_kg if metered else None, 'spearman': correlation, 'said': said}
+        'name': name,
+        'quoted': shlex.quote(str(run.folder)),
+        'status': run.status,
+        'statement': footprint.statement,
+        'asked': [
+            _cell_text(asked.get('network') or asked.get('space')),
+            *(_cell_text(asked.get(key)) for key in ('data', 'score', 'explorer', 'seed')),
+        ],
+        'scored': len(run.rated()),
+        'trained': len(ranking),
+        'metric': run.metric if len(ranking) else None,
+        'metric_name': run.metric_name,
+        'mode': run.optimize_mode,
+        'rank': int(ranking.index[0]) if len(ranking) else None,
+        'scoring': seconds['coarse'],
+        'training': seconds['fine'],
+        'kwh': footprint.kwh if metered else None,
+        'co2_kg': footprint.co2_kg if metered else None,
+        'spearman': correlation,
+        'said': said,
+    }
 
 
-def _text(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     return NONE if value is None or value == {} else one_line(value)
 
 
@@ -88,6 +111,6 @@ def _configurations(runs: Sequence[Run]) -> dict[str, tuple[list[str], bool]]:
     """By field: what each run was asked for, and whether the runs differ in it."""
     asked = [run.configuration() for run in runs]
     fields = dict.fromkeys(key for values in asked for key in values)
-    table = {key: [_text(values.get(key)) for values in asked] for key in fields}
+    table = {key: [_cell_text(values.get(key)) for values in asked] for key in fields}
     lines = {key: (values, len(set(values)) > 1) for key, values in table.items()}
     return dict(sorted(lines.items(), key=lambda line: not line[1][1]))  # the differences first

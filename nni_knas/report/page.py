@@ -13,9 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from nni_knas import __version__, texts
-from nni_knas.files import whole
-from nni_knas.plots.common import ENERGIES, unit_of
+from nni_knas import __version__
+from nni_knas.basics import texts
+from nni_knas.basics.files import atomic_write
+from nni_knas.plots import ENERGIES, unit_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
@@ -43,11 +44,11 @@ def plot(name: str, title: str, figure: Figure, caption: str, wide: bool = False
     Parameters
     ----------
     name
-        Of its element in the page.
+        The name of its element in the page.
     title
         Goes into the page's text, with the lines below the figure's own title, which is left out.
     figure
-        What is drawn.
+        The figure that is drawn.
     caption
         What there is to see in it, and what one can do with it.
     wide
@@ -71,16 +72,16 @@ def energy_text(kwh: float | None) -> str:
 
 def json_script(content: Any) -> Markup:
     """JSON that may stand in a ``<script>`` element, whatever texts it has; numbers that are none become ``null``."""
-    text = json.dumps(_finite(content), separators=(',', ':'), allow_nan=False)
+    text = json.dumps(_without_infinities(content), separators=(',', ':'), allow_nan=False)
     return Markup(text.replace('<', r'\u003c').replace('>', r'\u003e').replace('&', r'\u0026'))
 
 
-def _finite(content: Any) -> Any:
+def _without_infinities(content: Any) -> Any:
     """JSON has no NaN, and what is infinite is written as text."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: _without_infinities(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
+        return [_without_infinities(value) for value in content]
     if isinstance(content, float) and not abs(content) < float('inf'):
         return None if content != content else ('Infinity' if content > 0 else '-Infinity')
     return content
@@ -98,13 +99,25 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     values
         What the template names.
     """
-    environment = Environment(loader=PackageLoader('nni_knas.report', 'templates'), autoescape=True, trim_blocks=True,
-                              lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update({name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'},
-                               energy_text=energy_text)
+    environment = Environment(
+        loader=PackageLoader('nni_knas.report', 'templates'),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters.update(
+        {name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'}, energy_text=energy_text
+    )
     folder = Path(__file__).parent
     text = environment.get_template(template).render(
-        {'version': __version__, 'style': Markup((folder / 'style.css').read_text('utf-8')),
-         'script': Markup((folder / 'script.js').read_text('utf-8')), 'plotly': Markup(get_plotlyjs()), **values})
-    with whole(path) as unfinished:
+        {
+            'version': __version__,
+            'style': Markup((folder / 'style.css').read_text('utf-8')),
+            'script': Markup((folder / 'script.js').read_text('utf-8')),
+            'plotly': Markup(get_plotlyjs()),
+            **values,
+        }
+    )
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding='utf-8')

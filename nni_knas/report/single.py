@@ -12,31 +12,37 @@ import pandas as pd
 from markupsafe import Markup
 
 from nni_knas import plots
-from nni_knas.costs import COSTS
-from nni_knas.export import example_inputs
-from nni_knas.plots.common import ENERGIES, number_text, unit_of
-from nni_knas.report.moment import Moment
+from nni_knas.basics.texts import count, duration, energy, known, mass, number
+from nni_knas.networks import COSTS, example_inputs
+from nni_knas.plots import ENERGIES, number_text, unit_of
+from nni_knas.record import Status, keys
 from nni_knas.report.page import Plot, energy_text, json_script, plot, write_page
-from nni_knas.report.table import STATUSES, candidate_data, columns
+from nni_knas.report.snapshot import Moment
+from nni_knas.report.table import STATUS_TEXTS, candidate_data, columns
 from nni_knas.runs import Run
-from nni_knas.session import COMPLETE
-from nni_knas.texts import count, duration, energy, known, mass, number
 
 __all__ = ['write_report']
 
-_COSTS = {'parameters': 'parameters', 'flops': 'FLOPs', 'memory': 'memory', 'latency': 'latency', 'seconds': 'scoring time',
-          'training_seconds': 'training time'}
+_COSTS = {
+    'parameters': 'parameters',
+    'flops': 'FLOPs',
+    'memory': 'memory',
+    'latency': 'latency',
+    'seconds': 'scoring time',
+    'training_seconds': 'training time',
+}
 _CAPTIONS = {
     'scores': 'How the scores are distributed, and where the candidates lie that were chosen to be trained. Drag to zoom, '
-              'double click to see all again.',
+    'double click to see all again.',
     'progress': 'The scores in the order in which the space was explored: a best score that still rises at the end says '
-                'that more candidates may be worth their while.',
+    'that more candidates may be worth their while.',
     'curves': 'How the chosen candidates learnt, named by their ranks by score. A click on a name hides its curve, a double '
-              'click shows it alone.',
+    'click shows it alone.',
     'ranks': 'Whether a better score meant a better network after training: the closer to the line, the better the score '
-             'has ranked them.',
+    'has ranked them.',
     'footprint': 'What each stage used, by component; and what training every candidate would have taken, with its '
-                 'interval.'}
+    'interval.',
+}
 
 
 class Tile(NamedTuple):
@@ -79,34 +85,50 @@ def write_report(run: Any, path: str | Path) -> Path:
     opened, path = Run.of(run), Path(path)
     opened.measured()  # kept in the record, from where all that follows has it
     with opened.record.transaction():  # of a run that goes on, every part of the page shows the same moment
-        values = _values(Moment(opened))
+        values = _template_values(Moment(opened))
     write_page(path, 'single.html', values)
     return path
 
 
-def _values(run: Moment) -> dict[str, Any]:
+def _template_values(run: Moment) -> dict[str, Any]:
     frame = run.scores()
     shown = columns(frame, run.metric_name, run.optimize_mode == 'minimize')
     footprint, sessions, searching = run.footprint(), run.sessions(), run.process is not None
     return {
-        'title': f'{run.name}: a KNAS run', 'run': run, 'quoted': shlex.quote(str(run.folder)),
+        'title': f'{run.name}: a KNAS run',
+        'run': run,
+        'quoted': shlex.quote(str(run.folder)),
         'python': f'import nni_knas\nrun = nni_knas.open_run({str(run.folder)!r})\nrun.scores(), run.metric, run.network()',
-        'status': run.status, 'searching': searching, 'stopped': not searching and not run.record.get_meta(COMPLETE),
-        'now': time.time(), 'sessions': sessions, 'tiles': _tiles(run), 'footprint': footprint,
-        'energy_unit': unit_of(footprint.kwh, ENERGIES), 'stages': {
-            'coarse: scoring': footprint.stages.loc['coarse'], 'fine: training': footprint.stages.loc['fine'],
-            'both': footprint.stages.sum()},
-        'winner': _winner(run), 'plots': list(_plots(run)), 'counts': frame.status.value_counts().to_dict(),
-        'statuses': STATUSES, 'columns': shown, 'candidates': json_script(candidate_data(frame, shown)),
-        'failures': _failures(frame), 'configuration': run.configuration()}
+        'status': run.status,
+        'searching': searching,
+        'stopped': not searching and not run.record.get_meta(keys.COMPLETE),
+        'now': time.time(),
+        'sessions': sessions,
+        'tiles': _tiles_of(run),
+        'footprint': footprint,
+        'energy_unit': unit_of(footprint.kwh, ENERGIES),
+        'stages': {
+            'coarse: scoring': footprint.stages.loc['coarse'],
+            'fine: training': footprint.stages.loc['fine'],
+            'both': footprint.stages.sum(),
+        },
+        'winner': _winner_values(run),
+        'plots': list(_plots_of(run)),
+        'counts': frame.status.value_counts().to_dict(),
+        'statuses': STATUS_TEXTS,
+        'columns': shown,
+        'candidates': json_script(candidate_data(frame, shown)),
+        'failures': _failures(frame),
+        'configuration': run.configuration(),
+    }
 
 
-def _tiles(run: Moment) -> list[Tile]:
+def _tiles_of(run: Moment) -> list[Tile]:
     frame, ranking, footprint = run.scores(), run.ranking(), run.footprint()
     scored, metered = run.rated(), bool(footprint.statement)
     quick = int(scored.score.isna().sum())
-    in_scoring, in_training = (int((frame.status == status).sum()) for status in ('failed', 'training-failed'))
-    left_out = int(frame.status.isin(['filtered', 'outside']).sum())
+    in_scoring, in_training = (int((frame.status == status).sum()) for status in (Status.FAILED, Status.TRAINING_FAILED))
+    left_out = int(frame.status.isin([Status.FILTERED, Status.OUTSIDE]).sum())
     seconds, kwh, co2_kg = (value if metered else None for value in (footprint.seconds, footprint.kwh, footprint.co2_kg))
     better = 'the lowest' if run.optimize_mode == 'minimize' else 'the highest'
     metric, note = None, 'nothing is trained yet'
@@ -115,24 +137,42 @@ def _tiles(run: Moment) -> list[Tile]:
         metric, note = run.metric, f'{better} of {count(len(ranking))}; rank {count(rank)} of {count(len(scored))} by score'
     return [
         Tile('metric', f'best {run.metric_name}', metric, number(metric, '.5g'), note),
-        Tile('scored', 'candidates scored', len(scored), count(len(scored)),
-             f'{count(len(scored) - quick)} of them in full' if quick else f'of {count(len(frame))} explored'),
+        Tile(
+            'scored',
+            'candidates scored',
+            len(scored),
+            count(len(scored)),
+            f'{count(len(scored) - quick)} of them in full' if quick else f'of {count(len(frame))} explored',
+        ),
         Tile('trained', 'trained', len(ranking), count(len(ranking)), f'of the top {run.top_k}' if run.top_k else ''),
-        Tile('failed', 'failed', in_scoring + in_training, count(in_scoring + in_training),
-             f'{count(in_scoring)} in scoring, {count(in_training)} in training' + (
-                 f'; {count(left_out)} more left out' if left_out else '')),
-        Tile('seconds', 'time', seconds, duration(seconds),
-             f'scoring {duration(run.record.scoring_seconds())}, trials {duration(float(frame.training_seconds.sum()))}'),
+        Tile(
+            'failed',
+            'failed',
+            in_scoring + in_training,
+            count(in_scoring + in_training),
+            f'{count(in_scoring)} in scoring, {count(in_training)} in training'
+            + (f'; {count(left_out)} more left out' if left_out else ''),
+        ),
+        Tile(
+            'seconds',
+            'time',
+            seconds,
+            duration(seconds),
+            f'scoring {duration(run.record.scoring_seconds())}, trials {duration(float(frame.training_seconds.sum()))}',
+        ),
         Tile('kwh', 'energy', kwh, energy_text(kwh), energy(kwh) if metered else 'not recorded'),
         Tile('co2_kg', 'CO₂ equivalent', co2_kg, mass(co2_kg), 'of this energy' if metered else 'not recorded'),
     ]
 
 
-def _plots(run: Moment) -> Iterator[Plot]:
+def _plots_of(run: Moment) -> Iterator[Plot]:
     yield plot('scores', 'Scores', plots.plot_scores(run), _CAPTIONS['scores'], wide=True)
     yield plot('progress', 'Progress', plots.plot_progress(run), _CAPTIONS['progress'], wide=True)
-    halves = [*_cost_plots(run), plot('curves', 'Learning curves', plots.plot_curves(run), _CAPTIONS['curves']),
-              plot('ranks', 'Score and training', plots.plot_ranks(run), _CAPTIONS['ranks'])]
+    halves = [
+        *_cost_plots(run),
+        plot('curves', 'Learning curves', plots.plot_curves(run), _CAPTIONS['curves']),
+        plot('ranks', 'Score and training', plots.plot_ranks(run), _CAPTIONS['ranks']),
+    ]
     yield from halves[:-1]
     yield halves[-1]._replace(wide=len(halves) % 2 == 1)
     used = plot('footprint', 'Energy', plots.plot_footprint(run), _CAPTIONS['footprint'], wide=True)
@@ -145,11 +185,15 @@ def _cost_plots(run: Moment) -> Iterator[Plot]:
     for cost, name in _COSTS.items():
         if cost in ('parameters', 'flops', 'seconds') or frame[cost].notna().any():
             front = ' The line is the Pareto front: no other candidate has a higher score at a lower cost.'
-            yield plot(cost, f'Score and {name}', plots.plot_costs(run, cost),
-                       f'What a good score costs in {name}.{front if cost in COSTS else ""}')
+            yield plot(
+                cost,
+                f'Score and {name}',
+                plots.plot_costs(run, cost),
+                f'What a good score costs in {name}.{front if cost in COSTS else ""}',
+            )
 
 
-def _winner(run: Moment) -> dict[str, Any] | None:
+def _winner_values(run: Moment) -> dict[str, Any] | None:
     """What the page says of the winner; ``None`` where no candidate has a score."""
     try:
         row: Any = run.winner
@@ -160,36 +204,47 @@ def _winner(run: Moment) -> dict[str, Any] | None:
         (run.metric_name, row.metric, number(row.metric, '.5g')),
         *((name, value, number(value, '.5g')) for name, value in run.metrics(rank).items()),
         ('rank by score', rank, f'{count(rank)} of {count(len(run.rated()))}'),
-        ('score', row.score, number_text(row.score)), ('quick score', row.quick, number_text(row.quick)),
-        ('parameters', row.parameters, number(row.parameters, ',.0f')), ('FLOPs', row.flops, number(row.flops, ',.0f')),
-        ('memory (bytes)', row.memory, number(row.memory, ',.0f')), ('latency (s)', row.latency, number(row.latency, '.3g')),
+        ('score', row.score, number_text(row.score)),
+        ('quick score', row.quick, number_text(row.quick)),
+        ('parameters', row.parameters, number(row.parameters, ',.0f')),
+        ('FLOPs', row.flops, number(row.flops, ',.0f')),
+        ('memory (bytes)', row.memory, number(row.memory, ',.0f')),
+        ('latency (s)', row.latency, number(row.latency, '.3g')),
         ('training time', row.training_seconds, duration(row.training_seconds)),
-        ('training energy', row.training_kwh, energy_text(row.training_kwh))]
-    drawing, why_not = _drawing(run, rank)
-    return {'facts': [fact for fact in facts if known(fact[1])], 'architecture': row.architecture, 'drawing': drawing,
-            'why_not': why_not, 'trained': row.status == 'trained' and known(row.metric), 'candidate': int(row.candidate)}
+        ('training energy', row.training_kwh, energy_text(row.training_kwh)),
+    ]
+    drawing, why_not = _network_drawings(run, rank)
+    return {
+        'facts': [fact for fact in facts if known(fact[1])],
+        'architecture': row.architecture,
+        'drawing': drawing,
+        'why_not': why_not,
+        'trained': row.status == Status.TRAINED and known(row.metric),
+        'candidate': int(row.candidate),
+    }
 
 
-def _drawing(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
+def _network_drawings(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
     """Drawings of a network with their captions, its blocks first; or why there are none."""
-    from nni_knas.drawing import draw_network
+    from nni_knas.networks.drawing import draw_network
 
-    example = run.record.get_meta('example')
+    example = run.record.get_meta(keys.EXAMPLE)
     if not example:
         return [], "There is no drawing, since the run does not know the shape of its networks' inputs."
     try:
         drawing = draw_network(run.network(rank), example_inputs(example))
     except Exception as error:  # it runs what the user has written; the page is worth having without it
         return [], f'There is no drawing: {error}'
-    blocks = [(f'{block.name}, as {block.modules} modules of the network are', Markup(block.svg))
-              for block in drawing.blocks]
-    whole = 'The network' if drawing.traced else 'The modules of the network, in the order of their definition'
-    return [*blocks, (whole, Markup(drawing.svg))], ''
+    blocks = [
+        (f'{block.name}, as {block.modules} modules of the network are', Markup(block.svg)) for block in drawing.blocks
+    ]
+    caption = 'The network' if drawing.traced else 'The modules of the network, in the order of their definition'
+    return [*blocks, (caption, Markup(drawing.svg))], ''
 
 
 def _failures(frame: pd.DataFrame) -> list[tuple[str, str, int, list[int]]]:
     """Status, reason, number and first candidates of what failed or was left out, the most frequent first."""
-    gone = frame[frame.status.isin(['failed', 'training-failed', 'filtered', 'outside'])]
+    gone = frame[frame.status.isin([Status.FAILED, Status.TRAINING_FAILED, Status.FILTERED, Status.OUTSIDE])]
     groups = gone.assign(reason=gone.reason.fillna('')).groupby(['status', 'reason']).candidate
-    found = [(STATUSES[status], reason, len(numbers), sorted(numbers)[:5]) for (status, reason), numbers in groups]
+    found = [(STATUS_TEXTS[status], reason, len(numbers), sorted(numbers)[:5]) for (status, reason), numbers in groups]
     return sorted(found, key=lambda failure: -failure[2])

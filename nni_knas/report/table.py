@@ -9,14 +9,22 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from nni_knas.files import whole
+from nni_knas.basics.files import atomic_write
+from nni_knas.record import Status
 from nni_knas.runs import Run
 
-__all__ = ['STATUSES', 'Column', 'candidate_data', 'columns', 'csv_table', 'write_csv']
+__all__ = ['STATUS_TEXTS', 'Column', 'candidate_data', 'columns', 'csv_table', 'write_csv']
 
-STATUSES = {'trained': 'trained', 'training': 'in training', 'scored': 'scored', 'screened': 'scored quickly',
-            'training-failed': 'training failed', 'failed': 'scoring failed', 'filtered': 'over a limit',
-            'outside': 'outside of the space'}
+STATUS_TEXTS = {
+    Status.TRAINED: 'trained',
+    Status.TRAINING: 'in training',
+    Status.SCORED: 'scored',
+    Status.SCREENED: 'scored quickly',
+    Status.TRAINING_FAILED: 'training failed',
+    Status.FAILED: 'scoring failed',
+    Status.FILTERED: 'over a limit',
+    Status.OUTSIDE: 'outside of the space',
+}
 """The statuses of the record in words."""
 
 _ALWAYS = ('rank', 'candidate', 'score', 'metric', 'status')
@@ -48,22 +56,30 @@ def columns(frame: pd.DataFrame, metric: str, minimize: bool) -> list[Column]:
     minimize
         Whether a lower metric is better.
     """
-    flops, flops_unit = _unit(frame.flops, {'': 1, 'k': 1e3, 'M': 1e6, 'G': 1e9})
-    memory, memory_unit = _unit(frame.memory, {'B': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30})
-    latency, latency_unit = _unit(frame.latency, {'µs': 1e-6, 'ms': 1e-3, 's': 1})
-    energy, energy_unit = _unit(frame.training_kwh, {'mWh': 1e-6, 'Wh': 1e-3, 'kWh': 1})
-    listed = [Column('rank', 'Rank'), Column('candidate', 'Candidate'), Column('score', 'Score', 5, True),
-              Column('quick', 'Quick score', 5, True), Column('metric', metric.capitalize(), 5, not minimize),
-              Column('status', 'Status', text=True),
-              Column('seconds', 'Scoring (s)', 3), Column('training_seconds', 'Training (s)', 4),
-              Column('training_kwh', f'Training ({energy_unit})', 3, scale=energy),
-              Column('parameters', 'Parameters'), Column('flops', f'{flops_unit}FLOPs', 4, scale=flops),
-              Column('memory', f'Memory ({memory_unit})', 4, scale=memory),
-              Column('latency', f'Latency ({latency_unit})', 3, scale=latency), Column('reason', 'Reason', text=True)]
+    flops, flops_unit = _unit_of(frame.flops, {'': 1, 'k': 1e3, 'M': 1e6, 'G': 1e9})
+    memory, memory_unit = _unit_of(frame.memory, {'B': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30})
+    latency, latency_unit = _unit_of(frame.latency, {'µs': 1e-6, 'ms': 1e-3, 's': 1})
+    energy, energy_unit = _unit_of(frame.training_kwh, {'mWh': 1e-6, 'Wh': 1e-3, 'kWh': 1})
+    listed = [
+        Column('rank', 'Rank'),
+        Column('candidate', 'Candidate'),
+        Column('score', 'Score', 5, True),
+        Column('quick', 'Quick score', 5, True),
+        Column('metric', metric.capitalize(), 5, not minimize),
+        Column('status', 'Status', text=True),
+        Column('seconds', 'Scoring (s)', 3),
+        Column('training_seconds', 'Training (s)', 4),
+        Column('training_kwh', f'Training ({energy_unit})', 3, scale=energy),
+        Column('parameters', 'Parameters'),
+        Column('flops', f'{flops_unit}FLOPs', 4, scale=flops),
+        Column('memory', f'Memory ({memory_unit})', 4, scale=memory),
+        Column('latency', f'Latency ({latency_unit})', 3, scale=latency),
+        Column('reason', 'Reason', text=True),
+    ]
     return [column for column in listed if column.key in _ALWAYS or frame[column.key].notna().any()]
 
 
-def _unit(values: pd.Series, units: dict[str, float]) -> tuple[float, str]:
+def _unit_of(values: pd.Series, units: dict[str, float]) -> tuple[float, str]:
     """The largest unit that the typical value reaches."""
     typical = values.median()
     names = [name for name, size in units.items() if typical >= size]
@@ -90,41 +106,48 @@ def candidate_data(frame: pd.DataFrame, shown: list[Column]) -> dict[str, Any]:
             codes, different = pd.factorize(table[column.key])
             values[column.key], texts[column.key] = codes.tolist(), [str(text) for text in different]
         else:
-            values[column.key] = [_number(value) for value in table[column.key]]
-    return {'columns': [column._asdict() for column in shown], 'values': values, 'texts': texts, 'statuses': STATUSES,
-            **_architectures(list(frame.architecture))}
+            values[column.key] = [_json_number(value) for value in table[column.key]]
+    return {
+        'columns': [column._asdict() for column in shown],
+        'values': values,
+        'texts': texts,
+        'statuses': STATUS_TEXTS,
+        **_numbered_architectures(list(frame.architecture)),
+    }
 
 
-def _number(value: float) -> float | int | None:
+def _json_number(value: float) -> float | int | None:
     if math.isnan(value):
         return None
     return int(value) if abs(value) < 2**53 and value == int(value) else float(value)
 
 
-def _architectures(architectures: list[dict[str, Any]]) -> dict[str, Any]:
-    names = {name: number for number, name in enumerate(dict.fromkeys(
-        name for architecture in architectures for name in architecture))}
+def _numbered_architectures(architectures: list[dict[str, Any]]) -> dict[str, Any]:
+    names = {
+        name: number
+        for number, name in enumerate(dict.fromkeys(name for architecture in architectures for name in architecture))
+    }
     choices: list[dict[str, int]] = [{} for _ in names]
     rows = []
     for architecture in architectures:
         row = [-1] * len(names)
         for name, value in architecture.items():
             known = choices[names[name]]
-            row[names[name]] = known.setdefault(_json(value), len(known))
+            row[names[name]] = known.setdefault(_compact_json(value), len(known))
         rows.append(row)
     return {'names': list(names), 'choices': [list(known) for known in choices], 'architectures': rows}
 
 
 def csv_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The candidates as they go into a CSV file: the architecture is JSON."""
-    return frame.reset_index().assign(architecture=[_json(architecture) for architecture in frame.architecture])
+    return frame.reset_index().assign(architecture=[_compact_json(architecture) for architecture in frame.architecture])
 
 
 def write_csv(run: Run, path: Path) -> None:
     """Write the candidates of a run as CSV: all of the file, or nothing."""
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         csv_table(run.scores()).to_csv(unfinished, index=False)
 
 
-def _json(value: Any) -> str:
+def _compact_json(value: Any) -> str:
     return json.dumps(value, separators=(',', ':'), default=str)

@@ -9,14 +9,37 @@ from __future__ import annotations
 from nni_knas.scores.alignment import LabelAlignment
 from nni_knas.scores.base import RECOMMENDED, Score, get_score, register, score_names
 from nni_knas.scores.channel_entropy import ChannelEntropy, ChannelRank
-from nni_knas.scores.gradient_rank import GradientRank
+from nni_knas.scores.gradient_rank import GradientRank, mean_matrices
 from nni_knas.scores.half_covariance import HalfCovariance
 from nni_knas.scores.kernel_spectrum import KernelSpectrum
+from nni_knas.scores.matrices import effective_ranks
 from nni_knas.scores.mean_gradient import GradientNorm, LogL1, LogMGM, MGMLogits, Snip
 from nni_knas.scores.mgm import MGM, MGMSampled
 from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
 from nni_knas.scores.steady_rank import SteadyRank
 
-__all__ = ['MGM', 'RECOMMENDED', 'ChannelEntropy', 'ChannelRank', 'GradientNorm', 'GradientRank', 'HalfCovariance',
-           'KernelSpectrum', 'LabelAlignment', 'LogL1', 'LogMGM', 'MGMLogits', 'MGMSampled', 'Score', 'SignalToNoise',
-           'Snip', 'SteadyRank', 'ZiCo', 'get_score', 'register', 'score_names']
+__all__ = [
+    'MGM',
+    'RECOMMENDED',
+    'ChannelEntropy',
+    'ChannelRank',
+    'GradientNorm',
+    'GradientRank',
+    'HalfCovariance',
+    'KernelSpectrum',
+    'LabelAlignment',
+    'LogL1',
+    'LogMGM',
+    'MGMLogits',
+    'MGMSampled',
+    'Score',
+    'SignalToNoise',
+    'Snip',
+    'SteadyRank',
+    'ZiCo',
+    'effective_ranks',
+    'get_score',
+    'mean_matrices',
+    'register',
+    'score_names',
+]

@@ -58,7 +58,7 @@ def _spectra(gradients: Gradients) -> list[Tensor]:
 
 
 def _covariance(delta: Tensor) -> Tensor:
-    """Of the channels, in double precision; ``delta`` is of shape ``positions x channels``."""
+    """The covariance of the channels, in double precision; ``delta`` is of shape ``positions x channels``."""
     delta = delta.double()  # squares of large or small entries leave the range of single precision
     centred = delta - delta.mean(0)
     return centred.T @ centred

@@ -34,8 +34,9 @@ class HalfCovariance(Score):
 
     def check(self, samples: int) -> None:
         if samples < 4:
-            raise ValueError(f'half-covariance needs two halves of at least 2 samples: batch_size is {samples}, '
-                             'take 4 or more')
+            raise ValueError(
+                f'half-covariance needs two halves of at least 2 samples: batch_size is {samples}, take 4 or more'
+            )
 
     def __call__(self, gradients: Gradients) -> float:
         parameters = gradients.parameters
@@ -45,6 +46,6 @@ class HalfCovariance(Score):
         per_sample = gradients.per_sample(names)
         entries = torch.cat([per_sample[name].flatten(1)[:, :ENTRIES] for name in names], dim=1).double()  # n x |E|
         n = len(entries) // 2 * 2
-        first, second = entries[:n // 2], entries[n // 2:n]
+        first, second = entries[: n // 2], entries[n // 2 : n]
         covariance = (first - first.mean(0)) * (second - second.mean(0))
         return float(covariance.sum()) / n**2

@@ -42,6 +42,7 @@ class KernelSpectrum(Score):
     passes = '1, with per-sample gradients'
     least_samples = 2
     kernel: ClassVar[str]
+    """Which kernel it is of: ``gram``, ``ntk`` or ``fisher``."""
 
     def __call__(self, gradients: Gradients) -> float:
         of = {'gram': lambda: gradients, 'ntk': gradients.of_outputs, 'fisher': gradients.of_predictions}[self.kernel]
@@ -74,7 +75,100 @@ class _EffectiveRank(KernelSpectrum):
         return participation_ratio(parts)
 
 
-for _kernel in ('gram', 'ntk', 'fisher'):
-    for _function, _base in (('condition', _Condition), ('entropy', _Entropy), ('effective-rank', _EffectiveRank)):
-        register(type(f'{_kernel.title()}{_base.__name__.strip("_")}', (_base,),
-                      {'name': f'{_kernel}-{_function}', 'kernel': _kernel, '__doc__': KernelSpectrum.__doc__}))
+@register
+class GramCondition(_Condition):
+    r"""Condition number of the Gram matrix of the losses' gradients, :math:`-\log(\lambda_1 / \lambda_n)`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'gram-condition'
+    kernel = 'gram'
+
+
+@register
+class GramEntropy(_Entropy):
+    r"""Entropy of the spectrum of the Gram matrix of the losses' gradients, :math:`-\sum_k p_k \log p_k`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'gram-entropy'
+    kernel = 'gram'
+
+
+@register
+class GramEffectiveRank(_EffectiveRank):
+    r"""Effective rank of the Gram matrix of the losses' gradients, :math:`(\sum_k \lambda_k)^2 / \sum_k \lambda_k^2`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'gram-effective-rank'
+    kernel = 'gram'
+
+
+@register
+class NtkCondition(_Condition):
+    r"""Condition number of the empirical neural tangent kernel, :math:`-\log(\lambda_1 / \lambda_n)`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'ntk-condition'
+    kernel = 'ntk'
+
+
+@register
+class NtkEntropy(_Entropy):
+    r"""Entropy of the spectrum of the empirical neural tangent kernel, :math:`-\sum_k p_k \log p_k`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'ntk-entropy'
+    kernel = 'ntk'
+
+
+@register
+class NtkEffectiveRank(_EffectiveRank):
+    r"""Effective rank of the empirical neural tangent kernel, :math:`(\sum_k \lambda_k)^2 / \sum_k \lambda_k^2`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'ntk-effective-rank'
+    kernel = 'ntk'
+
+
+@register
+class FisherCondition(_Condition):
+    r"""Condition number of the Fisher information over the samples, :math:`-\log(\lambda_1 / \lambda_n)`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'fisher-condition'
+    kernel = 'fisher'
+
+
+@register
+class FisherEntropy(_Entropy):
+    r"""Entropy of the spectrum of the Fisher information over the samples, :math:`-\sum_k p_k \log p_k`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'fisher-entropy'
+    kernel = 'fisher'
+
+
+@register
+class FisherEffectiveRank(_EffectiveRank):
+    r"""Effective rank of the Fisher information over the samples, :math:`(\sum_k \lambda_k)^2 / \sum_k \lambda_k^2`.
+
+    The kernel, the sources and the assumptions are those of :class:`KernelSpectrum`.
+    """
+
+    name = 'fisher-effective-rank'
+    kernel = 'fisher'

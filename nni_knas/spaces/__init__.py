@@ -1,6 +1,15 @@
 """Model spaces beside NNI's own, and what is done with the choices of any space."""
 
 from nni_knas.spaces.function import FunctionSpace, contains, narrowed, search_space_of
+from nni_knas.spaces.parameters import sample_of, trial_parameters
 from nni_knas.spaces.text import TextClassifierSpace
 
-__all__ = ['FunctionSpace', 'TextClassifierSpace', 'contains', 'narrowed', 'search_space_of']
+__all__ = [
+    'FunctionSpace',
+    'TextClassifierSpace',
+    'contains',
+    'narrowed',
+    'sample_of',
+    'search_space_of',
+    'trial_parameters',
+]

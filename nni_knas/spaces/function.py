@@ -77,7 +77,7 @@ class FunctionSpace(ModelSpace):
         for label, mutable in mutables_of(search_space).items():
             value = ensure_frozen(self.add_mutable(mutable))
             parameters[label] = value.item() if isinstance(value, np.generic) else value
-        self.network = _built(network, parameters)
+        self.network = _build_network(network, parameters)
 
     @property
     def forward(self) -> Callable[..., Any]:  # type: ignore[override]
@@ -96,7 +96,7 @@ class FunctionSpace(ModelSpace):
             return type(self)(**self.trace_kwargs)
 
 
-def _built(network: str, parameters: dict[str, Any]) -> nn.Module:
+def _build_network(network: str, parameters: dict[str, Any]) -> nn.Module:
     with frozen_context.bypass(), seeded(0):  # a module may define spaces, and draw weights, when it is imported
         function = load_object(network)
     if not callable(function):
@@ -110,8 +110,10 @@ def _built(network: str, parameters: dict[str, Any]) -> nn.Module:
 def mutables_of(search_space: Any) -> dict[str, MutableSymbol]:
     """The mutables of an NNI search space, by label; see :class:`FunctionSpace`."""
     if not isinstance(search_space, dict) or not search_space:
-        raise ValueError('the search space has to be a dict with an entry a parameter, {label: {"_type": ..., "_value": '
-                         f'[...]}}}}, not {search_space!r:.80}')
+        raise ValueError(
+            'the search space has to be a dict with an entry a parameter, {label: {"_type": ..., "_value": '
+            f'[...]}}}}, not {search_space!r:.80}'
+        )
     return {label: mutable_of(label, specification) for label, specification in search_space.items()}
 
 
@@ -120,37 +122,41 @@ def mutable_of(label: str, specification: Any) -> MutableSymbol:
     if not isinstance(label, str) or not label or '/' in label:
         raise ValueError(f'{label!r} cannot be the name of a parameter: NNI takes any string without a slash')
     if not isinstance(specification, dict) or not {'_type', '_value'} <= specification.keys():
-        raise ValueError(f'parameter {label!r} is {specification!r:.80}: it should be {{"_type": ..., "_value": [...]}} '
-                         f'with one of the types {", ".join(TYPES)}')
+        raise ValueError(
+            f'parameter {label!r} is {specification!r:.80}: it should be {{"_type": ..., "_value": [...]}} '
+            f'with one of the types {", ".join(TYPES)}'
+        )
     kind, value = specification['_type'], specification['_value']
     if not isinstance(kind, str) or kind not in TYPES:
         raise ValueError(f'parameter {label!r} is of the unknown type {kind!r}: it is one of {", ".join(TYPES)}')
     if kind == 'choice' and isinstance(value, (list, tuple)) and any(isinstance(each, dict) for each in value):
-        raise ValueError(f'parameter {label!r} has nested choices, which a model space cannot hold: give each a parameter '
-                         f'of its own, of the types {", ".join(TYPES)}')
+        raise ValueError(
+            f'parameter {label!r} has nested choices, which a model space cannot hold: give each a parameter '
+            f'of its own, of the types {", ".join(TYPES)}'
+        )
     mutable = None
     if isinstance(value, (list, tuple)):
-        make = {'choice': _choice, 'randint': _randint}.get(kind) or functools.partial(_number, kind)
+        make = {'choice': _choice_of, 'randint': _randint_of}.get(kind) or functools.partial(_number_of, kind)
         mutable = make(label, [*value])
     if mutable is None:
         raise ValueError(f'parameter {label!r} is of the type {kind} with {value!r:.80}: that takes {TYPES[kind]}')
     return mutable
 
 
-def _choice(label: str, values: list[Any]) -> MutableSymbol | None:
+def _choice_of(label: str, values: list[Any]) -> MutableSymbol | None:
     values = [_jsonable(value) for value in values]
     different = all(value not in values[:i] for i, value in enumerate(values))
     return Categorical(values, label=label) if values and different and all(map(_is_plain, values)) else None
 
 
-def _randint(label: str, values: list[Any]) -> MutableSymbol | None:
+def _randint_of(label: str, values: list[Any]) -> MutableSymbol | None:
     if len(values) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         return None
     choices = range(*values)
     return Categorical(choices, label=label) if 0 < len(choices) <= LARGEST_RANGE else None
 
 
-def _number(kind: str, label: str, values: list[Any]) -> MutableSymbol | None:
+def _number_of(kind: str, label: str, values: list[Any]) -> MutableSymbol | None:
     quantized = kind.startswith('q')
     if len(values) != 2 + quantized or not all(_is_number(value) for value in values):
         return None
@@ -170,7 +176,7 @@ class _Number(Numerical):
     """A number that NNI's tuners and its portal know, too."""
 
     def as_legacy_dict(self) -> dict[str, Any]:
-        return _specification(self)
+        return _specification_of(self)
 
     def check_contains(self, sample: Sample) -> SampleValidationError | None:
         error = super().check_contains(sample)
@@ -201,11 +207,14 @@ def search_space_of(space: Mutable) -> dict[str, dict[str, Any]]:
         that NNI's JSON does not have is shown as the uniform one of the same bounds, or the normal one of the same mean and
         deviation.
     """
-    return {str(label): _specification(mutable) for label, mutable in space.simplify().items()
-            if not isinstance(mutable, MutableAnnotation)}
+    return {
+        str(label): _specification_of(mutable)
+        for label, mutable in space.simplify().items()
+        if not isinstance(mutable, MutableAnnotation)
+    }
 
 
-def _specification(mutable: Any) -> dict[str, Any]:
+def _specification_of(mutable: Any) -> dict[str, Any]:
     if not isinstance(mutable, Numerical):
         values = getattr(mutable, 'values', None) or [repr(mutable)]
         return {'_type': 'choice', '_value': [value if _is_plain(value) else str(value) for value in map(_jsonable, values)]}
@@ -229,7 +238,7 @@ def narrowed(space: ExecutableModelSpace, search_space: dict[str, Any]) -> Execu
     Parameters
     ----------
     space
-        In NNI's simplified or raw format.
+        The space, in NNI's simplified or raw format.
     search_space
         NNI's search space JSON with the choices that are to be kept of each parameter, as :func:`search_space_of` writes it.
         Parameters that it does not name keep all.
@@ -248,10 +257,11 @@ def narrowed(space: ExecutableModelSpace, search_space: dict[str, Any]) -> Execu
     if isinstance(space, RawFormatModelSpace):
         space = SimplifiedModelSpace.from_model(space.model_space, space.evaluator)
     if not isinstance(space, SimplifiedModelSpace):
-        raise TypeError(f'a space can be narrowed in NNI\'s simplified or raw format, not as a {type(space).__name__}')
+        raise TypeError(f"a space can be narrowed in NNI's simplified or raw format, not as a {type(space).__name__}")
     if not isinstance(search_space, dict):
-        raise ValueError(f'the search space has to be a dict {{label: {{"_type": ..., "_value": [...]}}}}, not '
-                         f'{search_space!r:.80}')
+        raise ValueError(
+            f'the search space has to be a dict {{label: {{"_type": ..., "_value": [...]}}}}, not {search_space!r:.80}'
+        )
     mutables, present = space.mutables.simplify(), search_space_of(space)
     replaced: dict[str, Categorical] = {}
     for label, specification in search_space.items():
@@ -261,29 +271,37 @@ def narrowed(space: ExecutableModelSpace, search_space: dict[str, Any]) -> Execu
             continue
         mutable = mutables.get(label)
         if not isinstance(mutable, Categorical):
-            raise ValueError(f'parameter {label!r} cannot be narrowed, since it is no choice of one among several in the '
-                             f'model: leave it out, or as it is, {present[label]}')
-        replaced[label] = _restricted(mutable, specification)
+            raise ValueError(
+                f'parameter {label!r} cannot be narrowed, since it is no choice of one among several in the '
+                f'model: leave it out, or as it is, {present[label]}'
+            )
+        replaced[label] = _restrict(mutable, specification)
     # Constraints hold the mutables that they are about; copies of them should hold the new ones.
-    memo: dict[int, Any] = {id(symbol): replaced[symbol.label]
-                            for mutable in mutables.values() for symbol in _symbols(mutable) if symbol.label in replaced}
+    memo: dict[int, Any] = {
+        id(symbol): replaced[symbol.label]
+        for mutable in mutables.values()
+        for symbol in _symbols_of(mutable)
+        if symbol.label in replaced
+    }
     return SimplifiedModelSpace(space.model, copy.deepcopy(mutables, memo), space.evaluator)
 
 
-def _symbols(mutable: Any) -> list[Any]:
+def _symbols_of(mutable: Any) -> list[Any]:
     if isinstance(mutable, MutableAnnotation):
         return list(mutable.expression.leaf_symbols()) if hasattr(mutable, 'expression') else []
     return [mutable]
 
 
-def _restricted(mutable: Categorical, specification: Any) -> Categorical:
+def _restrict(mutable: Categorical, specification: Any) -> Categorical:
     """A choice with the given values only, in the order and with the relative weights that it has."""
     label = str(mutable.label)
-    shown = _specification(mutable)['_value']  # choices that JSON does not have are known by their text
+    shown = _specification_of(mutable)['_value']  # choices that JSON does not have are known by their text
     wanted = specification.get('_value') if isinstance(specification, dict) else None
     if not isinstance(wanted, (list, tuple)) or specification.get('_type') != 'choice':
-        raise ValueError(f'parameter {label!r} is {specification!r:.80}: it should be {{"_type": "choice", "_value": '
-                         f'[...]}} with some of {shown}')
+        raise ValueError(
+            f'parameter {label!r} is {specification!r:.80}: it should be {{"_type": "choice", "_value": '
+            f'[...]}} with some of {shown}'
+        )
     if not wanted:
         raise ValueError(f'parameter {label!r} is left without a choice: keep some of {shown}')
     wanted = [_jsonable(value) for value in wanted]

@@ -10,7 +10,8 @@ from nni.mutable import Sample, ensure_frozen
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from torch import Tensor, nn
 
-from nni_knas.encoder import PretrainedEncoder, layers_of, load_encoder
+from nni_knas.basics.checks import check_count
+from nni_knas.encoders import PretrainedEncoder, layers_of, load_encoder
 from nni_knas.spaces.text_layers import (
     ACTIVATIONS,
     MIXES,
@@ -82,40 +83,64 @@ class TextClassifierSpace(ModelSpace):
     >>> network = space.freeze(space.plain())
     """
 
-    def __init__(self, encoder: str, num_labels: int, *, sentences: int = 2, nodes: int = 2,
-                 operations: Sequence[str] | None = None, tuned: Sequence[int] | None = None,
-                 layers: Sequence[int] | None = None, mixes: Sequence[str] = tuple(MIXES),
-                 poolings: Sequence[str] = tuple(POOLINGS), pairs: Sequence[str] = tuple(PAIRS),
-                 norms: Sequence[str] = tuple(NORMS), activations: Sequence[str] = tuple(ACTIVATIONS),
-                 dropouts: Sequence[float] = (0., 0.1, 0.3)) -> None:
+    def __init__(
+        self,
+        encoder: str,
+        num_labels: int,
+        *,
+        sentences: int = 2,
+        nodes: int = 2,
+        operations: Sequence[str] | None = None,
+        tuned: Sequence[int] | None = None,
+        layers: Sequence[int] | None = None,
+        mixes: Sequence[str] = tuple(MIXES),
+        poolings: Sequence[str] = tuple(POOLINGS),
+        pairs: Sequence[str] = tuple(PAIRS),
+        norms: Sequence[str] = tuple(NORMS),
+        activations: Sequence[str] = tuple(ACTIVATIONS),
+        dropouts: Sequence[float] = (0.0, 0.1, 0.3),
+    ) -> None:
         super().__init__()
         for name, value, least in (('num_labels', num_labels, 2), ('sentences', sentences, 1), ('nodes', nodes, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
+            check_count(name, value, least)
         if sentences > 2:
             raise ValueError(f'sentences is {sentences}: a text has one sentence or two')
         config = load_encoder(encoder).config
         depth, width = int(config.num_hidden_layers), int(config.hidden_size)
         apart = bool(layers_of(load_encoder(encoder), depth))  # ALBERT's layers share their weights
         usual = sorted({0, 1, 2, depth // 2, depth} & set(range(depth + 1))) if apart else [0, depth]
-        tuned = _numbers('tuned', tuned, usual, range(depth + 1))
-        layers = _numbers('layers', layers, sorted({1, 2, 4, depth} & set(range(1, depth + 1))), range(1, depth + 2))
-        if not _several(dropouts) or not all(isinstance(share, (int, float)) and 0 <= share < 1
-                                             and _share(f'{share:.0%}') == share for share in dropouts):
-            raise ValueError(f'dropouts is {dropouts!r}: it has to be different shares, in whole percents, of 0 or '
-                             'more, less than 1')
+        tuned = _checked_numbers('tuned', tuned, usual, range(depth + 1))
+        layers = _checked_numbers('layers', layers, sorted({1, 2, 4, depth} & set(range(1, depth + 1))), range(1, depth + 2))
+        if not _are_several(dropouts) or not all(
+            isinstance(share, (int, float)) and 0 <= share < 1 and _share_of_percent(f'{share:.0%}') == share
+            for share in dropouts
+        ):
+            raise ValueError(
+                f'dropouts is {dropouts!r}: it has to be different shares, in whole percents, of 0 or more, less than 1'
+            )
 
-        def choice(label: str, options: Mapping[str, Callable[..., nn.Module]], names: Collection[str], *arguments: Any,
-                   ) -> LayerChoice:
-            return LayerChoice({name: options[name](*arguments) for name in _known(label, options, names)}, label=label)
+        def choice(
+            label: str,
+            options: Mapping[str, Callable[..., nn.Module]],
+            names: Collection[str],
+            *arguments: Any,
+        ) -> LayerChoice:
+            chosen = _checked_names(label, options, names)
+            return LayerChoice({name: options[name](*arguments) for name in chosen}, label=label)
 
         self.encoder = PretrainedEncoder(encoder, ensure_frozen(self.add_mutable(nni.choice('tuned', tuned))))
         self.layers = LayerChoice({str(count): TopLayers(count) for count in layers}, label='layers')
         self.mix = choice('mix', MIXES, mixes, max(layers), width)
         self.nodes = nodes
-        self.edges = nn.ModuleDict({
-            f'{i}_{j}': choice(f'edge_{i}_{j}', OPERATIONS, tuple(OPERATIONS) if operations is None else operations, width)
-            for j in range(1, nodes + 1) for i in range(j)})
+        self.edges = nn.ModuleDict(
+            {
+                f'{i}_{j}': choice(
+                    f'edge_{i}_{j}', OPERATIONS, tuple(OPERATIONS) if operations is None else operations, width
+                )
+                for j in range(1, nodes + 1)
+                for i in range(j)
+            }
+        )
         self.skip = choice('skip', SKIPS, SKIPS)
         self.pooling = choice('pooling', POOLINGS, poolings, width)
         self.pair = choice('pair', PAIRS, pairs, width, encoder) if sentences == 2 else Joint(width, encoder)
@@ -130,11 +155,11 @@ class TextClassifierSpace(ModelSpace):
         if self.pair.apart:
             ids, sentence = separated(ids, sentence, self.encoder.start)
         states = self.mix(self.layers(self.encoder(ids, sentence)))
-        states = self.skip(states, self._cell(states, sentence > 0))
+        states = self.skip(states, self._run_cell(states, sentence > 0))
         features = self.pair(self.pooling, states, sentence)
         return self.classifier(self.dropout(self.activation(self.norm(features))))
 
-    def _cell(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def _run_cell(self, tokens: Tensor, mask: Tensor) -> Tensor:
         nodes = [tokens]
         for j in range(1, self.nodes + 1):
             nodes.append(sum(self.edges[f'{i}_{j}'](nodes[i], mask) for i in range(j)))  # type: ignore[arg-type]
@@ -154,12 +179,20 @@ class TextClassifierSpace(ModelSpace):
         """
         own = getattr(load_encoder(self.encoder.name).config, 'hidden_dropout_prob', 0.1)
         choices = self.simplify()
-        shares = sorted(choices['dropout'].values, key=_share)
+        shares = sorted(choices['dropout'].values, key=_share_of_percent)
         output = f'edge_0_{self.nodes}'
         sample = {label: 'none' for label in choices if label.startswith('edge_')} | {
-            'tuned': self.encoder.layers, 'layers': '1', 'mix': 'mean', output: 'identity', 'skip': 'none',
-            'pooling': 'first', 'pair': 'joint', 'norm': 'none', 'activation': 'tanh',
-            'dropout': next((share for share in shares if _share(share) >= own), shares[-1])}
+            'tuned': self.encoder.layers,
+            'layers': '1',
+            'mix': 'mean',
+            output: 'identity',
+            'skip': 'none',
+            'pooling': 'first',
+            'pair': 'joint',
+            'norm': 'none',
+            'activation': 'tanh',
+            'dropout': next((share for share in shares if _share_of_percent(share) >= own), shares[-1]),
+        }
         sample = {label: choice for label, choice in sample.items() if label in choices}
         absent = [f'{label} {choice!r}' for label, choice in sample.items() if choice not in choices[label].values]
         if absent:
@@ -180,21 +213,22 @@ class TextClassifierSpace(ModelSpace):
                 reset()
 
 
-def _share(percent: str) -> float:
+def _share_of_percent(percent: str) -> float:
     return float(percent.rstrip('%')) / 100
 
 
-def _numbers(name: str, values: Sequence[int] | None, default: Sequence[int], allowed: range) -> list[int]:
+def _checked_numbers(name: str, values: Sequence[int] | None, default: Sequence[int], allowed: range) -> list[int]:
     if values is None:
         return list(default)
-    if not _several(values) or not all(type(value) is int and value in allowed for value in values):
-        raise ValueError(f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to '
-                         f'{allowed[-1]}')
+    if not _are_several(values) or not all(type(value) is int and value in allowed for value in values):
+        raise ValueError(
+            f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to {allowed[-1]}'
+        )
     return list(values)
 
 
-def _known(label: str, options: Collection[str], names: Collection[str]) -> Collection[str]:
-    if not _several(names):
+def _checked_names(label: str, options: Collection[str], names: Collection[str]) -> Collection[str]:
+    if not _are_several(names):
         raise ValueError(f'the options of {label} are {names!r}: they have to be different ones of {", ".join(options)}')
     unknown = [name for name in names if name not in options]
     if unknown:
@@ -202,6 +236,6 @@ def _known(label: str, options: Collection[str], names: Collection[str]) -> Coll
     return names
 
 
-def _several(values: Any) -> bool:
+def _are_several(values: Any) -> bool:
     """Whether these are options to choose among: a list of one or more that differ."""
     return isinstance(values, Collection) and not isinstance(values, str) and 0 < len(values) == len({*values})

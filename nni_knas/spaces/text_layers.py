@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nni_knas.encoder import load_encoder
+from nni_knas.encoders import load_encoder
 
 __all__ = ['ACTIVATIONS', 'MIXES', 'NORMS', 'OPERATIONS', 'PAIRS', 'POOLINGS', 'SKIPS', 'Joint', 'TopLayers', 'separated']
 
@@ -28,7 +28,7 @@ class TopLayers(nn.Module):
         return str(self.count)
 
     def forward(self, states: tuple[Tensor, ...]) -> Tensor:
-        return torch.stack(states[:-self.count - 1:-1])
+        return torch.stack(states[: -self.count - 1 : -1])
 
 
 class MeanOfLayers(nn.Module):
@@ -55,7 +55,7 @@ class WeightedLayers(nn.Module):
         nn.init.ones_(self.scale)
 
     def forward(self, states: Tensor) -> Tensor:
-        return self.scale * torch.tensordot(self.weight[:len(states)].softmax(0), states, 1)
+        return self.scale * torch.tensordot(self.weight[: len(states)].softmax(0), states, 1)
 
 
 class AttendedLayers(nn.Module):
@@ -133,7 +133,7 @@ class Recurrent(nn.Module):
         reverse = (mask.sum(1, keepdim=True) - 1 - places) % tokens.shape[1]
         reverse = reverse[..., None].expand(-1, -1, tokens.shape[2])
         against = self.against(tokens.gather(1, reverse))[0]
-        return torch.cat([self.along(tokens)[0], against.gather(1, reverse[..., :against.shape[2]])], 2)
+        return torch.cat([self.along(tokens)[0], against.gather(1, reverse[..., : against.shape[2]])], 2)
 
 
 class FeedForward(nn.Module):
@@ -296,8 +296,17 @@ class Aligned(nn.Module):
         least = torch.finfo(likeness.dtype).min
         in_other = likeness.masked_fill(~there[:, None, :], least).softmax(2) @ other
         in_one = likeness.masked_fill(~here[:, :, None], least).softmax(1).transpose(1, 2) @ one
-        return self.merge(torch.cat([pool(one, here), pool(other, there), pool((one - in_other).abs(), here),
-                                     pool((other - in_one).abs(), there)], 1))
+        return self.merge(
+            torch.cat(
+                [
+                    pool(one, here),
+                    pool(other, there),
+                    pool((one - in_other).abs(), here),
+                    pool((other - in_one).abs(), there),
+                ],
+                1,
+            )
+        )
 
 
 def separated(ids: Tensor, sentence: Tensor, start: int | None) -> tuple[Tensor, Tensor]:
@@ -342,14 +351,22 @@ class RMSNorm(nn.RMSNorm):
 
 MIXES = {'mean': MeanOfLayers, 'weighted': WeightedLayers, 'attention': AttendedLayers}
 OPERATIONS: dict[str, Callable[[int], nn.Module]] = {
-    'none': Nothing, 'identity': Same, 'conv-3': lambda width: Convolution(width, 3),
-    'conv-5': lambda width: Convolution(width, 5), 'conv-9': lambda width: Convolution(width, 9),
-    'attention': SelfAttention, 'recurrent': Recurrent, 'feed-forward': FeedForward,
+    'none': Nothing,
+    'identity': Same,
+    'conv-3': lambda width: Convolution(width, 3),
+    'conv-5': lambda width: Convolution(width, 5),
+    'conv-9': lambda width: Convolution(width, 9),
+    'attention': SelfAttention,
+    'recurrent': Recurrent,
+    'feed-forward': FeedForward,
 }
 SKIPS = {'none': NoSkip, 'add': Skip}
 POOLINGS = {'first': FirstToken, 'mean': MeanToken, 'max': MaxToken, 'attention': AttendedToken}
 PAIRS = {'joint': Joint, 'compare': Compared, 'joint-compare': JointAndCompared, 'apart': ComparedApart, 'align': Aligned}
 NORMS: dict[str, Callable[[int], nn.Module]] = {'none': lambda width: nn.Identity(), 'layer': nn.LayerNorm, 'rms': RMSNorm}
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    'tanh': nn.Tanh, 'relu': nn.ReLU, 'gelu': nn.GELU, 'identity': nn.Identity,
+    'tanh': nn.Tanh,
+    'relu': nn.ReLU,
+    'gelu': nn.GELU,
+    'identity': nn.Identity,
 }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nni_knas.data import Data
-from nni_knas.text.tokens import TextData, TokenDataset, load_text, text_data
+from nni_knas.data import Data, TextData, TokenDataset, load_text, text_data
 from nni_knas.text.training import TextClassification
 
 __all__ = ['TextClassification', 'TextData', 'TokenDataset', 'classifier', 'load_text', 'text_data']
@@ -17,8 +16,8 @@ def classifier(data: Data, **options: Any) -> TextClassification:
     Parameters
     ----------
     data
-        Its training and validation parts are tokens.
+        The data, whose training and validation parts are tokens.
     **options
-        Of :class:`TextClassification`: what ``evaluator_args`` holds.
+        Options of :class:`TextClassification`: what ``evaluator_args`` holds.
     """
     return TextClassification(data.train, data.validation, num_labels=data.classes, **options)

@@ -24,8 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from nni_knas.basics.checks import check_count
+from nni_knas.bridge import fields
+from nni_knas.data import LengthBatches, pad
 from nni_knas.gradients import cpu_threads, seeded
-from nni_knas.text.tokens import LengthBatches, pad
 
 __all__ = ['SeedResult', 'TextClassification', 'linear_schedule']
 
@@ -110,7 +112,7 @@ class TextClassification(Lightning):
     learning_rate, encoder_learning_rate
         Largest learning rates of what is new, and of what the network's ``pretrained_parameters()`` gives.
     weight_decay
-        Of matrices; biases and normalisations have none.
+        The weight decay of matrices; biases and normalisations have none.
     warmup
         Share of the steps in which the learning rates rise.
     clip
@@ -148,19 +150,45 @@ class TextClassification(Lightning):
     >>> evaluator = TextClassification(data.train, data.validation, data.test, num_labels=data.num_labels, seeds=3)
     """
 
-    def __init__(self, train: Dataset, validation: Dataset, test: Dataset | None = None, *, num_labels: int,
-                 metric: Metric = 'accuracy', batch_size: int = 16, max_epochs: int = 3, learning_rate: float = 1e-3,
-                 encoder_learning_rate: float = 5e-5, weight_decay: float = 0.01, warmup: float = 0.1, clip: float = 1.0,
-                 patience: int | None = None, checks_per_epoch: int = 1, seeds: int | Sequence[int] = 1,
-                 precision: str = '32-true', accelerator: str = 'auto', progress: bool | None = None,
-                 threads: int | None = None, **trainer_kwargs: Any) -> None:
-        for name, value, least in (('num_labels', num_labels, 2), ('batch_size', batch_size, 1),
-                                   ('max_epochs', max_epochs, 1), ('checks_per_epoch', checks_per_epoch, 1),
-                                   ('patience', patience, 1), ('threads', threads, 1)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f'{name} is {value!r}: it has to be a whole number, {least} or more')
-        for name, number in (('learning_rate', learning_rate), ('encoder_learning_rate', encoder_learning_rate),
-                             ('clip', clip)):
+    def __init__(
+        self,
+        train: Dataset,
+        validation: Dataset,
+        test: Dataset | None = None,
+        *,
+        num_labels: int,
+        metric: Metric = 'accuracy',
+        batch_size: int = 16,
+        max_epochs: int = 3,
+        learning_rate: float = 1e-3,
+        encoder_learning_rate: float = 5e-5,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+        clip: float = 1.0,
+        patience: int | None = None,
+        checks_per_epoch: int = 1,
+        seeds: int | Sequence[int] = 1,
+        precision: str = '32-true',
+        accelerator: str = 'auto',
+        progress: bool | None = None,
+        threads: int | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        for name, value, least in (
+            ('num_labels', num_labels, 2),
+            ('batch_size', batch_size, 1),
+            ('max_epochs', max_epochs, 1),
+            ('checks_per_epoch', checks_per_epoch, 1),
+            ('patience', patience, 1),
+            ('threads', threads, 1),
+        ):
+            if value is not None:
+                check_count(name, value, least)
+        for name, number in (
+            ('learning_rate', learning_rate),
+            ('encoder_learning_rate', encoder_learning_rate),
+            ('clip', clip),
+        ):
             if not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f'{name} is {number!r}: it has to be a number above 0')
         if not isinstance(weight_decay, (int, float)) or not weight_decay >= 0:
@@ -188,12 +216,21 @@ class TextClassification(Lightning):
         self.weight_decay, self.warmup, self.clip, self.patience = weight_decay, warmup, clip, patience
         self.progress, self.threads = progress, threads
         self.results: list[SeedResult] = []
-        self.trainer_kwargs: dict[str, Any] = {'precision': precision, 'accelerator': accelerator, 'devices': 1,
-                                               **trainer_kwargs}
+        self.trainer_kwargs: dict[str, Any] = {
+            'precision': precision,
+            'accelerator': accelerator,
+            'devices': 1,
+            **trainer_kwargs,
+        }
         # A trainer counts its epochs on, so each seed gets one of its own; the base class wants to have seen one.
-        with _quiet():
-            trainer = Trainer(logger=False, enable_checkpointing=False, accelerator='cpu', enable_progress_bar=False,
-                              enable_model_summary=False)
+        with _quiet_lightning():
+            trainer = Trainer(
+                logger=False,
+                enable_checkpointing=False,
+                accelerator='cpu',
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
         super().__init__(_TextModule(self), trainer)
 
     def __repr__(self) -> str:
@@ -209,7 +246,7 @@ class TextClassification(Lightning):
         """
         if self.is_mutable():
             raise RuntimeError('Mutable evaluator must first be `freeze()` before evaluation.')
-        start = _weights(model)
+        start = _copy_weights(model)
         best: tuple[float, dict[str, Tensor]] | None = None
         self.results = []
         for seed in self.seeds:
@@ -217,11 +254,11 @@ class TextClassification(Lightning):
             result = self.fit(model, seed)
             self.results.append(result)
             if len(self.seeds) > 1 and (best is None or result.validation[self.metric] > best[0]):
-                best = result.validation[self.metric], _weights(model)
+                best = result.validation[self.metric], _copy_weights(model)
         if best is not None:
             model.load_state_dict(best[1])
         if nni.get_current_parameter() is not None:
-            nni.report_final_result(self._summary())
+            nni.report_final_result(self._summary_of_seeds())
         return self.results
 
     def fit(self, model: nn.Module, seed: int = 0) -> SeedResult:  # type: ignore[override]
@@ -233,7 +270,12 @@ class TextClassification(Lightning):
             If the training diverges, or ends before a validation.
         """
         start = time.monotonic()
-        with seeded(seed), cpu_threads(self.threads), _quiet(), tempfile.TemporaryDirectory(prefix='nni-knas-') as folder:
+        with (
+            seeded(seed),
+            cpu_threads(self.threads),
+            _quiet_lightning(),
+            tempfile.TemporaryDirectory(prefix='nni-knas-') as folder,
+        ):
             torch.manual_seed(seed)  # seeded passes over CUDA as long as nothing uses it, and its first use is yet to come
             reset = getattr(model, 'reset_parameters', None)
             if reset is not None:
@@ -248,45 +290,61 @@ class TextClassification(Lightning):
             shown = sys.stderr.isatty() if self.progress is None else self.progress
             if shown:
                 callbacks.append(TQDMProgressBar())
-            trainer = pl.Trainer(**{
-                'max_epochs': self.max_epochs, 'logger': False,
-                'val_check_interval': 1 / self.checks_per_epoch, 'num_sanity_val_steps': 0, 'enable_progress_bar': shown,
-                'enable_model_summary': False, 'use_distributed_sampler': False, **self.trainer_kwargs,
-                'callbacks': callbacks})
+            trainer = pl.Trainer(
+                **{
+                    'max_epochs': self.max_epochs,
+                    'logger': False,
+                    'val_check_interval': 1 / self.checks_per_epoch,
+                    'num_sanity_val_steps': 0,
+                    'enable_progress_bar': shown,
+                    'enable_model_summary': False,
+                    'use_distributed_sampler': False,
+                    **self.trainer_kwargs,
+                    'callbacks': callbacks,
+                }
+            )
             with _interruptible(trainer):
-                trainer.fit(module, self._batches(self.train, seed), self._batches(self.validation))
+                trainer.fit(module, self._loader(self.train, seed), self._loader(self.validation))
             if not checkpoint.best_model_path:
-                raise ValueError(f'the training ended after {trainer.global_step} steps, before a validation: there is no '
-                                 "best checkpoint; train for longer, and leave validation on in the trainer's options")
+                raise ValueError(
+                    f'the training ended after {trainer.global_step} steps, before a validation: there is no '
+                    "best checkpoint; train for longer, and leave validation on in the trainer's options"
+                )
             epochs = module.epochs()
             kept = torch.load(checkpoint.best_model_path, map_location='cpu', weights_only=True)
             module.load_state_dict(kept['state_dict'], strict=False)
             test = None
             if self.test is not None:
                 with _interruptible(trainer):
-                    trainer.validate(module, self._batches(self.test), verbose=False)
+                    trainer.validate(module, self._loader(self.test), verbose=False)
                 test = module.values()
             model.cpu()
         return SeedResult(seed, module.best, test, epochs, time.monotonic() - start)
 
-    def _batches(self, dataset: Dataset, seed: int | None = None) -> DataLoader:
+    def _loader(self, dataset: Dataset, seed: int | None = None) -> DataLoader:
         """Batches of a dataset: shuffled to train on, or large ones in a fixed order to validate on."""
         training = seed is not None
-        batches = LengthBatches(dataset.lengths, self.batch_size if training else 4 * self.batch_size,  # type: ignore[attr-defined]
-                                shuffle=training, seed=seed or 0)
+        batches = LengthBatches(
+            dataset.lengths,  # type: ignore[attr-defined]
+            self.batch_size if training else 4 * self.batch_size,
+            shuffle=training,
+            seed=seed or 0,
+        )
         return DataLoader(dataset, batch_sampler=batches, collate_fn=getattr(dataset, 'collate_fn', pad))
 
-    def _summary(self) -> dict[str, float]:
+    def _summary_of_seeds(self) -> dict[str, float]:
         """The results of all seeds in the figures that are reported."""
         figures: dict[str, float] = {}
-        for prefix, parts in (('', [result.validation for result in self.results]),
-                              ('test_', [result.test for result in self.results if result.test is not None])):
+        for prefix, parts in (
+            ('', [result.validation for result in self.results]),
+            ('test_', [result.test for result in self.results if result.test is not None]),
+        ):
             for name in METRICS if parts else ():
                 values = [part[name] for part in parts]
                 figures[prefix + name] = statistics.fmean(values)
                 figures[f'{prefix}{name}_deviation'] = statistics.stdev(values) if len(values) > 1 else 0.0
         seconds = statistics.fmean(result.seconds for result in self.results)
-        return {'default': figures[self.metric], **figures, 'seconds_per_seed': seconds}
+        return {fields.METRIC: figures[self.metric], **figures, 'seconds_per_seed': seconds}
 
 
 class _TextModule(LightningModule):
@@ -297,8 +355,11 @@ class _TextModule(LightningModule):
         self.options = [evaluator]  # in a list, since it is no part of this module
         self.seed = seed
         self.best: dict[str, float] = {}
-        task: Any = {'task': 'binary'} if evaluator.num_labels == 2 else {
-            'task': 'multiclass', 'num_classes': evaluator.num_labels, 'average': 'macro'}
+        task: Any = (
+            {'task': 'binary'}
+            if evaluator.num_labels == 2
+            else {'task': 'multiclass', 'num_classes': evaluator.num_labels, 'average': 'macro'}
+        )
         micro = {**task, 'average': 'micro'} if evaluator.num_labels > 2 else task
         self.figures = nn.ModuleDict({'accuracy': torchmetrics.Accuracy(**micro), 'f1': torchmetrics.F1Score(**task)})
 
@@ -313,8 +374,10 @@ class _TextModule(LightningModule):
         tokens, targets = batch
         loss = F.cross_entropy(self(tokens).float(), targets)
         if not torch.isfinite(loss):
-            raise ValueError(f'the training diverges: the loss is {loss.item()} after {self.global_step} steps; lower '
-                             'learning_rate or encoder_learning_rate')
+            raise ValueError(
+                f'the training diverges: the loss is {loss.item()} after {self.global_step} steps; lower '
+                'learning_rate or encoder_learning_rate'
+            )
         self.log('loss', loss, prog_bar=True, batch_size=len(targets))
         return loss
 
@@ -345,10 +408,16 @@ class _TextModule(LightningModule):
         if not self.best or values[metric] > self.best[metric]:
             self.best = values
         epoch = self.epochs()
-        _logger.info('seed %d, epoch %.2f of %d: accuracy %.4f, F1 %.4f', self.seed, epoch, self.evaluator.max_epochs,
-                     values['accuracy'], values['f1'])
+        _logger.info(
+            'seed %d, epoch %.2f of %d: accuracy %.4f, F1 %.4f',
+            self.seed,
+            epoch,
+            self.evaluator.max_epochs,
+            values['accuracy'],
+            values['f1'],
+        )
         if nni.get_current_parameter() is not None:
-            nni.report_intermediate_result({'default': values[metric], **values, 'seed': self.seed, 'epoch': epoch})
+            nni.report_intermediate_result({fields.METRIC: values[metric], **values, 'seed': self.seed, 'epoch': epoch})
 
     def configure_optimizers(self) -> Any:
         options = self.evaluator
@@ -356,8 +425,11 @@ class _TextModule(LightningModule):
         groups = []
         for new, rate in zip((True, False), options.rates):
             for matrices in (True, False):
-                members = [p for p in self.model.parameters() if p.requires_grad and (id(p) not in pretrained) == new
-                           and (p.dim() > 1) == matrices]
+                members = [
+                    p
+                    for p in self.model.parameters()
+                    if p.requires_grad and (id(p) not in pretrained) == new and (p.dim() > 1) == matrices
+                ]
                 if members:
                     groups.append({'params': members, 'lr': rate, 'weight_decay': options.weight_decay if matrices else 0.0})
         if not groups:
@@ -382,15 +454,19 @@ def _check_texts(name: str, dataset: Any, num_labels: int) -> None:
     if hasattr(dataset, '__len__') and not len(dataset):
         raise ValueError(f'the {name} set is empty')
     if not hasattr(dataset, 'lengths'):
-        raise TypeError(f'the {name} set is of type {type(dataset).__name__}, without lengths: it has to be texts as '
-                        'tokens, as text_data(...) gives them')
+        raise TypeError(
+            f'the {name} set is of type {type(dataset).__name__}, without lengths: it has to be texts as '
+            'tokens, as text_data(...) gives them'
+        )
     targets = getattr(dataset, 'targets', None)
     if targets is not None and not 0 <= min(targets) <= max(targets) < num_labels:
-        raise ValueError(f'the {name} set has classes from {min(targets)} to {max(targets)}: with num_labels={num_labels} '
-                         f'they have to be from 0 to {num_labels - 1}')
+        raise ValueError(
+            f'the {name} set has classes from {min(targets)} to {max(targets)}: with num_labels={num_labels} '
+            f'they have to be from 0 to {num_labels - 1}'
+        )
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
+def _copy_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
@@ -410,7 +486,7 @@ def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_lightning() -> Iterator[None]:
     """Without Lightning's remarks on the machine, which are not the user's."""
     names = ('pytorch_lightning', 'pytorch_lightning.utilities.rank_zero', 'lightning')
     loggers = [logging.getLogger(name) for name in names]

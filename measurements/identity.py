@@ -1,0 +1,72 @@
+"""How many of NAS-Bench-201's 15,625 architectures are different networks, and what it saves to score each network once.
+
+python measurements/identity.py
+python measurements/identity.py --every 10
+"""
+
+import argparse
+import itertools
+import statistics
+import time
+
+from nni_knas import GradientKernelEvaluator
+from nni_knas.data import DATA_HELP, load_data
+from nni_knas.engine import Scorer
+from nni_knas.networks import Identity
+
+import numpy as np
+import torch
+from nni.nas.hub.pytorch import NasBench201
+from nni.nas.space import SimplifiedModelSpace
+from tqdm import tqdm
+
+
+def canonical(sample) -> str:
+    """The text by which the authors of NAS-Bench-201 count 6,466 different cells."""
+    nodes = ['0']
+    for node in (1, 2, 3):
+        terms = []
+        for source in range(node):
+            op = sample[f'cell/{source}_{node}']
+            if op == 'none' or nodes[source] == '#':
+                terms.append('#')
+            else:
+                terms.append(nodes[source] if op == 'skip_connect' else f'({nodes[source]})@{op}')
+        nodes.append('+'.join(sorted(terms)))
+    return nodes[3]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--data', default='digits', help=DATA_HELP)
+    parser.add_argument('--every', type=int, default=1, metavar='N', help='take one in N architectures, at random')
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    space = SimplifiedModelSpace.from_model(NasBench201())
+    kernel = GradientKernelEvaluator(load_data(options.data).train)
+    identity, scorer = Identity(space, kernel.minibatch), Scorer(kernel, space)
+    choices = {label: mutable.values for label, mutable in space.simplify().items()}
+    samples = [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
+    np.random.RandomState(0).shuffle(samples)
+    samples = samples[: len(samples) // options.every]
+    for sample in samples[:: max(1, len(samples) // 30)]:  # the skeletons are made and proven once a run
+        identity.fingerprint(sample), scorer.build(sample)
+    start = time.perf_counter()
+    fingerprints = [identity.fingerprint(sample) for sample in tqdm(samples, desc='Fingerprints', disable=None)]
+    fingerprinting = (time.perf_counter() - start) / len(samples)
+    chosen = np.random.RandomState(0).choice(len(samples), 40)
+    scoring = statistics.mean(scorer.score(samples[i]).seconds for i in chosen)
+    quick = scorer.kernel.quick()
+    assert quick is not None
+    scorer.kernel = quick  # the same networks
+    quickly = statistics.mean(scorer.score(samples[i]).seconds for i in chosen)
+    different, by_text = len(set(fingerprints)), len({canonical(sample) for sample in samples})
+    print(f"{len(samples)} architectures: {different} networks by what they compute, {by_text} by the authors' text")
+    for name, seconds in (('a full score (16 images)', scoring), ('a quick score (2 images of half the size)', quickly)):
+        with_it = fingerprinting * len(samples) + seconds * different
+        print(f'{fingerprinting / seconds:6.2f}  a fingerprint / {name}')
+        print(f'{seconds * len(samples) / with_it:6.2f}  times faster to score each network once, fingerprints included')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,4 @@
+"""What any room may use, and knows no other: files that a kill leaves whole, work at intervals, checks, words for people.
+
+Its modules are its faces.
+"""

@@ -1,0 +1,262 @@
+"""What nni_knas needs to know of an NNI experiment: its folder, its limits, and where past ones are."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import sqlite3
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import psutil
+import requests
+from nni.experiment import rest
+from nni.experiment.config.utils import parse_time
+from nni.nas.execution import ExecutionEngine, TrainingServiceExecutionEngine
+from nni.nas.experiment import NasExperiment
+from nni.tools.nnictl.config_utils import Experiments
+from nni.tools.nnictl.constants import NNI_HOME_DIR
+
+from nni_knas.bridge import fields
+from nni_knas.bridge.callers import caller
+
+__all__ = [
+    'UNNAMED',
+    'UNSUCCESSFUL',
+    'ChunkTrial',
+    'Trial',
+    'TrialLimits',
+    'allow_another_trial',
+    'calling_experiment',
+    'cancel_trials',
+    'chunk_trials',
+    'experiment_folder',
+    'find_folder',
+    'is_local',
+    'last_words',
+    'manager_lives',
+    'max_duration',
+    'max_trials',
+    'reported_steps',
+    'trial_limits',
+    'trials',
+]
+
+_logger = logging.getLogger(__name__)
+
+UNSUCCESSFUL = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
+"""NNI's statuses of trials that have ended without success."""
+
+
+UNNAMED = 'nni-knas search'
+"""The name of experiments of the command line to which the user has given none."""
+
+
+def calling_experiment() -> NasExperiment | None:
+    """The experiment on whose behalf the calling function runs.
+
+    NNI tells its strategies the space and the engine, but not the experiment, and the experiment's folder is known to it
+    alone. So the experiment is looked up on the call stack, where it is calling its strategy.
+    """
+    return caller(NasExperiment)
+
+
+def experiment_folder(experiment: NasExperiment) -> Path:
+    """The experiment's own directory."""
+    return Path(experiment.config.canonical_copy().experiment_working_directory) / experiment.id
+
+
+def is_local(experiment: NasExperiment | None) -> bool:
+    """Whether the trials of the experiment run on this machine."""
+    service = getattr(experiment.config, 'training_service', None) if experiment is not None else None
+    return getattr(service, 'platform', 'local') == 'local'
+
+
+def max_trials(experiment: NasExperiment | None) -> float:
+    """``max_trial_number`` of the experiment, infinite where there is none."""
+    number = experiment.config.canonical_copy().max_trial_number if experiment is not None else None
+    return math.inf if number is None else number
+
+
+def max_duration(experiment: NasExperiment | None) -> float:
+    """``max_experiment_duration`` in seconds, infinite where there is none."""
+    duration = experiment.config.canonical_copy().max_experiment_duration if experiment is not None else None
+    return math.inf if duration is None else parse_time(duration)
+
+
+class Trial(NamedTuple):
+    """A trial of the fine stage, as NNI's manager knows it."""
+
+    candidate: int
+    status: str
+    metric: float | None
+
+
+def trials(engine: ExecutionEngine) -> Iterator[Trial]:
+    """The trials that were ever submitted, in this process or before a restart; only NNI's training service keeps them."""
+    if isinstance(engine, TrainingServiceExecutionEngine):
+        for job in engine.nodejs_binding.list_trial_jobs():
+            for parameters in job.hyperParameters:
+                candidate = parameters.parameters.get(fields.KNAS_CANDIDATE)
+                if candidate is not None:
+                    final = job.finalMetricData[-1].data if job.finalMetricData else None
+                    metric = final.get(fields.METRIC) if isinstance(final, dict) else final
+                    yield Trial(candidate, job.status, metric)
+
+
+class ChunkTrial(NamedTuple):
+    """A trial of the coarse stage, as NNI's manager knows it: it scores a chunk of candidates."""
+
+    number: int
+    id: str
+    status: str
+    content: dict[str, Any]
+    folder: str
+
+
+def chunk_trials(experiment: NasExperiment) -> Iterator[ChunkTrial]:
+    """The trials of the coarse stage that were ever started, in this process or before a restart."""
+    for job in experiment.list_trial_jobs():
+        for parameters in job.hyperParameters:
+            content = parameters.parameters
+            if isinstance(content, dict) and fields.CHUNK in content:
+                yield ChunkTrial(content[fields.CHUNK], job.trialJobId, job.status, content, job.logPath)
+
+
+class TrialLimits(NamedTuple):
+    """What an experiment allows its trials: how many at a time, and the seconds that one may take."""
+
+    concurrency: int
+    seconds: float
+
+
+def trial_limits(experiment: NasExperiment) -> TrialLimits:
+    """The limits of an experiment that runs; a person may have changed them in the portal."""
+    duration = experiment.config.canonical_copy().max_trial_duration
+    return TrialLimits(
+        experiment.get_experiment_profile()['params']['trialConcurrency'],
+        math.inf if duration is None else parse_time(duration),
+    )
+
+
+def allow_another_trial(experiment: NasExperiment) -> int:
+    """Raise ``max_trial_number`` of a running experiment by one, if it has one; gives the present ``trial_concurrency``.
+
+    NNI's manager counts all trials. It must never reach the number between two trials of the coarse stage: it would not
+    offer workers again.
+    """
+    profile = experiment.get_experiment_profile()
+    if profile['params'].get('maxTrialNumber') is not None:
+        profile['params']['maxTrialNumber'] += 1
+        rest.put(experiment.port, '/experiment?update_type=MAX_TRIAL_NUM', profile, experiment.url_prefix)
+    return profile['params']['trialConcurrency']
+
+
+def cancel_trials(experiment: NasExperiment, numbers: Collection[int], patience: float = 20.0) -> None:
+    """Cancel these trials of the coarse stage, as far as the manager is there; one that it has still to start, too."""
+    start = time.monotonic()
+    try:
+        while experiment.port is not None and time.monotonic() - start < patience:
+            known = {trial.number: trial for trial in chunk_trials(experiment)}
+            alive = [known[n] for n in numbers if n in known and known[n].status in ('WAITING', 'RUNNING', 'UNKNOWN')]
+            if not alive and (all(n in known for n in numbers) or time.monotonic() - start > patience / 3):
+                return
+            for trial in alive:
+                with contextlib.suppress(requests.HTTPError):  # it may have ended by itself meanwhile
+                    experiment.kill_trial_job(trial.id)
+            time.sleep(0.5)
+    except (requests.RequestException, RuntimeError) as error:
+        _logger.debug('The manager cancels no more trials: %s', error)
+
+
+def last_words(experiment: NasExperiment, number: int) -> str:
+    """Why a trial of the coarse stage failed: the last line of its error output, and where to find all of it."""
+    trial = next((trial for trial in chunk_trials(experiment) if trial.number == number), None)
+    if trial is None:
+        return "NNI's manager did not start it; see log/nnimanager.log in the experiment's folder"
+    where = f'its output is in {trial.folder}'
+    prefix = f'{experiment.url_prefix}/' if experiment.url_prefix else ''
+    try:
+        answer = requests.get(
+            f'http://localhost:{experiment.port}/{prefix}api/v1/nni/trial-file/{trial.id}/stderr', timeout=20
+        )
+        lines = answer.text.split('\n') if answer.ok else []
+    except requests.RequestException:
+        lines = []
+    said = [line.strip() for line in lines if line.strip()]
+    return f'{said[-1]} ({where})' if said else where
+
+
+def manager_lives(identity: str) -> bool:
+    """Whether NNI's manager of an experiment is there, with the trials that it runs."""
+    pid = Experiments().get_all_experiments().get(identity, {}).get('pid')
+    with contextlib.suppress(psutil.Error):
+        return isinstance(pid, int) and identity in psutil.Process(pid).cmdline()
+    return False
+
+
+def reported_steps(folder: Path) -> pd.DataFrame:
+    """The intermediate metrics that the trials of the experiment in a folder have reported, from its manager's database.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``candidate`` (number in the record), ``step`` (of its last trial, from 1) and ``metric``.
+    """
+    database, rows = folder / 'db' / 'nni.sqlite', []
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f'{database.absolute().as_uri()}?mode=ro', uri=True, timeout=20)) as connection,
+    ):
+        rows = connection.execute(
+            'SELECT trialJobId, sequence, MetricData.data, event.data FROM MetricData JOIN (SELECT trialJobId, data FROM '
+            'TrialJobEvent WHERE data IS NOT NULL GROUP BY trialJobId) AS event USING (trialJobId) '
+            "WHERE type = 'PERIODICAL' ORDER BY MetricData.timestamp, MetricData.rowid"
+        ).fetchall()
+    steps: dict[int, tuple[str, dict[int, float]]] = {}
+    for job, sequence, data, parameters in rows:
+        candidate, metric = _candidate_of(parameters), fields.number_of(fields.decoded(data))
+        if candidate is not None and metric is not None:
+            if candidate not in steps or steps[candidate][0] != job or sequence == 0:  # a trial that began anew
+                steps[candidate] = job, {}
+            steps[candidate][1][sequence] = metric
+    return pd.DataFrame(
+        [
+            (candidate, sequence + 1, metric)
+            for candidate, (_, metrics) in steps.items()
+            for sequence, metric in metrics.items()
+        ],
+        columns=['candidate', 'step', 'metric'],
+    )
+
+
+def _candidate_of(text: str) -> int | None:
+    """The candidate's number in what NNI keeps of a trial's parameters."""
+    content = fields.decoded(text)
+    parameters = content.get('parameters') if isinstance(content, dict) else None
+    parameters = fields.decoded(parameters) if isinstance(parameters, str) else parameters
+    number = parameters.get(fields.KNAS_CANDIDATE) if isinstance(parameters, dict) else None
+    return number if isinstance(number, int) else None
+
+
+def find_folder(run: str | Path) -> Path:
+    """The directory of an experiment, by the directory itself or by the experiment's id.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    folder = Path(run).expanduser()
+    if folder.is_dir():
+        return folder
+    known = Experiments().get_all_experiments().get(str(run))
+    homes = [Path(known['logDir'])] if known else []
+    for home in [*homes, Path(NNI_HOME_DIR)]:
+        if (home / str(run)).is_dir():
+            return home / str(run)
+    raise FileNotFoundError(f"there is no experiment {str(run)!r}: give the id that NNI printed, or the experiment's folder")

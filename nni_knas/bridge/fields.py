@@ -1,0 +1,96 @@
+"""The names of what travels between a search and its trials through NNI: written on one side, and read on the other.
+
+NNI's manager keeps these messages in its database, so a run of today is resumed under the names of today. No torch is
+imported here: a tuner has ten seconds to come up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+__all__ = [
+    'BEST_KERNEL_SCORE',
+    'BEST_SO_FAR',
+    'CHUNK',
+    'EXTRAS',
+    'FILTERED',
+    'KERNEL',
+    'KERNEL_RANK',
+    'KERNEL_SCORE',
+    'KNAS_CANDIDATE',
+    'MEASURED',
+    'METRIC',
+    'MUTATION_SUMMARY',
+    'QUICK',
+    'REASON',
+    'SCORED_CANDIDATE',
+    'SCORER',
+    'SECONDS',
+    'TASKS',
+    'decoded',
+    'number_of',
+]
+
+# In the parameters of a trial that trains, and in what it reports.
+
+KNAS_CANDIDATE = 'knas_candidate'
+"""The candidate's number in the record."""
+KERNEL_SCORE = 'kernel_score'
+"""The candidate's gradient-kernel score; in a report of a trial that scores ``None`` where there is none."""
+KERNEL_RANK = 'kernel_rank'
+"""The candidate's rank among all candidates by score; 1 is the best."""
+EXTRAS = (KERNEL_SCORE, KERNEL_RANK, KNAS_CANDIDATE)
+"""What the parameters of a trial that trains hold beside the architecture."""
+
+# In all reports and parameters.
+
+METRIC = 'default'
+"""NNI's name of the metric in a report of several numbers: the one that it ranks and draws."""
+MUTATION_SUMMARY = 'mutation_summary'
+"""NNI's name of what the portal shows as a trial's parameters, in place of what they are made of."""
+
+# In the parameters of a trial that scores a chunk of candidates.
+
+CHUNK = 'knas_chunk'
+"""The number of the chunk in the experiment, from 1."""
+TASKS = 'tasks'
+"""The candidates: for each its number in the order of exploration and its sample, as JSON text."""
+QUICK = 'quick'
+"""Whether to score them quickly."""
+MEASURED = 'measured'
+"""Whether their costs are known already."""
+SCORER = 'scorer'
+"""What scores them, packed as text."""
+BEST_SO_FAR = 'best'
+"""The best score when the chunk was made; ``None`` where there was none."""
+KERNEL = 'kernel'
+"""What the scores depend on, as JSON text: a run that is resumed takes up the scores of its own kernel only."""
+
+# In the reports of a trial that scores: KERNEL_SCORE, each cost under its own name, and these.
+
+SCORED_CANDIDATE = 'candidate'
+"""The number of the candidate that was scored; a report without it says that the trial is up."""
+BEST_KERNEL_SCORE = 'best_kernel_score'
+"""The best score so far."""
+SECONDS = 'seconds'
+"""The time that the candidate took."""
+REASON = 'reason'
+"""Why the candidate has no score; left out where it has one."""
+FILTERED = 'filtered'
+"""Whether the candidate broke a constraint; left out where it did not."""
+
+
+def number_of(metric: Any) -> float | None:
+    """The number in what a trial reported, which may be in a dict or, as NNI keeps it, in JSON; ``None`` for no number."""
+    metric = decoded(metric) if isinstance(metric, str) else metric
+    metric = metric.get(METRIC) if isinstance(metric, dict) else metric
+    return float(metric) if isinstance(metric, (int, float)) else None
+
+
+def decoded(text: str) -> Any:
+    """What JSON text says; ``None`` where it is no JSON."""
+    with contextlib.suppress(json.JSONDecodeError):
+        return json.loads(text)
+    return None

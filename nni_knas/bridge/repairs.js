@@ -1,0 +1,56 @@
+// Repairs of NNI 3.0's manager, loaded into it by repairs.py before its own code.
+'use strict';
+
+delete process.env.NODE_OPTIONS; // it is meant for the manager alone, not for its trials
+if (process.env.NNI_KNAS_NODE_OPTIONS) {
+    process.env.NODE_OPTIONS = process.env.NNI_KNAS_NODE_OPTIONS;
+}
+
+const Module = require('module');
+const load = Module._load;
+Module._load = function (...request) {
+    const loaded = load.apply(this, request);
+    if (loaded && loaded.V3asV1 && !loaded.V3asV1.repairedByKnas) {
+        repairParameters(loaded.V3asV1);
+    }
+    if (loaded && loaded.NNITensorboardManager && !loaded.NNITensorboardManager.repairedByKnas) {
+        repairTensorboard(loaded.NNITensorboardManager);
+    }
+    return loaded;
+};
+
+// Trials that start at about the same time got one another's parameters: the manager handed the parameters out in the
+// order in which the trials asked for them, whichever trial they were meant for. The portal then showed a trial with the
+// wrong architecture, and its end was taken for the end of another.
+function repairParameters(TrainingService) {
+    TrainingService.repairedByKnas = true;
+    const submit = TrainingService.prototype.submitTrialJob;
+    TrainingService.prototype.submitTrialJob = async function (form) {
+        const trial = await submit.call(this, form);
+        const waiting = this.parameters.indexOf(form.hyperParameters.value);
+        if (waiting >= 0) { // the trial has only been started, and will take a second or more before it asks
+            this.parameters.splice(waiting, 1);
+            this.allocatedParameters.set(trial.id, form.hyperParameters.value);
+        }
+        return trial;
+    };
+}
+
+// The portal's TensorBoard button looked for the command on the PATH, where the one of a virtual environment need not be;
+// and where there was none, the manager ended with an unhandled error, and with it the experiment.
+function repairTensorboard(TensorboardManager) {
+    TensorboardManager.repairedByKnas = true;
+    const { getTensorboardStartCommand, updateTensorboardTask } = TensorboardManager.prototype;
+    TensorboardManager.prototype.getTensorboardStartCommand = async function (...request) {
+        const [, ...options] = await getTensorboardStartCommand.apply(this, request);
+        const python = process.argv[process.argv.indexOf('--python-interpreter') + 1];
+        return [`"${python}"`, '-m', 'tensorboard.main', ...options];
+    };
+    TensorboardManager.prototype.updateTensorboardTask = async function (id) {
+        try {
+            return await updateTensorboardTask.call(this, id);
+        } catch (error) {
+            this.log.error(error);
+        }
+    };
+}

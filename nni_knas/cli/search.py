@@ -1,0 +1,143 @@
+"""A search from its options to the printed ranking, new or taken up again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
+
+from nni_knas.basics.texts import duration, number, one_line, table
+from nni_knas.bridge.experiment import experiment_folder, find_folder
+from nni_knas.bridge.portal import PORTAL_PAGE
+from nni_knas.cli.watch import watched
+from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
+from nni_knas.record import Status
+from nni_knas.runs import Run, open_run
+
+__all__ = ['free_port', 'print_energy', 'run_folder', 'search', 'stored_config']
+
+
+def search(settings: SearchConfig, port: int | None = None, resume: str | None = None, watch: float | None = None) -> None:
+    """Search, and print the ranking.
+
+    Parameters
+    ----------
+    settings
+        What is to be done.
+    port
+        The port of the web portal. Default: 8080, or a free one where that is taken.
+    resume
+        NNI's id of the run to take up.
+    watch
+        Seconds after which the ranking is printed while the search goes on, if it has changed. Default: it is not.
+
+    Raises
+    ------
+    ValueError
+        If something of the settings cannot be.
+    """
+    options, search_space, config = settings
+    enter(config)
+    data = options.load_data()
+    space = options.make_space(data.classes, search_space)
+    strategy = options.make_strategy(options.make_kernel(data))
+    # The trials share the cores. (This process has its threads already.)
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // config.trial_concurrency)))
+    experiment = NasExperiment(space, options.make_evaluator(data), strategy, config, id=resume)
+    if resume and not experiment.has_checkpoint():
+        raise ValueError(f'there is no run {resume!r} to resume')
+    port = free_port(port)
+    folder = experiment_folder(experiment)
+    Settings(options, search_space, config.json()).write(folder)
+    print(f'Run {experiment.id} in {folder}')
+    print(
+        f'Web portal while it runs: http://127.0.0.1:{port} (trials with their scores: '
+        f'http://127.0.0.1:{port}/logs/{PORTAL_PAGE})',
+        flush=True,
+    )
+    start = time.monotonic()
+    try:
+        with watched(folder, watch) if watch is not None else contextlib.nullcontext():
+            (experiment.resume if resume else experiment.run)(port)
+    finally:
+        experiment.stop()
+    _print_result(open_run(folder), options, time.monotonic() - start)
+
+
+def run_folder(run: str, directory: Path | None = None) -> Path:
+    """The folder of a run, by NNI's id or by the folder itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    inside = directory / run if directory is not None else None
+    return (inside if inside is not None and inside.is_dir() else find_folder(run)).resolve()
+
+
+def stored_config(folder: Path) -> SearchConfig | None:
+    """What a search of the command line was started with; ``None`` where the run is none."""
+    try:
+        settings = Settings.read(folder)
+    except FileNotFoundError:
+        return None
+    if settings.config is None:
+        return None
+    config = NasExperimentConfig(**settings.config)
+    config.experiment_working_directory = str(folder.parent)  # it may have been moved
+    return SearchConfig(settings.options, settings.search_space, config)
+
+
+def _print_result(run: Run, options: SearchOptions, seconds: float) -> None:
+    scores, trained, name = run.scores(), run.ranking(), run.metric_name
+    shown = trained if len(trained) else scores.head(10)
+    rows = [
+        [str(rank), number(row.score, '.4g', ''), number(row.metric, '.4f', ''), one_line(row.architecture)]
+        for rank, row in shown.iterrows()
+    ]
+    print(f'\n{table(["rank", "score", name, "architecture"], rows, {"rank", "score", name})}')
+    counts = scores.status.value_counts()
+    outside = sum(int(counts.get(status, 0)) for status in (Status.FILTERED, Status.OUTSIDE))
+    count = len(scores) - outside
+    notes = f', {count - counts[Status.SCREENED]} of them in full' if Status.SCREENED in counts else ''
+    notes += f', {counts[Status.FAILED]} failed' if Status.FAILED in counts else ''
+    notes += f', left {outside} out that are over the limits' if outside else ''
+    print(
+        f'\nScored {count} candidates in {duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
+        f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.'
+    )
+    if len(trained):
+        print(f'Best: {name} {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {count} by score.')
+    print_energy(run)
+    if options.front is not None:
+        print(f'The Pareto front of score against {options.front}: nni-knas show {run.folder}')
+    print(f'Report: nni-knas report {run.folder}')
+    print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')
+
+
+def print_energy(run: Run) -> None:
+    """Print what a run has used, where that was recorded, and how that is known."""
+    footprint = run.footprint()
+    if footprint.statement:
+        print(f'Energy: {footprint.statement}.')
+        known = [f'{name} {footprint.methods[name]}' for name in ('cpu', 'gpu', 'memory') if name in footprint.methods]
+        print(f'Of this, {"; ".join(known)}.')
+
+
+def free_port(wanted: int | None) -> int:
+    """The port asked for, or 8080, or a free one where that is taken."""
+    for port in (wanted or 8080, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(('', port))
+                return probe.getsockname()[1]
+            except (OSError, OverflowError) as error:
+                if wanted is not None:
+                    raise ValueError(f'port {wanted} cannot be used: {error}') from error
+    raise ValueError('there is no free port')

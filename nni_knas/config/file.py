@@ -1,0 +1,175 @@
+"""A search in a YAML file: NNI's own experiment configuration, and a section of KNAS's options."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from nni.experiment.config import LocalConfig
+from nni.experiment.config.utils import internal, is_missing
+from nni.nas.experiment import NasExperimentConfig
+
+from nni_knas.bridge.experiment import UNNAMED
+from nni_knas.config.checking import checked
+from nni_knas.config.options import SearchOptions, checked_values
+from nni_knas.config.schema import schema
+
+__all__ = ['SearchConfig', 'absolute_data', 'default_config', 'enter', 'load_config', 'read_search_space', 'with_defaults']
+
+
+class SearchConfig(NamedTuple):
+    """What a configuration file says."""
+
+    options: SearchOptions
+    search_space: dict[str, Any] | None
+    """NNI's search space, where there is one"""
+    config: NasExperimentConfig
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
+    """Read a configuration file. All fields are checked; nothing of the user's is imported yet.
+
+    Parameters
+    ----------
+    path
+        The YAML (or JSON) file; ``docs/config.md`` describes its fields. Paths in it are relative to its folder.
+    overrides
+        Options that take the place of the file's, as :meth:`SearchOptions.from_mapping` takes them.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, a field is unknown, or a value cannot be; the message names the file and the field.
+    """
+    file = Path(path).expanduser().absolute()
+    content = {key: value for key, value in checked(_read(file), schema(), str(path)).items() if value is not None}
+    section, where = _section(content, str(path))
+    with _naming(where):
+        values = checked_values(section)
+    if 'data' in values:
+        values['data'] = absolute_data(values['data'], file.parent)
+    search_options = SearchOptions(**{**values, **checked_values(overrides or {})})
+    with _naming(str(path)):
+        search_options.check()
+        return SearchConfig(search_options, _search_space(content, file), _experiment_config(content, file.parent))
+
+
+def default_config() -> NasExperimentConfig:
+    """NNI's configuration of a search of the command line without a file: the local training service."""
+    config = NasExperimentConfig('ts', 'simplified', 'local')
+    config.trial_code_directory = os.getcwd()
+    return with_defaults(config)
+
+
+def with_defaults(config: NasExperimentConfig) -> NasExperimentConfig:
+    """Fill in what NNI asks for and a file need not say: a name, the concurrency, and the GPU of a local machine."""
+    config.experiment_name = config.experiment_name or UNNAMED
+    service = config.training_service
+    if isinstance(service, LocalConfig):
+        if config.trial_gpu_number is None and torch.cuda.is_available():
+            config.trial_gpu_number = 1
+        if config.trial_gpu_number and service.use_active_gpu is None:
+            service.use_active_gpu = True
+    if is_missing(config.trial_concurrency):
+        config.trial_concurrency = 1 if config.trial_gpu_number else 2
+    return config
+
+
+def enter(config: NasExperimentConfig) -> None:
+    """Go to the directory of the user's code, so that its modules are found here and in trials; then check all of NNI's.
+
+    NNI runs the trials of a NAS experiment in the working directory of the process that searches.
+
+    Raises
+    ------
+    ValueError
+        If there is no such directory, or NNI refuses the configuration.
+    """
+    directory = Path(config.trial_code_directory)
+    if not directory.is_dir():
+        raise ValueError(f'trialCodeDirectory {directory} is no directory')
+    os.chdir(directory)
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    try:
+        config.canonical_copy()
+    except (AssertionError, AttributeError, ValueError, TypeError) as error:
+        raise ValueError(f'NNI refuses the configuration: {error or type(error).__name__}') from error
+
+
+def absolute_data(name: str, base: Path) -> str:
+    """The name of data, with the path in ``folder:PATH`` made absolute."""
+    kind, _, path = name.partition(':')
+    return f'folder:{base / Path(path).expanduser()}' if kind == 'folder' else name
+
+
+def read_search_space(file: Path) -> dict[str, Any]:
+    """NNI's search space in a file, JSON or YAML.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read.
+    """
+    with contextlib.suppress(OSError, ValueError):  # JSON is no part of PyYAML's YAML: it reads 1e-3 as text
+        content = json.loads(file.read_text(encoding='utf-8'))
+        if isinstance(content, dict):
+            return content
+    return _read(file)
+
+
+@contextlib.contextmanager
+def _naming(where: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f'{where}: {error}') from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise ValueError(f'{file} cannot be read: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, 'problem_mark', None)
+        line = f' in line {mark.line + 1}' if mark is not None else ''
+        raise ValueError(f'{file} is no YAML: {getattr(error, "problem", None) or "it is no text"}{line}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{file} should hold a mapping of fields to values, such as trialConcurrency: 2')
+    return content
+
+
+def _section(content: Mapping[str, Any], path: str) -> tuple[Mapping[str, Any], str]:
+    """The options of KNAS, and where they stand."""
+    tuner = content.get('tuner')
+    where = f'{path}, knas' if tuner is None else f'{path}, tuner, classArgs'
+    section = content.get('knas') if tuner is None else tuner.get('classArgs')
+    if not isinstance(section or {}, dict):
+        raise ValueError(f'{where}: it is {section!r}: it has to be a mapping of options to values')
+    return section or {}, where
+
+
+def _search_space(content: Mapping[str, Any], file: Path) -> dict[str, Any] | None:
+    if 'searchSpaceFile' in content:
+        return read_search_space(file.parent / Path(content['searchSpaceFile']).expanduser())
+    return content.get('searchSpace')
+
+
+def _experiment_config(content: Mapping[str, Any], base: Path) -> NasExperimentConfig:
+    own = ('knas', 'tuner', 'searchSpace', 'searchSpaceFile', 'trialCommand')
+    fields = {key: value for key, value in content.items() if key not in own}
+    fields['trialCodeDirectory'] = internal.resolve_path(fields.get('trialCodeDirectory', '.'), base)
+    internal.set_base_path(base)
+    try:
+        platform = None if 'trainingService' in fields else 'local'
+        return with_defaults(NasExperimentConfig('ts', 'simplified', platform, **fields))
+    finally:
+        internal.unset_base_path()

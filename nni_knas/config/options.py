@@ -1,0 +1,468 @@
+"""What can be said of a search: each option once, for the command line, the configuration file, the tuner and the docs."""
+
+# ruff: noqa: RUF009  what _option returns is a dataclasses.field
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import nni.nas.hub.pytorch as hub
+import nni.nas.strategy as strategies
+import torch
+from nni.nas.evaluator import Evaluator
+from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.strategy.base import Strategy
+
+from nni_knas.data import DATA_HELP, TORCHVISION, Data, load_data, load_object
+from nni_knas.gradients import Normalization
+from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.networks import COSTS
+from nni_knas.scores import RECOMMENDED, score_names
+from nni_knas.search import FEW, KNAS, PLACEMENTS, Effort, OptimizeMode, SearchRequest
+
+__all__ = ['EXPLORERS', 'HUB', 'Option', 'SearchOptions', 'checked_values', 'nearest', 'options']
+
+HUB = sorted(name for name, value in vars(hub).items() if isinstance(value, type) and issubclass(value, ModelSpace))
+"""Names of the spaces in NNI's hub."""
+
+EXPLORERS: dict[str, Callable[[int], Strategy]] = {
+    'random': lambda seed: strategies.Random(seed=seed),
+    'grid': lambda seed: strategies.GridSearch(seed=seed),
+    'evolution': lambda seed: strategies.RegularizedEvolution(seed=seed, population_size=50, sample_size=10),
+    'tpe': lambda seed: strategies.TPE(seed=seed),
+    'rl': lambda seed: strategies.PolicyBasedRL(),
+}
+"""NNI's strategies that explore, by name, made from the seed."""
+
+REFERENCE = r'[\w.]+:[\w.]+'  # module:function
+
+Section = Literal['space and data', 'scoring', 'coarse stage', 'limits', 'fine stage', 'energy']
+
+
+def _option(default: Any, section: Section, text: str, **more: Any) -> Any:
+    """A field of :class:`SearchOptions`.
+
+    Besides its help it may have ``choices`` (or a function that gives them), ``least`` and ``most`` (inclusive), ``above``
+    (exclusive), ``pattern``, ``examples`` (of values that are not all there are), and ``metavar`` for the command line.
+    """
+    metadata = {'section': section, 'help': text, **more}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass
+class SearchOptions:
+    """Everything about a search that is not NNI's.
+
+    All fields have defaults and are described by their metadata; ``nni-knas search --help`` and ``docs/config.md`` show
+    them. The constructor checks nothing: use :meth:`from_mapping` for what a user wrote.
+    """
+
+    space: str = _option(
+        'NasBench201', 'space and data', f"a space of NNI's hub ({', '.join(HUB)}) or your own as module:Class", examples=HUB
+    )
+    space_args: dict[str, Any] = _option(
+        {},
+        'space and data',
+        'arguments of the space; the number of classes is passed as num_labels, where the space takes it',
+    )
+    network: str | None = _option(
+        None,
+        'space and data',
+        'your function from parameters to a network, as module:function; '
+        "it goes with a search space in NNI's JSON format, in place of a space",
+        pattern=REFERENCE,
+        metavar='MODULE:FUNCTION',
+    )
+    data: str = _option('digits', 'space and data', DATA_HELP, examples=['digits', *TORCHVISION])
+    image_size: int = _option(32, 'space and data', 'images are resized to this', least=1, metavar='PIXELS')
+    images: int | None = _option(None, 'space and data', 'use at most N images for training, and for validation', least=1)
+
+    score: str = _option(RECOMMENDED, 'scoring', 'how networks are judged without training', choices=score_names)
+    batch_size: int = _option(16, 'scoring', 'images to score on', least=1)
+    normalization: Normalization = _option(
+        'sample', 'scoring', 'whose statistics a BatchNorm uses while scoring', choices=get_args(Normalization)
+    )
+    seed: int = _option(0, 'scoring', 'of the images, the initial weights and the exploration', least=0, most=2**32 - 1)
+    device: str | None = _option(None, 'scoring', 'cpu, cuda or cuda:N; by default cuda where there is one')
+
+    candidates: int = _option(SearchRequest.candidates, 'coarse stage', 'how many to score', least=1)
+    explorer: str = _option('random', 'coarse stage', 'how the space is explored', choices=tuple(EXPLORERS))
+    placement: str = _option(
+        SearchRequest.placement,
+        'coarse stage',
+        "where candidates are scored: in this process, in worker processes, in one for each GPU, or in NNI's trials",
+        choices=tuple(PLACEMENTS),
+    )
+    workers: int | None = _option(
+        None, 'coarse stage', 'score in N worker processes; for placement workers the default is one a core', least=1
+    )
+    effort: Effort = _option(
+        SearchRequest.effort,
+        'coarse stage',
+        'score all quickly and the best in full, or all in full',
+        choices=get_args(Effort),
+    )
+    merge_identical: bool = _option(
+        SearchRequest.merge_identical, 'coarse stage', 'score candidates that compute the same once'
+    )
+
+    max_parameters: int | None = _option(None, 'limits', 'only networks of at most so many parameters', least=1)
+    max_flops: float | None = _option(
+        None, 'limits', 'only networks of at most so many floating-point operations an image', above=0
+    )
+    max_memory: int | None = _option(
+        None, 'limits', 'only networks that hold at most so much at a time', least=1, metavar='BYTES'
+    )
+    max_latency: float | None = _option(
+        None, 'limits', 'only networks whose forward pass of an image takes at most so long', above=0, metavar='SECONDS'
+    )
+    front: str | None = _option(
+        None, 'limits', 'take the best from the Pareto front of the score against this cost', choices=COSTS
+    )
+
+    top_k: int = _option(FEW, 'fine stage', 'how many of the best to train; 0 stops after scoring', least=0, metavar='K')
+    optimize_mode: OptimizeMode = _option(
+        SearchRequest.optimize_mode,
+        'fine stage',
+        'whether a higher or a lower metric of training is better',
+        choices=get_args(OptimizeMode),
+    )
+    epochs: int = _option(4, 'fine stage', 'training epochs for each', least=1)
+    learning_rate: float = _option(0.001, 'fine stage', 'of Adam', above=0, metavar='RATE')
+    train_batch: int = _option(16, 'fine stage', 'batch size of training', least=1)
+    evaluator: str | None = _option(
+        None,
+        'fine stage',
+        'your function that returns an NNI evaluator, as module:function, '
+        'in place of training by epochs, learning rate and batch; it is called with the data '
+        '(nni_knas.data.Data) and evaluator_args',
+        pattern=REFERENCE,
+        metavar='MODULE:FUNCTION',
+    )
+    evaluator_args: dict[str, Any] = _option({}, 'fine stage', 'further arguments of the evaluator')
+
+    country: str | None = _option(
+        None,
+        'energy',
+        'where the energy comes from that a run takes, for its CO2-equivalent: an '
+        "ISO 3166 code of three letters; by default that of codecarbon's configuration, or else "
+        'of the locale',
+        pattern='[A-Za-z]{3}',
+        examples=['DEU', 'USA'],
+        metavar='CODE',
+    )
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> SearchOptions:
+        """Options as a user wrote them, checked as far as that needs no work.
+
+        Parameters
+        ----------
+        mapping
+            Values by name, in ``snake_case`` or ``camelCase``. Numbers may be written as text, since YAML reads ``1e6`` so.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown or a value cannot be, with a sentence that says what would be right.
+        """
+        result = cls(**checked_values(mapping))
+        result.check()
+        return result
+
+    def check(self) -> None:
+        """Check that the options go together.
+
+        Raises
+        ------
+        ValueError
+            If they do not.
+        """
+        self.request()
+        if self.network is not None and self.space != SearchOptions.space:
+            raise ValueError(f'there are both a network ({self.network}) and a space ({self.space}): give one of the two')
+        if self.network is not None and self.space_args:
+            raise ValueError('space_args goes with a space, not with a network')
+        if self.evaluator_args and self.evaluator is None:
+            raise ValueError('evaluator_args goes with an evaluator of your own: give evaluator, too')
+
+    def to_mapping(self) -> dict[str, Any]:
+        """All options by name, as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    def constraints(self) -> dict[str, float]:
+        """The limits that are given, by cost: ``parameters``, ``flops``, ``memory`` (bytes), ``latency`` (seconds)."""
+        limits = {cost: getattr(self, f'max_{cost}') for cost in COSTS}
+        return {cost: limit for cost, limit in limits.items() if limit is not None}
+
+    def load_data(self) -> Data:
+        """The images; see :func:`nni_knas.data.load_data`."""
+        return load_data(self.data, size=self.image_size, limit=self.images)
+
+    def make_space(self, classes: int, search_space: Mapping[str, Any] | None = None) -> ModelSpace:
+        """The space to search.
+
+        Parameters
+        ----------
+        classes
+            Number of classes of the data.
+        search_space
+            NNI's search space (what is in a ``search_space.json``); goes with ``network``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such space, or it cannot be built.
+        """
+        self.check()
+        if self.network is not None:
+            if search_space is None:
+                raise ValueError(f"the network {self.network} goes with a search space in NNI's JSON format: give one")
+            from nni_knas.spaces import FunctionSpace
+
+            return FunctionSpace(self.network, dict(search_space))
+        if search_space:
+            raise ValueError(
+                "a search space in NNI's JSON format goes with a network: give network as module:function, or "
+                'leave the search space empty'
+            )
+        return self._built_space(classes)
+
+    def _built_space(self, classes: int) -> ModelSpace:
+        factory = _space_factory(self.space)
+        try:
+            try:
+                space = factory(**{'num_labels': classes, **self.space_args})
+            except TypeError as error:
+                if 'num_labels' not in str(error):
+                    raise
+                space = factory(**self.space_args)
+        except Exception as error:
+            raise ValueError(f'the space {self.space} cannot be built, see space_args: {error}') from error
+        if not isinstance(space, ModelSpace):
+            raise ValueError(f'{self.space} is no NNI model space (nni.nas.nn.pytorch.ModelSpace)')
+        return space
+
+    def make_kernel(self, data: Data) -> GradientKernelEvaluator:
+        """What scores."""
+        return GradientKernelEvaluator(
+            data.train, self.score, self.batch_size, self.seed, self.normalization, device=self.device
+        )
+
+    def make_explorer(self) -> Strategy:
+        """NNI's strategy that explores.
+
+        Raises
+        ------
+        ValueError
+            If it needs packages that are not installed.
+        """
+        try:
+            return EXPLORERS[self.explorer](self.seed)
+        except ImportError:
+            raise ValueError(
+                f'the explorer {self.explorer} needs packages that are not here: pip install "nni-knas[rl]"'
+            ) from None
+
+    def request(self) -> SearchRequest:
+        """What the strategy is asked for by these options.
+
+        Raises
+        ------
+        ValueError
+            If they do not go together.
+        """
+        shared = {each.name for each in dataclasses.fields(SearchRequest)} & {each.name for each in dataclasses.fields(self)}
+        return SearchRequest(constraints=self.constraints(), **{name: getattr(self, name) for name in shared})
+
+    def make_strategy(self, kernel: GradientKernelEvaluator, **more: Any) -> KNAS:
+        """The strategy; ``more`` are further arguments of :class:`~nni_knas.KNAS`."""
+        self.check()
+        return KNAS(kernel, explorer=self.make_explorer(), **{**self.request().fields(), **more})
+
+    def make_evaluator(self, data: Data) -> Evaluator:
+        """NNI's evaluator that trains the best.
+
+        Raises
+        ------
+        ValueError
+            If the user's own cannot be had.
+        """
+        if self.evaluator is not None:
+            return _own_evaluator(self.evaluator, data, self.evaluator_args)
+        if self.optimize_mode == 'minimize':
+            raise ValueError(
+                'optimize_mode "minimize" goes with an evaluator of your own, since the default one reports '
+                'the accuracy: give evaluator as module:function'
+            )
+        from nni.nas.evaluator.pytorch import Classification, DataLoader
+
+        return Classification(
+            learning_rate=self.learning_rate,
+            num_classes=data.classes,
+            max_epochs=self.epochs,
+            train_dataloaders=DataLoader(data.train, batch_size=self.train_batch, shuffle=True),
+            val_dataloaders=DataLoader(data.validation, batch_size=256),
+            accelerator='gpu' if torch.cuda.is_available() else 'cpu',
+            devices=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            logger=False,
+        )
+
+
+class Option(NamedTuple):
+    """One field of :class:`SearchOptions`, as whoever shows or reads it needs it."""
+
+    name: str
+    kind: Any
+    """``str``, ``int``, ``float``, ``bool`` or ``dict``"""
+    optional: bool
+    """Whether it may be ``None``"""
+    default: Any
+    section: str
+    help: str
+    choices: tuple[str, ...] | None = None
+    examples: tuple[str, ...] | None = None
+    least: int | None = None
+    most: int | None = None
+    above: int | None = None
+    pattern: str | None = None
+    metavar: str | None = None
+
+    def expected(self) -> str:
+        """What a value has to be, in words."""
+        if self.choices:
+            return f'one of {", ".join(self.choices)}'
+        if self.pattern:
+            return (
+                'of the form module:function' if self.pattern == REFERENCE else f'such as {" or ".join(self.examples or ())}'
+            )
+        words = {
+            str: 'text',
+            int: 'a whole number',
+            float: 'a number',
+            bool: 'true or false',
+            dict: 'a mapping of names to values',
+        }[self.kind]
+        words += f', {self.least} or more' if self.least is not None else ''
+        words += f' and at most {self.most}' if self.most is not None else ''
+        return words + (f' above {self.above}' if self.above is not None else '')
+
+    def checked(self, value: Any) -> Any:
+        """The value, as the field holds it.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be.
+        """
+        if value is None and self.optional:
+            return None
+        result = _number(value, self.kind) if self.kind in (int, float) else value
+        if not self._fits(result):
+            shown = value if result is None else result  # a number, though the command line has it as text
+            raise ValueError(f'{self.name} is {shown!r}: it has to be {self.expected()}')
+        return dict(result) if self.kind is dict else result
+
+    def _fits(self, value: Any) -> bool:
+        if self.kind is dict:
+            return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+        if type(value) is not self.kind:
+            return False
+        return (
+            (self.choices is None or value in self.choices)
+            and (self.pattern is None or re.fullmatch(self.pattern, value) is not None)
+            and (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+        )
+
+
+def checked_values(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a mapping by the names of their fields, each checked by itself.
+
+    For parameters and errors see :meth:`SearchOptions.from_mapping`.
+    """
+    values: dict[str, Any] = {}
+    known = {option.name: option for option in options()}
+    for key, value in mapping.items():
+        name = _snake_case(str(key))
+        if name not in known:
+            raise ValueError(f'unknown field "{key}": {nearest(name, known)}')
+        if name in values:
+            raise ValueError(f'the field {name} is given twice')
+        values[name] = known[name].checked(value)
+    return values
+
+
+def options() -> list[Option]:
+    """All fields of :class:`SearchOptions`, in their order."""
+    hints = get_type_hints(SearchOptions)
+    return [_described(field, hints[field.name]) for field in dataclasses.fields(SearchOptions)]
+
+
+def _snake_case(key: str) -> str:
+    """``batchSize`` as ``batch_size``."""
+    return re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', key).lower()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """For the end of an error's sentence: the known name that was probably meant, or all there are."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1)
+    return f'did you mean "{close[0]}"?' if close else f'there are {", ".join(known)}'
+
+
+def _described(field: dataclasses.Field, hint: Any) -> Option:
+    optional = NoneType in get_args(hint)
+    kind = next(part for part in get_args(hint) if part is not NoneType) if optional else hint
+    kind = {Literal: str}.get(get_origin(kind), get_origin(kind)) or kind
+    default = {} if field.default is dataclasses.MISSING else field.default
+    metadata = dict(field.metadata)
+    if callable(metadata.get('choices')):
+        metadata['choices'] = tuple(metadata['choices']())
+    return Option(field.name, kind, optional, default, **metadata)
+
+
+def _number(value: Any, kind: type) -> Any:
+    """A number, where it is one or is written as one, else the value itself."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if not re.fullmatch(r'\s*[-+]?\d+\s*', value) else int(value)
+        except ValueError:
+            return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    if kind is float:
+        return float(value)
+    return int(value) if value == int(value) else None
+
+
+def _space_factory(name: str) -> Callable[..., Any]:
+    names = {known.lower(): known for known in HUB}
+    if ':' in name:
+        return load_object(name)
+    if name.lower() in names:
+        return getattr(hub, names[name.lower()])
+    raise ValueError(f'unknown space {name!r}: it is one of {", ".join(HUB)}, or module:Class')
+
+
+def _own_evaluator(name: str, data: Data, arguments: Mapping[str, Any]) -> Evaluator:
+    function = load_object(name)
+    try:
+        evaluator = function(data, **arguments)
+    except Exception as error:
+        raise ValueError(f'the evaluator {name} cannot be made, see evaluator_args: {error}') from error
+    if not isinstance(evaluator, Evaluator):
+        raise ValueError(f'{name} returned {type(evaluator).__name__}: it has to return an NNI evaluator')
+    return evaluator

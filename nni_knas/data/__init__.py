@@ -1,0 +1,22 @@
+"""Labelled images and texts by name: what is searched on."""
+
+from nni_knas.data.corpus import Corpus, read_corpus
+from nni_knas.data.loading import DATA_HELP, TORCHVISION, Data, image_data, load_data, load_object
+from nni_knas.data.tokens import LengthBatches, TextData, TokenDataset, load_text, pad, text_data
+
+__all__ = [
+    'DATA_HELP',
+    'TORCHVISION',
+    'Corpus',
+    'Data',
+    'LengthBatches',
+    'TextData',
+    'TokenDataset',
+    'image_data',
+    'load_data',
+    'load_object',
+    'load_text',
+    'pad',
+    'read_corpus',
+    'text_data',
+]

@@ -1,0 +1,221 @@
+"""Labelled images and texts by name, for the command line and the examples."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import nni
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset, Subset
+
+from nni_knas.data.cache import CACHE
+from nni_knas.data.tokens import text_data
+
+__all__ = ['DATA_HELP', 'Data', 'image_data', 'load_data', 'load_object']
+
+DATA_HELP = (
+    "digits (scikit-learn's real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first "
+    'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), text:PATH (a folder with '
+    "train.tsv in GLUE's format, as tokens of MiniLM; text:PATH@ENCODER of another Hugging Face encoder), or "
+    'module:function (yours, returning a training and a validation Dataset)'
+)
+HELD_OUT = 0.2  # part of the training images that is kept for validation where the data has no split of its own
+TORCHVISION = {'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100', 'fashion-mnist': 'FashionMNIST'}
+VALIDATION_FOLDERS = ('val', 'valid', 'validation', 'test')
+
+Part = Literal['train', 'validation']
+
+
+class Data(NamedTuple):
+    """A training and a validation set, traced so that they travel to NNI's trials, and the number of classes."""
+
+    train: Dataset
+    validation: Dataset
+    classes: int
+
+
+def load_data(name: str, *, size: int = 32, limit: int | None = None) -> Data:
+    """Labelled images by name, as tensors of shape ``3 x size x size`` with values of about -1 to 1, or texts as tokens.
+
+    Parameters
+    ----------
+    name
+        One of the names in :data:`DATA_HELP`.
+    size
+        Height and width that images are resized to. (Texts have none, and the user's own function decides for itself.)
+    limit
+        Largest number of images in each part, drawn by a fixed seed; all by default.
+
+    Raises
+    ------
+    ValueError
+        If there is no such data, with a sentence that says what there is.
+    """
+    train = image_data(name=name, part='train', size=size, limit=limit)
+    validation = image_data(name=name, part='validation', size=size, limit=limit)
+    for part, dataset in (('training', train), ('validation', validation)):
+        if len(dataset) == 0:  # type: ignore[arg-type]
+            raise ValueError(f'the {part} part of {name} is empty')
+    return Data(train, validation, _count_classes(train, name))
+
+
+def _image_data(name: str, part: Part, size: int = 32, limit: int | None = None) -> Dataset:
+    if name.startswith('text:'):
+        return _load_texts(name.removeprefix('text:'), part, limit)
+    dataset = _find_dataset(name, part, size)
+    if limit is not None and limit < len(dataset):  # type: ignore[arg-type]
+        chosen = np.random.default_rng(0).choice(len(dataset), limit, replace=False)  # type: ignore[arg-type]
+        return _Part(dataset, chosen.tolist())
+    return dataset
+
+
+image_data: Callable[..., Dataset] = nni.trace(_image_data)
+"""One part of :func:`load_data`. What it returns is traced: in a trial it is loaded anew, by name."""
+
+
+def load_object(path: str) -> Any:
+    """What ``module:name`` refers to.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be imported.
+    """
+    module, _, name = path.partition(':')
+    if not module or not name:
+        raise ValueError(f'{path!r} is not of the form module:name')
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise ValueError(f'{path!r} cannot be imported: {error}') from error
+    except AttributeError:
+        raise ValueError(f'there is no {name!r} in module {module!r}') from None
+
+
+def _find_dataset(name: str, part: Part, size: int) -> Dataset:
+    if name == 'digits':
+        return _load_digits(part, size)
+    if name in TORCHVISION:
+        return _load_torchvision(name, part, size)
+    if name.startswith('folder:'):
+        return _load_folder(Path(name.removeprefix('folder:')).expanduser(), part, size)
+    if ':' in name:
+        return _load_own(name, part)
+    raise ValueError(f'unknown data {name!r}: it is {DATA_HELP}')
+
+
+class _Images(Dataset):
+    """Images and labels in memory."""
+
+    def __init__(self, images: Tensor, labels: Tensor, classes: list[str]) -> None:
+        self.images, self.labels, self.classes = images, labels, classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.labels[index])
+
+
+class _Part(Subset):
+    """A part of a dataset that knows its classes."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.dataset.classes  # type: ignore[attr-defined]
+
+
+def _load_digits(part: Part, size: int) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float()[:, None] / 8 - 1  # 1797 x 1 x 8 x 8, values of -1 to 1
+    images = F.interpolate(images, (size, size), mode='bilinear').expand(-1, 3, -1, -1).contiguous()
+    labels = torch.from_numpy(digits.target).long()
+    return _held_out_part(_Images(images, labels, [str(name) for name in digits.target_names]), part)
+
+
+def _load_torchvision(name: str, part: Part, size: int) -> Dataset:
+    import torchvision
+
+    try:
+        dataset = getattr(torchvision.datasets, TORCHVISION[name])(
+            CACHE, train=True, transform=_image_transform(size), download=True
+        )
+    except Exception as error:
+        raise ValueError(
+            f'{name} is not in {CACHE} and cannot be downloaded ({error}): check the network, put it there, '
+            'or take other data, for example digits'
+        ) from error
+    return _held_out_part(dataset, part)  # the test split is left alone
+
+
+def _load_folder(path: Path, part: Part, size: int) -> Dataset:
+    from torchvision.datasets import ImageFolder
+
+    if not path.is_dir():
+        raise ValueError(f'there is no folder {path}')
+    own = next((path / name for name in VALIDATION_FOLDERS if (path / name).is_dir()), None)
+    split = (path / 'train').is_dir() and own is not None
+    root = path if not split else path / 'train' if part == 'train' else own
+    try:
+        dataset = ImageFolder(str(root), transform=_image_transform(size))
+    except FileNotFoundError:
+        raise ValueError(
+            f'{root} holds no folders of images: it should hold one folder a class, or be split into train '
+            'and val with such folders below'
+        ) from None
+    return dataset if split else _held_out_part(dataset, part)
+
+
+def _load_texts(name: str, part: Part, limit: int | None) -> Dataset:
+    source, _, encoder = name.partition('@')
+    return text_data(source, part, encoder or 'minilm', limit=limit)
+
+
+def _load_own(name: str, part: Part) -> Dataset:
+    parts = load_object(name)()
+    if not isinstance(parts, (tuple, list)) or len(parts) != 2:
+        raise ValueError(f'{name} should return a pair of Datasets, one to train on and one to validate on')
+    return parts[0 if part == 'train' else 1]
+
+
+def _held_out_part(dataset: Dataset, part: Part) -> Dataset:
+    """The training or the validation part of a dataset that has no split, drawn by a fixed seed."""
+    order = np.random.default_rng(0).permutation(len(dataset))  # type: ignore[arg-type]
+    count = int(len(order) * HELD_OUT)
+    return _Part(dataset, (order[count:] if part == 'train' else order[:count]).tolist())
+
+
+def _image_transform(size: int) -> Callable[[Any], Tensor]:
+    from torchvision import transforms
+
+    return transforms.Compose(
+        [
+            transforms.Lambda(_to_rgb),
+            transforms.Resize((size, size)),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
+
+
+def _to_rgb(image: Any) -> Any:
+    return image.convert('RGB')
+
+
+def _count_classes(dataset: Any, name: str) -> int:
+    if hasattr(dataset, 'classes'):
+        return len(dataset.classes)
+    try:
+        return int(max(int(dataset[i][1]) for i in range(len(dataset)))) + 1
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f'the classes of {name} cannot be counted ({error}): its samples should be pairs (image, class index)'
+        ) from error

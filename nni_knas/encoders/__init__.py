@@ -1,0 +1,5 @@
+"""Pre-trained text encoders of ``transformers``, whose weights scored networks share."""
+
+from nni_knas.encoders.encoder import PretrainedEncoder, layers_of, load_encoder, load_tokenizer
+
+__all__ = ['PretrainedEncoder', 'layers_of', 'load_encoder', 'load_tokenizer']

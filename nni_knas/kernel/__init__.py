@@ -1,0 +1,6 @@
+"""The kernel: what scores a network at initialisation, on one minibatch."""
+
+from nni_knas.kernel.evaluator import GradientKernelEvaluator
+from nni_knas.kernel.minibatch import draw_minibatch
+
+__all__ = ['GradientKernelEvaluator', 'draw_minibatch']

@@ -1,0 +1,266 @@
+"""The kernel: an NNI evaluator that judges a network at initialisation by its gradients, without training it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, get_args
+
+import nni
+import numpy as np
+import torch
+from nni.nas.evaluator import Evaluator
+from nni.nas.space import ExecutableModelSpace
+from torch import nn
+
+from nni_knas.basics.checks import check_count
+from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, cpu_threads, seeded, undisturbed
+from nni_knas.kernel.minibatch import check_data, draw_minibatch
+from nni_knas.networks import build_network
+from nni_knas.scores import Score, get_score
+
+__all__ = ['GradientKernelEvaluator']
+
+
+@nni.trace
+class GradientKernelEvaluator(Evaluator):
+    """Score networks at initialisation by the gradients on one minibatch.
+
+    It is the kernel of :class:`~nni_knas.KNAS`, and by itself the evaluator of any NNI experiment: a trial then builds
+    the network, scores it and reports the score as its result.
+
+    Parameters
+    ----------
+    dataset
+        What the minibatch is drawn from, once: a torch ``Dataset`` or ``DataLoader``, or a pair ``(inputs, targets)`` of
+        tensors (or tuples or dicts of them), samples along the first dimension. Where the kernel has to travel to NNI's
+        trials, use what is created with :func:`nni.trace`.
+    score
+        Name of a score (see :func:`nni_knas.scores.score_names`) or a :class:`~nni_knas.scores.Score`. Default: the
+        recommended one.
+    batch_size
+        Number of samples ``n`` in the minibatch; all samples where there are fewer. Default 16: what the recommended
+        score needs; the paper's MGM takes 50.
+    seed
+        Seed of the minibatch and of the initial weights. The same seed, candidate and minibatch give the same score.
+    normalization
+        Whose statistics a BatchNorm uses: ``'sample'`` (each sample's own) or ``'batch'`` (the minibatch's).
+    loss
+        ``loss(outputs, targets)``; cross-entropy by default. See :class:`~nni_knas.gradients.Gradients`.
+    device
+        The device to score on: cuda where there is one, else cpu, by default.
+    micro_batch
+        Number of samples that go through a network at once, to save memory; the score is the same to rounding.
+        Default: all, halved whenever memory runs out.
+    resolution
+        Pixels that images are reduced to before they are scored on, along their longer side; as they are by default, and
+        where they are no larger. Fewer pixels cost less: a coarse ranking needs no more than 16.
+    threads
+        CPU threads that scoring uses. Sums are rounded differently with another number of them, so that one thread, the
+        default, is what makes a score the same in this process and in one of many.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no data, or another argument cannot be; the message says what would be right.
+
+    Examples
+    --------
+    >>> kernel = GradientKernelEvaluator((images, labels), score='mgm', batch_size=32)
+    >>> kernel.score(network)
+    1.3174
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        score: str | Score | None = None,
+        batch_size: int = 16,
+        seed: int = 0,
+        normalization: Normalization = 'sample',
+        loss: Loss | None = None,
+        device: str | torch.device | None = None,
+        micro_batch: int | None = None,
+        *,
+        resolution: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        check_data(dataset)
+        for name, value, unit in (
+            ('batch_size', batch_size, 'samples'),
+            ('micro_batch', micro_batch, 'samples'),
+            ('resolution', resolution, 'pixels'),
+            ('threads', threads, 'CPU threads'),
+        ):
+            if value is not None:
+                check_count(name, value, what=f'a number of {unit}')
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f'seed is {seed!r}: it has to be a whole number, 0 or more')
+        if normalization not in get_args(Normalization):
+            raise ValueError(f'unknown normalization {normalization!r}: it is "sample" or "batch"')
+        if loss is not None and not callable(loss):
+            raise TypeError(f'loss is {loss!r}: it has to be a callable loss(outputs, targets)')
+        self.dataset = dataset
+        self.score_function = get_score(score)
+        self.score_function.check(batch_size)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.normalization: Normalization = normalization
+        self.loss = loss
+        self.device = _checked_device(device)
+        self.device_is_chosen = device is not None
+        self.micro_batch = micro_batch
+        self.resolution = resolution
+        self.threads = threads
+        self._minibatch: Minibatch | None = None
+
+    def extra_repr(self) -> str:
+        return (
+            f'score={self.score_function.name!r}, batch_size={self.batch_size}, seed={self.seed}, '
+            f'normalization={self.normalization!r}, device={str(self.device)!r}'
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What a score depends on besides the network; two kernels of equal settings give comparable scores."""
+        loss = self.loss
+        name = 'cross-entropy' if loss is None else getattr(loss, '__qualname__', type(loss).__qualname__)
+        return {
+            'score': self.score_function.name,
+            'seed': self.seed,
+            'normalization': self.normalization,
+            'loss': name,
+            'minibatch': self.minibatch.digest(),
+        }
+
+    @property
+    def minibatch(self) -> Minibatch:
+        """The samples that every network is scored on, drawn when first asked for."""
+        if self._minibatch is None:
+            with torch.inference_mode(False):  # gradients cannot be taken on what is made in inference mode
+                minibatch = draw_minibatch(self.dataset, self.batch_size, self.seed)
+                self.score_function.check(minibatch.size)
+                self._minibatch = minibatch.reduced(self.resolution).to(self.device)
+        return self._minibatch
+
+    def example(self) -> Any:
+        """Inputs as networks take them: those of the minibatch, of their full resolution."""
+        if self.resolution is None:
+            return self.minibatch.inputs
+        return draw_minibatch(self.dataset, self.batch_size, self.seed).inputs
+
+    def quick(self) -> GradientKernelEvaluator | None:
+        """A kernel of much less effort, for a first ranking: two samples, images of half the size but of 16 pixels at least.
+
+        Returns
+        -------
+        GradientKernelEvaluator or None
+            ``None`` where that is no less than half of what this one computes.
+        """
+        samples = max(2, self.score_function.least_samples)
+        if 2 * samples > self.minibatch.size:
+            return None
+        kernel = copy.copy(self)
+        kernel.batch_size, kernel._minibatch = samples, self.minibatch.part(0, samples).halved(16)
+        return kernel
+
+    def score(self, network: nn.Module) -> float:
+        """The score of a network at its present weights; higher is better.
+
+        The network is left as it was found: weights, buffers, training mode, gradients, ``requires_grad``, device, and the
+        global random state.
+
+        Raises
+        ------
+        MisfitError
+            A ``ValueError``: the network cannot take the minibatch, or the targets do not fit its outputs.
+        ScoringError
+            A ``ValueError``: no parameter receives a gradient.
+        """
+        if not isinstance(network, nn.Module):
+            raise TypeError(f'score takes a torch.nn.Module, not {type(network).__name__}')
+        with self.gradients(network) as gradients:
+            return float(self.score_function(gradients))
+
+    @contextlib.contextmanager
+    def gradients(self, network: nn.Module) -> Iterator[Gradients]:
+        """The gradients of a network on the kernel's minibatch, as scores see them, while the context lasts.
+
+        The network is left as it was found, as by :meth:`score`.
+        """
+        with cpu_threads(self.threads), undisturbed(network, seed=self.seed, device=self.device):
+            yield self._gradients_of(network)
+
+    def score_many(self, networks: Iterable[nn.Module | Callable[[], nn.Module]]) -> np.ndarray:
+        """The scores of several networks.
+
+        Parameters
+        ----------
+        networks
+            Networks, or callables that build one each (one is held at a time; each is built under the kernel's seed).
+
+        Returns
+        -------
+        numpy.ndarray of float64
+            A score a network, comparable among themselves, higher is better; ``nan``, with a warning that says why, for
+            a network that cannot be scored.
+        """
+        scores = []
+        for i, item in enumerate(networks):
+            try:
+                scores.append(self.score(item if isinstance(item, nn.Module) else self._build_seeded(item)))
+            except Exception as error:
+                warnings.warn(f'network {i} has no score: {error}', stacklevel=2)
+                scores.append(math.nan)
+        return np.array(scores, dtype=np.float64)
+
+    def check(self, network: nn.Module) -> None:
+        """Raise :class:`~nni_knas.gradients.MisfitError` where network and minibatch do not fit, for one forward pass."""
+        with self.gradients(network) as gradients:
+            gradients.check()
+
+    def evaluate(self, model: nn.Module) -> float:
+        """Score a network and report the score to NNI as the trial's result.
+
+        Raises
+        ------
+        ScoringError
+            If the network has no finite score.
+        """
+        score = self.score(model)
+        if not math.isfinite(score):
+            raise ScoringError(f'the score is {score}')
+        if nni.get_current_parameter() is not None:
+            nni.report_final_result(score)
+        return score
+
+    def _execute(self, model: ExecutableModelSpace) -> float:
+        # As in the strategy's own engine, the initial weights depend on seed and architecture alone.
+        return self.evaluate(build_network(model, self.seed))
+
+    def _build_seeded(self, factory: Callable[[], nn.Module]) -> nn.Module:
+        with seeded(self.seed):
+            return factory()
+
+    def _gradients_of(self, network: nn.Module) -> Gradients:
+        first = next(network.parameters(), None)
+        dtype = first.dtype if first is not None and first.is_floating_point() else None
+        return Gradients(
+            network,
+            self.minibatch.to(self.device, dtype),
+            loss=self.loss,
+            normalization=self.normalization,
+            micro_batch=self.micro_batch,
+            seed=self.seed,
+        )
+
+
+def _checked_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ValueError(f'unknown device {device!r}: it is "cpu", "cuda" or "cuda:N"') from None

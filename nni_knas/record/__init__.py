@@ -1,0 +1,30 @@
+"""The durable table of a run."""
+
+from nni_knas.record import keys
+from nni_knas.record.record import (
+    Candidate,
+    Energy,
+    Record,
+    Session,
+    reason_of,
+    record_path,
+    result_path,
+    settings_path,
+    weights_path,
+)
+from nni_knas.record.status import UNUSABLE, Status
+
+__all__ = [
+    'UNUSABLE',
+    'Candidate',
+    'Energy',
+    'Record',
+    'Session',
+    'Status',
+    'keys',
+    'reason_of',
+    'record_path',
+    'result_path',
+    'settings_path',
+    'weights_path',
+]

@@ -1,0 +1,41 @@
+"""A run as it is at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+
+import pandas as pd
+
+from nni_knas.footprint import Footprint
+from nni_knas.runs import Run, rated_among
+
+__all__ = ['Moment']
+
+
+class Moment(Run):
+    """A run as it is now: what goes into a page is read once, however often it is asked for."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.folder, run.record)
+
+    def scores(self) -> pd.DataFrame:
+        return self._frame
+
+    def measured(self, costs: Collection[str] = ()) -> pd.DataFrame:
+        return self._frame  # nothing is measured while a page is made
+
+    def footprint(self) -> Footprint:
+        return self._footprint
+
+    def rated(self) -> pd.DataFrame:
+        """The candidates that have a score, be it a quick one, and can be chosen."""
+        return rated_among(self._frame)
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        return super().scores()
+
+    @cached_property
+    def _footprint(self) -> Footprint:
+        return super().footprint()

@@ -1,0 +1,24 @@
+"""Runs opened again: what was scored and trained, by whom, and what is kept of it."""
+
+from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
+from nni_knas.runs.run import Run, dump_space, open_run, restore_model
+from nni_knas.runs.scalars import search_scalars
+from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
+from nni_knas.runs.sessions import session
+
+__all__ = [
+    'Ranked',
+    'RankedEvaluator',
+    'Run',
+    'chosen',
+    'dump_space',
+    'energy_of',
+    'kept_result',
+    'open_run',
+    'pareto_front',
+    'ranked_model',
+    'rated_among',
+    'restore_model',
+    'search_scalars',
+    'session',
+]

@@ -1,0 +1,441 @@
+"""Open a run, finished or not, from any process: its ranking, its winner, and ready networks of its candidates."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nni
+import pandas as pd
+from nni.mutable import Sample
+from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace, SimplifiedModelSpace
+from torch import nn
+from tqdm import tqdm
+
+from nni_knas.bridge.experiment import find_folder, manager_lives, reported_steps
+from nni_knas.footprint import Footprint, footprint_of
+from nni_knas.gradients import cpu_threads
+from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
+from nni_knas.record import Candidate, Record, Session, Status, keys, record_path, settings_path, weights_path
+from nni_knas.runs.ranked import kept_result, load_weights
+from nni_knas.runs.selection import pareto_front
+from nni_knas.runs.sessions import is_alive
+
+__all__ = ['Run', 'open_run']
+
+_logger = logging.getLogger(__name__)
+
+
+class Run:
+    """A KNAS run, read from its record.
+
+    Parameters
+    ----------
+    folder
+        The experiment's directory.
+    record
+        The run's record, where that is open already or not in the folder.
+    """
+
+    measuring_seconds = 30.0
+    """How long :meth:`measured` measures at most."""
+
+    def __init__(self, folder: Path, record: Record | None = None) -> None:
+        path = record_path(folder)
+        if record is None and not path.exists():
+            raise FileNotFoundError(f'{folder} is no KNAS run: there is no {path.relative_to(folder)} in it')
+        self.folder = folder
+        self.record = record if record is not None else Record(path, readonly=True)  # an empty one is false
+        self._asked_to_measure: set[str] = set()
+
+    @classmethod
+    def of(cls, source: Any) -> Run:
+        """A run, however it is named.
+
+        Parameters
+        ----------
+        source
+            A run; a KNAS strategy that has begun to run, or the NNI experiment of one; NNI's experiment id; or the
+            experiment's folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such run.
+        RuntimeError
+            If the strategy has not run yet.
+        TypeError
+            If it is nothing that names a run.
+        """
+        if isinstance(source, cls):
+            return source
+        if isinstance(source, (str, Path)):
+            return open_run(source)
+        if hasattr(source, 'open_run'):  # a strategy, which this module does not know
+            return source.open_run()
+        if hasattr(source, 'strategy'):
+            return cls.of(source.strategy)
+        raise TypeError(
+            f"{source!r:.80} names no run: give a Run, a KNAS strategy, its experiment, NNI's experiment id or "
+            "the experiment's folder"
+        )
+
+    def __repr__(self) -> str:
+        return f'Run({str(self.folder)!r})'
+
+    def scores(self) -> pd.DataFrame:
+        """All candidates, best score first; see :meth:`nni_knas.record.Record.frame`."""
+        return self.record.frame()
+
+    def ranking(self) -> pd.DataFrame:
+        """The trained candidates, best metric first, with the columns of :meth:`scores`; the index is the score's rank.
+
+        The best metric is the highest, or the lowest where the run's ``optimize_mode`` is ``'minimize'``.
+        """
+        frame = self.scores()
+        trained = frame[(frame.status == Status.TRAINED) & frame.metric.notna()]
+        return trained.sort_values('metric', ascending=self.optimize_mode == 'minimize', kind='stable')
+
+    @property
+    def optimize_mode(self) -> str:
+        """``'maximize'`` or ``'minimize'``: which metrics of training are better."""
+        return self.record.get_meta(keys.OPTIMIZE_MODE) or 'maximize'
+
+    @property
+    def name(self) -> str:
+        """What the run is called: by its experiment's name, where the user has given one, or else by NNI's id."""
+        sessions = self.sessions()
+        return (sessions[-1].about.get('name') if sessions else None) or self.folder.name
+
+    @property
+    def status(self) -> str:
+        """``'running'``, as long as its process or NNI's manager with its trials is alive; ``'finished'`` at the end of the
+        search; and ``'interrupted'`` where it has stopped before."""
+        if self.process is not None or manager_lives(self.folder.name):
+            return 'running'
+        complete = self.record.get_meta(keys.COMPLETE) and not self.record.count(Status.TRAINING)
+        return 'finished' if complete else 'interrupted'
+
+    @property
+    def process(self) -> int | None:
+        """The number of the process that is at work on the run; ``None`` where there is none on this machine."""
+        sessions = self.sessions()
+        return sessions[-1].about['pid'] if sessions and is_alive(sessions[-1]) else None
+
+    def sessions(self) -> list[Session]:
+        """The processes that have worked on the run: when, by which command, with which versions, on what machine."""
+        return self.record.sessions()
+
+    def configuration(self) -> dict[str, Any]:
+        """What the run was asked for, by name: the options of the command line or the file, or those of the strategy."""
+        sessions = self.sessions()
+        asked = sessions[-1].about.get('asked', {}) if sessions else {}
+        try:
+            options = json.loads(settings_path(self.folder).read_text())['options']
+        except OSError:
+            return asked
+        return {**options, **{name: value for name, value in asked.items() if name not in options}}
+
+    @property
+    def metric_name(self) -> str:
+        """What the metric of training is, as far as is known: an evaluator of the user's own may report anything."""
+        return self.record.get_meta(keys.METRIC) or 'metric'
+
+    @property
+    def top_k(self) -> int | None:
+        """How many of the best are to be trained; ``None`` where the record does not say."""
+        return self.record.get_meta(keys.TOP_K)
+
+    def footprint(self) -> Footprint:
+        """Time, energy and CO2-equivalent of the run; see :class:`nni_knas.footprint.Footprint`."""
+        return footprint_of(self.record)
+
+    def curves(self) -> pd.DataFrame:
+        """The learning curves of the fine stage.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row an intermediate report: ``candidate`` (number in the order of exploration), ``rank`` (by score), ``step``
+            (number of the report, from 1) and ``metric``.
+        """
+        steps = self.record.steps()
+        others = reported_steps(self.folder)
+        steps = pd.concat([steps, others[~others.candidate.isin(steps.candidate)]]) if len(others) else steps
+        frame = self.scores()
+        ranks = pd.Series(frame.index, index=frame.candidate)
+        steps = steps[steps.candidate.isin(ranks.index)]
+        return steps.assign(rank=steps.candidate.map(ranks))[['candidate', 'rank', 'step', 'metric']].reset_index(drop=True)
+
+    def measured(self, costs: Collection[str] = ('parameters', 'flops')) -> pd.DataFrame:
+        """All candidates as :meth:`scores` has them, with costs measured where the run did not need them.
+
+        What is measured is kept in the run's record. The best candidates come first, and then a random choice: of many,
+        those are measured that :attr:`measuring_seconds` suffice for. Where the space cannot be built again, none is.
+
+        Parameters
+        ----------
+        costs
+            Names of costs that depend on the network alone; see :mod:`nni_knas.networks.costs`.
+        """
+        frame = self.scores()
+        lacking = frame[frame[list(costs)].isna().any(axis=1) & (frame.score.notna() | frame.quick.notna())]
+        if not len(lacking) or not costs or self._asked_to_measure.issuperset(costs):
+            return frame
+        self._asked_to_measure.update(costs)  # once: what could not be measured in time is not tried again and again
+        found = self._measure_costs(lacking, costs)
+        self._keep_costs(found)
+        rows = pd.Series(frame.index, index=frame.candidate)
+        for number, values in found.items():
+            frame.loc[rows[number], list(values)] = list(values.values())
+        return frame
+
+    def _measure_costs(self, lacking: pd.DataFrame, costs: Collection[str]) -> dict[int, dict[str, float]]:
+        """Costs of candidates by number, as far as the time suffices."""
+        example, found = self.record.get_meta(keys.EXAMPLE), {}
+        if not example:
+            return {}
+        try:
+            builder = NetworkBuilder(SimplifiedModelSpace.from_model(self._build_space().model.get()), 0)
+        except LookupError:
+            return {}
+        order = pd.concat([lacking[:100], lacking[100:].sample(frac=1, random_state=0)])
+        inputs, end = example_inputs(example, batch=1), time.monotonic() + self.measuring_seconds
+        for row in tqdm(order.itertuples(), total=len(order), desc='Measuring', unit='candidate', disable=None, leave=False):
+            if time.monotonic() > end:
+                break
+            # One thread, as in a search: more are slower for one sample, and far slower beside other work.
+            with contextlib.suppress(Exception), cpu_threads(1):  # it may take other inputs than the rest
+                found[row.candidate] = measure(builder.network(row.architecture), inputs, costs)
+        return found
+
+    def _keep_costs(self, found: Mapping[int, Mapping[str, float]]) -> None:
+        path = self.record.path
+        with contextlib.suppress(sqlite3.Error):  # the run is another user's, or on a medium that is only read
+            record = self.record if not self.record.readonly or path is None else Record(path)
+            with record.transaction():
+                for number, values in found.items():
+                    record.set_costs(number, values)
+            if record is not self.record:
+                record.close()
+
+    def pareto(self, cost: str | None = None) -> pd.DataFrame:
+        """The candidates that no other one beats in both score and cost; see :func:`nni_knas.runs.selection.pareto_front`.
+
+        Parameters
+        ----------
+        cost
+            Name of the cost. Default: that of the run's ``front``, and else the number of parameters.
+        """
+        return pareto_front(self.scores(), cost or self.record.get_meta(keys.FRONT) or 'parameters')
+
+    @property
+    def winner(self) -> pd.Series:
+        """The trained candidate of the best metric; where none is trained, the candidate of the best score.
+
+        Raises
+        ------
+        LookupError
+            If no candidate has a score.
+        """
+        ranking = self.ranking()
+        if len(ranking):
+            return ranking.iloc[0]
+        scores = self.scores()
+        if not (scores.score.notna() | scores.quick.notna()).any():
+            raise LookupError(f'{self!r} has no candidate with a score yet')
+        return scores.iloc[0]
+
+    @property
+    def architecture(self) -> Sample:
+        """NNI's sample of the winner."""
+        return self.winner.architecture
+
+    @property
+    def metric(self) -> float | None:
+        """The winner's metric, ``None`` where none is trained."""
+        metric = self.winner.metric
+        return None if pd.isna(metric) else float(metric)
+
+    def metrics(self, rank: int | None = None) -> dict[str, float]:
+        """What the evaluator reported at the end of a training beside the metric, by name; empty where that was all.
+
+        Parameters
+        ----------
+        rank
+            The rank of the candidate by score; the winner by default.
+        """
+        row: Any = self.winner if rank is None else self.scores().loc[rank]
+        result = kept_result(self.folder, int(row.candidate))
+        return result.metrics or {} if result is not None else {}
+
+    def network(self, rank: int | None = None) -> nn.Module:
+        """A ready network, on the CPU: the winner's, or that of the candidate of this rank by score.
+
+        It has the weights that the fine stage trained, where they were kept, and else those of a new initialisation.
+
+        Raises
+        ------
+        LookupError
+            If the space cannot be built again, since it is no class that can be imported.
+        """
+        row = self.winner if rank is None else self.scores().loc[rank]
+        model = self._build_space()
+        model.sample = row.architecture
+        network = model.executable_model()
+        load_weights(network, weights_path(self.folder, int(row.candidate)))
+        return network
+
+    def _build_space(self) -> SimplifiedModelSpace:
+        """The run's space, ready to be given a sample.
+
+        Raises
+        ------
+        LookupError
+            If it cannot be built again.
+        """
+        text = self.record.get_meta(keys.SPACE)
+        if not text:
+            raise LookupError(
+                f'the space of {self!r} was not recorded, since NNI could not serialise it: build it under '
+                'nni.nas.space.model_context(run.architecture)'
+            )
+        try:
+            return nni.load(text)
+        except Exception as error:
+            raise LookupError(
+                f'the space of {self!r} cannot be built here, import what defines it first: {error}'
+            ) from error
+
+    def export(
+        self,
+        folder: str | Path,
+        formats: Sequence[str] = ('program', 'state-dict'),
+        rank: int | None = None,
+        *,
+        example: Any = None,
+        untrained: bool = False,
+    ) -> dict[str, Path]:
+        """Write a network, the winner's or that of a rank, to files that can be used without NNI.
+
+        Parameters
+        ----------
+        folder, formats
+            The folder that the files go to and their formats, see :func:`nni_knas.networks.exporting.export`.
+        rank
+            The rank of the candidate by score; the winner by default.
+        example
+            Inputs of the network: a tensor of shape ``n x ...``, or a tuple or dict of them; by default random ones of the
+            shape that the run's candidates were scored on.
+        untrained
+            Whether a network without trained weights is exported, too, with those of a new initialisation.
+
+        Returns
+        -------
+        dict
+            The files by format, and ``winner.json`` under ``'description'``.
+
+        Raises
+        ------
+        LookupError
+            If there is no such rank, the space cannot be built again, or the run does not know its inputs' shape.
+        ValueError
+            If the network has no trained weights; or as :func:`nni_knas.networks.exporting.export` does.
+        """
+        check_formats(formats)
+        scores = self.scores()
+        if rank is not None and rank not in scores.index:
+            raise LookupError(f'{self!r} has no candidate of rank {rank}: ranks go from 1 to {len(scores)}')
+        row: Any = self.winner if rank is None else scores.loc[rank]
+        trained = weights_path(self.folder, int(row.candidate)).exists()
+        if not (trained or untrained):
+            what = 'its weights were not kept' if row.status == Status.TRAINED else 'it was not trained'
+            raise ValueError(
+                f'the candidate of rank {row.name} in {self!r} has no trained weights, since {what}; '
+                'untrained=True exports it with new ones'
+            )
+        if example is None:
+            text = self.record.get_meta(keys.EXAMPLE)
+            if not text:
+                raise LookupError(
+                    f"{self!r} does not know the shape of its networks' inputs: give example=, inputs for one minibatch"
+                )
+            example = example_inputs(text)
+        about = {
+            'run': self.folder.name,
+            'rank': int(row.name),
+            'architecture': row.architecture,
+            'trained': trained,
+            'score': None if pd.isna(row.score) else float(row.score),
+            'metric': None if pd.isna(row.metric) else float(row.metric),
+        }
+        return export(self.network(int(row.name)), example, folder, formats, about=about)
+
+
+def open_run(run: str | Path) -> Run:
+    """Open a KNAS run by NNI's experiment id or by the experiment's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such experiment, or it was no KNAS run.
+
+    Examples
+    --------
+    >>> run = nni_knas.open_run('k3vn8qyz')
+    >>> run.architecture, run.metric
+    ({'cell/0_1': 'conv_3x3', ...}, 0.981)
+    >>> network = run.network()
+    """
+    return Run(find_folder(run))
+
+
+def dump_space(space: ExecutableModelSpace) -> str:
+    """What is needed to build networks of a space in another process, as text; empty where NNI cannot serialise it."""
+    if isinstance(space, RawFormatModelSpace):
+        space = SimplifiedModelSpace.from_model(space.model_space)
+    if not isinstance(space, SimplifiedModelSpace):
+        return ''
+    portable = SimplifiedModelSpace(space.model, {}, None)
+    portable.status, portable.sample = ModelStatus.Frozen, {}
+    try:
+        return nni.dump(portable, pickle_size_limit=2**26)  # a class of the user's script travels as a whole
+    except Exception as error:
+        _logger.warning('The space cannot be recorded, open_run will give no networks: %s', error)
+        return ''
+
+
+def restore_model(space: ExecutableModelSpace, candidate: Candidate, weights: Path | None) -> ExecutableModelSpace:
+    """NNI's model of a candidate, as the engine would have it; its network has the trained weights, where they were kept."""
+    model = space.freeze(candidate.sample)
+    model.status = _MODEL_STATUS[candidate.status]
+    if candidate.metric is not None:
+        model.metrics.final = candidate.metric
+    if weights is not None and weights.exists():
+        model.executable_model = _with_trained_weights(model.executable_model, weights)  # type: ignore[method-assign]
+    return model
+
+
+_MODEL_STATUS = {
+    Status.SCREENED: ModelStatus.Frozen,
+    Status.SCORED: ModelStatus.Frozen,
+    Status.FAILED: ModelStatus.Invalid,
+    Status.TRAINING: ModelStatus.Training,
+    Status.TRAINED: ModelStatus.Trained,
+    Status.TRAINING_FAILED: ModelStatus.Failed,
+}
+
+
+def _with_trained_weights(build: Callable[[], Any], weights: Path) -> Callable[[], nn.Module]:
+    def executable_model() -> nn.Module:
+        network = build()
+        load_weights(network, weights)
+        return network
+
+    return executable_model

@@ -1,0 +1,121 @@
+"""A session: the time in which a process works on a run. The record keeps who it was, and that it is alive."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nni_knas.footprint import Meter, footprint_of, processor_name
+from nni_knas.record import Record, Session, keys
+
+__all__ = ['is_alive', 'session']
+
+_PACKAGES = ('nni-knas', 'nni', 'torch', 'torchvision', 'pytorch-lightning', 'numpy', 'transformers', 'codecarbon')
+
+
+@contextlib.contextmanager
+def session(
+    record: Record,
+    asked: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    country: str | None = None,
+    command: str | None = None,
+    root: psutil.Process | None = None,
+) -> Iterator[Meter]:
+    """Work on a run, which is metered while the context lasts.
+
+    Parameters
+    ----------
+    record
+        The record of the run.
+    asked
+        What the run was asked for, by name.
+    name
+        The run's name, where it has one.
+    country
+        The country that the energy comes from; see :func:`~nni_knas.footprint.power.power_source`.
+    command
+        What was typed to start it. Default: the command of this process.
+    root
+        The process that all processes of the run descend from. Default: this one.
+
+    Yields
+    ------
+    Meter
+        The meter, to be told of stages and trials.
+    """
+    process = psutil.Process()
+    about = {
+        'pid': process.pid,
+        'created': process.create_time(),
+        'host': platform.node(),
+        'name': name,
+        'command': command or command_of(sys.orig_argv),
+        'directory': os.getcwd(),
+        'asked': dict(asked),
+        'versions': versions(),
+        'machine': machine(),
+    }
+    number = record.begin_session(about)
+    record.set_meta(keys.COMPLETE, 0)
+    try:
+        with Meter(record, number, country, root) as meter:
+            yield meter
+    finally:
+        record.set_meta(keys.STATEMENT, footprint_of(record).statement)
+        record.keep_session(number, ended=True)
+
+
+def is_alive(session: Session) -> bool:
+    """Whether a session's process, on this machine, is still at work on the run."""
+    about = session.about
+    if session.ended or about.get('host') != platform.node():
+        return False
+    with contextlib.suppress(psutil.Error):
+        return abs(psutil.Process(about['pid']).create_time() - about['created']) < 1
+    return False
+
+
+def command_of(arguments: list[str]) -> str | None:
+    """What a user types to start a process of these arguments; ``None`` for that of a notebook."""
+    if any('ipykernel' in argument for argument in arguments[:4]):
+        return None
+    for i, argument in enumerate(arguments[1:3], start=1):
+        if Path(argument).name == 'nni-knas' or (argument == 'nni_knas' and arguments[i - 1] == '-m'):
+            return shlex.join(['nni-knas', *arguments[i + 1 :]])
+    return shlex.join(['python', *arguments[1:]])
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that a run depends on."""
+    known = {'python': platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            known[package] = importlib.metadata.version(package)
+    return known
+
+
+def machine() -> dict[str, str]:
+    """What this machine is."""
+    import torch
+
+    about = {
+        'system': platform.platform(),
+        'processor': processor_name() or platform.processor() or platform.machine(),
+        'cores': str(os.cpu_count()),
+        'memory': f'{psutil.virtual_memory().total / 2**30:.1f} GiB',
+    }
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        about['GPUs'] = ', '.join(names)
+    return about

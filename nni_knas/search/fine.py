@@ -1,0 +1,277 @@
+"""The fine stage: train the best candidates on the experiment's own engine, and record what comes of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nni.nas.execution import ExecutionEngine
+from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, ModelEventType, TrainingEndEvent
+from nni.nas.space import ExecutableModelSpace, ModelStatus
+from tqdm import tqdm
+
+from nni_knas.bridge.experiment import UNSUCCESSFUL, trials
+from nni_knas.bridge.fields import number_of
+from nni_knas.footprint import Meter
+from nni_knas.record import Candidate, Record, Status, reason_of
+from nni_knas.runs import Ranked, energy_of, kept_result, ranked_model
+
+__all__ = ['FineStage']
+
+_logger = logging.getLogger(__name__)
+
+_REASON = "the trial ended as {}; its own log in the experiment's folder says why"
+
+
+class FineStage:
+    """Train the best candidates of a record, within the budget of an experiment.
+
+    Parameters
+    ----------
+    space
+        The experiment's model space, with its evaluator.
+    engine
+        The experiment's engine.
+    record
+        Has the candidates, and receives each result the moment it is known.
+    folder
+        The experiment's directory, where trials keep results and weights; ``None`` keeps nothing.
+    keep_weights
+        Whether trained weights are kept.
+    max_trials
+        Largest number of candidates to train, counting those of before a restart.
+    deadline
+        ``time.monotonic()`` after which none is started.
+    local
+        Whether trials run on this machine.
+    """
+
+    patience = 30.0
+    """Seconds to wait for a trial that NNI should have started again after a restart."""
+
+    def __init__(
+        self,
+        space: ExecutableModelSpace,
+        engine: ExecutionEngine,
+        record: Record,
+        *,
+        folder: Path | None = None,
+        keep_weights: bool = True,
+        max_trials: float = math.inf,
+        deadline: float = math.inf,
+        local: bool = True,
+    ) -> None:
+        self.space = space
+        self.engine = engine
+        self.record = record
+        self.folder = folder
+        self.keep_weights = keep_weights
+        self.max_trials = max_trials
+        self.deadline = deadline
+        self.local = local
+        self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
+        self._resumed_trials: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
+        self._events = threading.RLock()  # whoever sees that a training is over sees its end in the record
+        self._bar: tqdm | None = None
+        self._meter: Meter | None = None
+        for kind, callback in self._callbacks():
+            engine.register_model_event_callback(kind, callback)
+
+    def close(self) -> None:
+        """Listen to the engine no longer."""
+        for kind, callback in self._callbacks():
+            self.engine.unregister_model_event_callback(kind, callback)
+
+    def _callbacks(self) -> list[tuple[ModelEventType, Callable[..., None]]]:
+        return [
+            (ModelEventType.IntermediateMetric, self._on_step),
+            (ModelEventType.FinalMetric, self._on_metric),
+            (ModelEventType.TrainingEnd, self._on_training_end),
+        ]
+
+    def run(self, choose: Callable[[], Ranked], meter: Meter | None = None) -> None:
+        """Train the chosen candidates that are not trained yet.
+
+        Parameters
+        ----------
+        choose
+            Gives the candidates to train, as the record knows them at that moment.
+        meter
+            Meters the energy, and is told which trials are under way.
+
+        Raises
+        ------
+        RuntimeError
+            If every training failed.
+        """
+        self._meter = meter
+        self._adopt_resumed_trials([candidate for _, candidate in choose()])
+        ranked = choose()
+        done = sum(candidate.finished for _, candidate in ranked)
+        waiting = self._within_trial_limit(
+            [
+                (rank, candidate)
+                for rank, candidate in ranked
+                if not candidate.finished and candidate.id not in self._resumed_trials
+            ]
+        )
+        with tqdm(
+            total=done + len(self._resumed_trials) + len(waiting), initial=done, desc='Training', unit='model', disable=None
+        ) as self._bar:
+            self._show_best()
+            self._train_in_order(waiting)
+            lost = self._resumed_trials.copy()
+            self._resumed_trials.clear()
+            self._train_in_order([(rank, candidate) for rank, candidate in ranked if candidate.id in lost])
+        failed = self.record.count(Status.TRAINING_FAILED)
+        if failed and not self.record.count(Status.TRAINED):
+            reason, times = self.record.frequent_reason(Status.TRAINING_FAILED) or ('', 0)
+            raise RuntimeError(
+                f'none of the {failed} best candidates could be trained; the most frequent reason ({times} times): {reason}'
+            )
+
+    def _within_trial_limit(self, waiting: Ranked) -> Ranked:
+        """Those that the experiment's number of trials allows."""
+        before = self.record.count(Status.TRAINED, Status.TRAINING_FAILED) + len(self._resumed_trials)
+        allowed = max(0, self.max_trials - before)
+        if allowed < len(waiting):
+            _logger.warning(
+                'max_trial_number allows no more than %d trials: %d of the best candidates are not trained.',
+                self.max_trials,
+                len(waiting) - allowed,
+            )
+            return waiting[: int(allowed)]
+        return waiting
+
+    def _train_in_order(self, waiting: Ranked) -> None:
+        for position, (rank, candidate) in enumerate(waiting):
+            if not self._wait_for_worker():
+                _logger.warning(
+                    "The experiment's budget is used up: %d of the best candidates are not trained.", len(waiting) - position
+                )
+                break
+            self._submit_training(rank, candidate)
+        self._wait_for_trials()
+
+    def _wait_for_worker(self) -> bool:
+        """Wait until the engine can take a model; ``False`` when the budget ends."""
+        while time.monotonic() < self.deadline and self.engine.budget_available():
+            if self.engine.idle_worker_available():
+                return True
+            time.sleep(0.5)
+        return False
+
+    def _submit_training(self, rank: int, candidate: Candidate) -> None:
+        model = ranked_model(self.space.freeze(candidate.sample), candidate, rank, self.folder, self.keep_weights)
+        self.record.start_training(candidate.id)
+        self._running[model] = candidate, time.monotonic()
+        self._mark_energy_interval()
+        try:
+            self.engine.submit_models(model)
+        except Exception as error:  # NNI's sequential engine raises what a trial raised, after reporting its end
+            _logger.error('Training of candidate %d failed.', candidate.id, exc_info=True)
+            self._running.pop(model, None)
+            self.record.end_training(candidate.id, None, reason_of(error))
+
+    def _wait_for_trials(self) -> None:
+        """Wait for all trials to end. When the experiment's budget ends, NNI starts none of those that still wait."""
+        idle_since = time.monotonic()
+        while self._is_any_under_way():
+            if self._record_ended_resumed_trials() or self._running:
+                idle_since = time.monotonic()
+            if not self.engine.budget_available():
+                self.engine.wait_models()
+                time.sleep(1)  # the last events are on their way
+                self._record_ended_resumed_trials()
+                break
+            if time.monotonic() - idle_since > self.patience:
+                break
+            time.sleep(0.5)
+        with self._events:
+            for candidate_id in [*(candidate.id for candidate, _ in self._running.values()), *self._resumed_trials]:
+                self.record.stop_training(candidate_id)
+            self._running.clear()
+
+    def _is_any_under_way(self) -> bool:
+        with self._events:
+            return bool(self._running or self._resumed_trials)
+
+    def _adopt_resumed_trials(self, best: list[Candidate]) -> None:
+        """After a restart: see what has become of the trials that were under way.
+
+        Some have finished, with nobody to listen. Those that have not, NNI's training service starts again by itself.
+        """
+        under_way = {candidate.id for candidate in best if candidate.status == Status.TRAINING}
+        for candidate_id in list(under_way):
+            result = kept_result(self.folder, candidate_id)
+            if result is not None:
+                self._record_end(candidate_id, result.metric)
+                under_way.remove(candidate_id)
+        if under_way:
+            self._resumed_trials = under_way & {trial.candidate for trial in trials(self.engine)}
+            self._record_ended_resumed_trials()
+
+    def _record_ended_resumed_trials(self) -> bool:
+        """Record those of the trials that NNI has started again that have ended; whether any is still under way."""
+        alive = False
+        for trial in trials(self.engine) if self._resumed_trials else ():
+            if trial.candidate in self._resumed_trials:
+                alive = alive or trial.status in ('WAITING', 'RUNNING')
+                if trial.status == 'SUCCEEDED':
+                    self._record_end(trial.candidate, trial.metric)
+                elif trial.status in UNSUCCESSFUL:
+                    self._record_end(trial.candidate, None, _REASON.format(trial.status))
+        return alive
+
+    def _record_end(
+        self, candidate_id: int, metric: float | None, reason: str | None = None, seconds: float | None = None
+    ) -> None:
+        """Record the end of a training."""
+        self._resumed_trials.discard(candidate_id)
+        self._mark_energy_interval()
+        if metric is not None:
+            self.record.set_metric(candidate_id, metric)
+        result = kept_result(self.folder, candidate_id)  # its time is without NNI's queue and start-up
+        self.record.end_training(
+            candidate_id,
+            result.seconds if result is not None else seconds,
+            reason,
+            energy_of(self.record, result, seconds if self.local else None),
+        )
+        if self._bar is not None:
+            self._show_best()
+            self._bar.update()
+
+    def _mark_energy_interval(self) -> None:
+        """A trial has begun or ended: an interval of the energy ends here, in which all that were under way had part."""
+        if self._meter is not None:
+            self._meter.mark()
+            self._meter.trials = len(self._running) + len(self._resumed_trials)
+
+    def _show_best(self) -> None:
+        trained = self.record.trained()
+        if self._bar is not None and trained:
+            self._bar.set_postfix_str(f'best {trained[0].metric:.4g}', refresh=False)
+
+    # Events of the engine, for NNI's training service from a thread of its own.
+
+    def _on_step(self, event: IntermediateMetricEvent) -> None:
+        metric = number_of(event.metric)
+        if event.model in self._running and metric is not None:
+            self.record.add_step(self._running[event.model][0].id, metric)
+
+    def _on_metric(self, event: FinalMetricEvent) -> None:
+        metric = number_of(event.metric)
+        if event.model in self._running and metric is not None:
+            self.record.set_metric(self._running[event.model][0].id, metric)
+
+    def _on_training_end(self, event: TrainingEndEvent) -> None:
+        with self._events:
+            if event.model in self._running:
+                candidate, start = self._running.pop(event.model)
+                reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
+                self._record_end(candidate.id, None, reason, time.monotonic() - start)

@@ -1,0 +1,105 @@
+"""What a search is asked for: each field, its default and its check once, for all that ask."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from nni_knas.basics.checks import check_count
+from nni_knas.engine import InProcess, Placement, Trials, Workers, gpus
+from nni_knas.footprint import check_country
+from nni_knas.networks import COSTS, check_constraints
+
+__all__ = ['FEW', 'PLACEMENTS', 'Effort', 'OptimizeMode', 'SearchRequest', 'check_counts']
+
+Effort = Literal['adaptive', 'full']
+OptimizeMode = Literal['maximize', 'minimize']
+
+PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': Trials}
+"""The places where candidates are scored, by name."""
+
+FEW = 3
+"""How many are trained where a search is started without Python, and nothing is said of it: enough for a first look."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest:
+    """What a search is asked for, besides its space, its kernel and its explorer.
+
+    The strategy :class:`~nni_knas.KNAS`, which documents each field, makes one of its arguments; the command line, the
+    configuration file and the tuner make one of theirs (:class:`nni_knas.config.SearchOptions`); the stages get it whole.
+
+    Attributes
+    ----------
+    candidates, top_k, placement, workers, ahead, effort, merge_identical, constraints, front, optimize_mode, country, \
+keep_weights
+        The fields of the same names that :class:`~nni_knas.KNAS` documents.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a field cannot be, or fields do not go together; the message says what would be right.
+    """
+
+    candidates: int = 300
+    top_k: int = 20
+    placement: str | Placement = 'process'
+    workers: int | None = None
+    ahead: int | None = None
+    effort: Effort = 'adaptive'
+    merge_identical: bool = False
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    front: str | None = None
+    optimize_mode: OptimizeMode = 'maximize'
+    country: str | None = None
+    keep_weights: bool = True
+
+    def __post_init__(self) -> None:
+        check_counts(self.candidates, self.top_k)
+        self._check_placement()
+        if self.effort not in get_args(Effort):
+            raise ValueError(f'unknown effort {self.effort!r}: it is "adaptive" or "full"')
+        if self.optimize_mode not in get_args(OptimizeMode):
+            raise ValueError(f'unknown optimize_mode {self.optimize_mode!r}: it is "maximize" or "minimize"')
+        if self.front is not None and self.front not in COSTS:
+            raise ValueError(f'unknown front {self.front!r}: it is one of {", ".join(COSTS)}')
+        object.__setattr__(self, 'constraints', check_constraints(self.constraints))
+        object.__setattr__(self, 'country', check_country(self.country))
+
+    def _check_placement(self) -> None:
+        for name, value in (('workers', self.workers), ('ahead', self.ahead)):
+            if value is not None:
+                check_count(name, value)
+        known = ', '.join(PLACEMENTS)
+        if isinstance(self.placement, str) and self.placement not in PLACEMENTS:
+            raise ValueError(f'unknown placement {self.placement!r}: it is one of {known}, or a Placement')
+        if not isinstance(self.placement, (str, Placement)):
+            raise TypeError(f'placement is {self.placement!r}: it has to be one of {known}, or a Placement')
+        if self.workers is not None and self.placement not in ('process', 'workers'):
+            raise ValueError(f'workers={self.workers} goes with placement="workers", not with {self.placement!r}')
+
+    def place(self) -> str | Placement:
+        """The place where candidates are scored: what ``workers`` implies, and else ``placement``.
+
+        Raises
+        ------
+        ValueError
+            If it is not to be had on this machine.
+        """
+        if self.placement == 'gpus':
+            gpus()  # says if there are none
+        return self.placement if self.workers is None else Workers(self.workers)
+
+    def fields(self) -> dict[str, Any]:
+        """All fields by name, as they are."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
+
+def check_counts(candidates: int, top_k: int) -> None:
+    """Raise ``ValueError``, in one sentence, if so many cannot be scored, or so many of them not be trained."""
+    check_count('candidates', candidates)
+    check_count('top_k', top_k, 0)
+    if top_k > candidates:
+        raise ValueError(f'top_k={top_k} is more than candidates={candidates}: no more can be trained than are scored')

@@ -1,0 +1,339 @@
+"""The search behind the tuner: its candidates are scored here, and its best are given out as trials."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
+
+from nni_knas.basics.files import atomic_write
+from nni_knas.basics.periodic import repeated
+from nni_knas.bridge.dispatcher import manager_process, show_search_space, unfinished_trials
+from nni_knas.bridge.experiment import UNSUCCESSFUL
+from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
+from nni_knas.config import SearchOptions, Settings, absolute_data
+from nni_knas.data import Data
+from nni_knas.footprint import footprint_of
+from nni_knas.networks import encode_sample
+from nni_knas.record import Candidate, Record, Status, keys, record_path
+from nni_knas.runs import Ranked, chosen, energy_of, kept_result, session
+from nni_knas.search import CoarseStage
+from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
+
+__all__ = ['BackgroundSearch']
+
+_logger = logging.getLogger(__name__)
+
+
+class BackgroundSearch:
+    """A search whose best candidates are trained by somebody else.
+
+    One thread calls :meth:`prepare` and :meth:`run`; the other methods may be called by any.
+
+    Parameters
+    ----------
+    arguments
+        The fields of :class:`~nni_knas.config.SearchOptions`, as the user wrote them.
+    folder
+        The experiment's directory.
+    config
+        The experiment's configuration, as NNI's manager has it.
+    resumed
+        Whether the experiment was there before.
+
+    Raises
+    ------
+    ValueError
+        If an argument cannot be; the message says what would be right.
+    """
+
+    progress = 5.0
+    """Seconds between two lines of progress in the experiment's log."""
+
+    def __init__(
+        self, arguments: Mapping[str, Any], folder: Path, config: Mapping[str, Any], *, resumed: bool = False
+    ) -> None:
+        code = config.get('trialCodeDirectory')
+        if code and Path(code).is_dir():  # where the user's modules and relative paths are
+            sys.path.insert(0, code)
+            os.chdir(code)
+        self.options = SearchOptions.from_mapping(arguments)
+        self.options.data = absolute_data(self.options.data, Path.cwd())  # trials run elsewhere
+        if self.options.placement == 'trials':
+            raise ValueError(
+                'placement is "trials", but the trials of this experiment train: it has to be "process" or '
+                '"workers", or nni-knas search has to run the experiment'
+            )
+        self.folder = folder
+        self.record = Record(record_path(folder))
+        self.data: Data = self.options.load_data()
+        self.space: ExecutableModelSpace | None = None
+        self._full_space: ExecutableModelSpace | None = None
+        self._is_named = False  # whether the experiment names its search space, rather than leaving it to the options
+        self._stage: CoarseStage | None = None
+        self._waiting: Ranked = []
+        self._started: dict[int, float] = {}
+        self._resumed = resumed
+        self._config = dict(config)
+        self._experiment_file = folder / 'knas' / 'experiment.yml'
+        self._scoring = False
+        self._local = _platform_of(config) == 'local'
+        self._lock = threading.RLock()
+        self._generation = 0
+        own_command = not str(config.get('trialCommand', '')).endswith('nni_knas.trial')
+        known = self.options.evaluator is None and self.options.optimize_mode == 'maximize' and not own_command
+        self.record.set_meta(keys.METRIC, 'accuracy' if known else 'metric')
+        self._session = contextlib.ExitStack()
+        self._meter = self._session.enter_context(
+            session(
+                self.record,
+                {},
+                name=config.get('experimentName'),
+                country=self.options.country,
+                root=manager_process(folder.name),
+                command=shlex.join(['nnictl', 'create', '--config', str(self._experiment_file)]) if config else None,
+            )
+        )
+        log = folder / 'log'
+        log.mkdir(parents=True, exist_ok=True)
+        (log / PORTAL_PAGE).write_text(portal_page(folder.name))
+
+    def close(self) -> None:
+        """The experiment ends."""
+        self._session.close()
+
+    def _write_experiment_file(self, search_space: dict[str, Any]) -> None:
+        """Write the experiment's configuration, from which nnictl starts it again."""
+        if self._config:
+            with atomic_write(self._experiment_file) as unfinished:
+                unfinished.write_text(yaml.safe_dump({**self._config, 'searchSpace': search_space}))
+
+    # Scoring.
+
+    def prepare(self, search_space: dict[str, Any]) -> bool:
+        """Make ready to search a space, given in NNI's search space JSON; ``False`` if it was interrupted."""
+        generation = self._generation
+        space = self._build_space(search_space)
+        kernel = self.options.make_kernel(self.data)
+        Settings(self.options, search_space).write(self.folder)
+        self._write_experiment_file(search_space)
+        self.record.set_meta(keys.COMPLETE, 0)
+        before = self.record.get_meta(keys.SEARCH_SPACE)
+        choices = search_space_of(space)
+        if before is not None and json.loads(before) != choices:
+            self._exclude_candidates_outside(space)
+        strategy = self.options.make_strategy(kernel)
+        stage = strategy.coarse_stage(space, self.record)
+        self.record.set_meta(keys.SEARCH_SPACE, json.dumps(choices))
+        with self._lock:
+            self.space, self._stage, self._waiting = space, stage, []
+            self._is_named = bool(search_space)
+            if generation != self._generation:
+                stage.stop()
+        return not stage.stopped
+
+    def _build_space(self, search_space: dict[str, Any]) -> ExecutableModelSpace:
+        if self.options.network is not None:
+            return SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes, search_space))
+        if self._full_space is None:
+            self._full_space = SimplifiedModelSpace.from_model(self.options.make_space(self.data.classes))
+        return narrowed(self._full_space, search_space) if search_space else self._full_space
+
+    def _exclude_candidates_outside(self, space: ExecutableModelSpace) -> None:
+        """The space was changed: candidates that are not in it count no longer, and the exploration begins anew."""
+        self.record.readmit()
+        self.record.exclude([row.id for row in self.record.explored() if not contains(space, row.sample)])
+        CoarseStage.forget_exploration(self.record)
+
+    def shown(self) -> dict[str, Any] | None:
+        """The choices of a model space as the portal is to show them, where the experiment names none."""
+        assert self.space is not None
+        return None if self._is_named else search_space_of(self.space)
+
+    def publish(self, shown: dict[str, Any]) -> None:
+        """Have the portal show a search space."""
+        try:
+            show_search_space(shown)
+        except requests.RequestException as error:
+            _logger.warning('The portal cannot show the search space: %s', error)
+
+    def run(self) -> bool:
+        """Score, and choose the best; ``False`` if it was interrupted."""
+        stage = self._stage
+        assert stage is not None
+        with self._progress_in_log():
+            self._scoring = True
+            self._mark_energy_interval()
+            try:
+                stage.run()
+            finally:
+                self._scoring = False
+                self._mark_energy_interval()
+        if stage.stopped:
+            return False
+        with self._lock:
+            self._waiting = [
+                (rank, candidate) for rank, candidate in self._chosen_candidates() if self._needs_trial(candidate)
+            ]
+        return True
+
+    def interrupt(self) -> None:
+        """Score no more; :meth:`run` returns soon."""
+        with self._lock:
+            self._generation += 1
+            if self._stage is not None:
+                self._stage.stop()
+
+    @contextlib.contextmanager
+    def _progress_in_log(self) -> Iterator[None]:
+        """Say in the experiment's log, which the portal shows, how far scoring is."""
+
+        def say() -> None:
+            best = self.record.best_score()
+            _logger.info(
+                'KNAS: %d of %d candidates scored%s.',
+                min(self.record.counted(), self.options.candidates),
+                self.options.candidates,
+                '' if best is None else f', best score {best:.4g}',
+            )
+
+        with repeated(say, self.progress):
+            try:
+                yield
+            finally:
+                _logger.info('KNAS: scored in %.1f s so far.', self.record.scoring_seconds())
+
+    # Training.
+
+    def next_trial(self) -> tuple[int, dict[str, Any]] | None:
+        """The next of the best that is to be trained: its number and its trial's parameters; ``None`` where all are."""
+        with self._lock:
+            if not self._waiting and self._resumed:
+                self._check_resumed_trials()
+            while self._waiting:
+                rank, candidate = self._waiting.pop(0)
+                candidate = self.record.get(candidate.id)  # a result may have been imported meanwhile
+                if candidate.status not in (Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED):
+                    self.record.start_training(candidate.id)
+                    self._started[candidate.id] = time.monotonic()
+                    self._mark_energy_interval()
+                    return candidate.id, trial_parameters(candidate, rank)
+            self._complete_if_over()
+            return None
+
+    def _complete_if_over(self) -> None:
+        """End the search where no trial is under way any more: it says what it has used."""
+        if self._waiting or self._started or self._scoring or self.record.get_meta(keys.COMPLETE):
+            return
+        statement = footprint_of(self.record).statement
+        self.record.set_meta(keys.COMPLETE, 1)
+        self.record.set_meta(keys.STATEMENT, statement)
+        _logger.info('KNAS: %s.', statement)
+
+    def _mark_energy_interval(self) -> None:
+        """Scoring or a trial has begun or ended: what is used from now on is of another kind."""
+        self._meter.enter('coarse' if self._scoring else 'fine' if self._started else None)
+        self._meter.trials = len(self._started)
+
+    def set_metric(self, number: int, metric: float | None) -> None:
+        """A trial has reported its final metric."""
+        if metric is not None:
+            self.record.set_metric(number, metric)
+
+    def end_trial(self, number: int, success: bool) -> None:
+        """A trial has ended."""
+        result = kept_result(self.folder, number)
+        start = self._started.pop(number, None)
+        self._mark_energy_interval()
+        taken = None if start is None else time.monotonic() - start
+        self.record.end_training(
+            number,
+            result.seconds if result is not None else taken,
+            None if success else f'the trial did not succeed; its own log is below {self.folder / "environments"}',
+            energy_of(self.record, result, taken if self._local else None),
+        )
+        self._complete_if_over()
+
+    def import_result(self, parameters: Any, metric: float | None) -> None:
+        """A result of training from elsewhere or from before a restart.
+
+        A candidate that is not known yet is scored, so that it has its rank.
+        """
+        if self.space is None or metric is None or not isinstance(parameters, dict):
+            _logger.warning('Ignored an imported result without parameters or metric: %s', parameters)
+            return
+        try:
+            sample = sample_of(parameters, self.space)
+        except ValueError as error:
+            _logger.warning('Ignored an imported result: %s', error)
+            return
+        candidate = self.record.find(sample) or self._score_unknown(sample)
+        if candidate.status != Status.TRAINED or candidate.metric is None:
+            self.record.set_metric(candidate.id, metric)
+            result = kept_result(self.folder, candidate.id)
+            self.record.end_training(candidate.id, result.seconds if result is not None else None)
+
+    def _score_unknown(self, sample: dict[str, Any]) -> Candidate:
+        assert self._stage is not None
+        scorer = self._stage.scoring.scorer
+        score, reason, seconds = scorer.score(sample)[:3]
+        architecture = encode_sample(scorer.architecture(sample))
+        if score is None:
+            return self.record.add_failed(sample, architecture, reason or 'no score', seconds)
+        return self.record.add_scored(sample, architecture, score, seconds)
+
+    def _chosen_candidates(self) -> Ranked:
+        # A candidate in training stays in the ranking when the space has left it out.
+        within = functools.partial(contains, self.space) if self.record.count(Status.OUTSIDE) else None
+        return chosen(self.record, self.options.top_k, self.options.front, within)
+
+    def _needs_trial(self, candidate: Candidate) -> bool:
+        """Whether a candidate waits for a trial. One that was in training before a restart may be taken up by NNI itself."""
+        if candidate.status != Status.TRAINING:
+            return not candidate.finished
+        if candidate.id in self._started:
+            return False
+        result = kept_result(self.folder, candidate.id)
+        if result is not None:
+            self.record.set_metric(candidate.id, result.metric)
+            self.record.end_training(candidate.id, result.seconds)
+            return False
+        status = self._unfinished_trials().get(candidate.id)
+        if status is None:
+            self.record.stop_training(candidate.id)
+        elif status in UNSUCCESSFUL:
+            self.end_trial(candidate.id, False)
+        return status is None
+
+    def _check_resumed_trials(self) -> None:
+        """NNI does not tell a tuner the end of a trial that it has taken up: see what has become of those."""
+        for rank, candidate in self._chosen_candidates():
+            if candidate.status == Status.TRAINING and self._needs_trial(candidate):
+                self._waiting.append((rank, candidate))
+
+    @staticmethod
+    def _unfinished_trials() -> dict[int, str]:
+        try:
+            return unfinished_trials()
+        except requests.RequestException as error:
+            _logger.warning('The manager does not say which trials there were: %s', error)
+            return {}
+
+
+def _platform_of(config: Mapping[str, Any]) -> str:
+    """The kind of the training service, ``'local'`` where trials run on this machine."""
+    service = config.get('trainingService') or {}
+    return 'hybrid' if isinstance(service, list) else service.get('platform', 'local')

@@ -1,0 +1,48 @@
+"""Searches in this process."""
+
+from __future__ import annotations
+
+import nni
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
+from nni.nas.space import SimplifiedModelSpace
+from spaces import Digits, TinySpace, tiny_kernel, train
+
+from nni_knas import KNAS
+
+
+def search(strategy, tmp_path, space=None, evaluator=None, **config):
+    """As an experiment, which has a folder."""
+    experiment = NasExperiment(
+        space or TinySpace(),
+        evaluator or FunctionalEvaluator(train),
+        strategy,
+        NasExperimentConfig('sequential', config.pop('format', 'simplified')),
+    )
+    experiment.config.experiment_working_directory = str(tmp_path)
+    for name, value in config.items():
+        setattr(experiment.config, name, value)
+    try:
+        experiment.run()
+    finally:
+        experiment.stop()
+    return experiment
+
+
+def report(network, learning_rate=0.1):
+    nni.report_final_result(learning_rate)
+
+
+def run(space, kernel, candidates=120, top_k=5, *, evaluator=None, **options):
+    """Without an experiment; gives the strategy."""
+    strategy = KNAS(kernel, candidates, top_k, **options)
+    strategy(SimplifiedModelSpace.from_model(space, evaluator or FunctionalEvaluator(report)), SequentialExecutionEngine())
+    return strategy
+
+
+def explore(placement, record=None, candidates=150, top_k=10, explorer=None, **options):
+    """Many candidates with the scores of a placement; gives the strategy."""
+    kernel = tiny_kernel()
+    kernel.check = lambda network: None
+    return run(Digits(), kernel, candidates, top_k, record=record, placement=placement, explorer=explorer, **options)

@@ -1,0 +1,351 @@
+"""The tuner behind NNI's own dispatcher, without a manager: what it sends, and that nothing waits for scoring."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from clocks import Clock, Constant
+from hypothesis import given
+from hypothesis import strategies as st
+from nni.nas.hub.pytorch import NasBench201
+from nni.nas.space import SimplifiedModelSpace
+from nni.runtime import msg_dispatcher
+from nni.runtime.msg_dispatcher import MsgDispatcher
+from nni.runtime.tuner_command_channel import CommandType
+from places import HELPERS
+from servers import wait_until
+from spaces import TinySpace
+
+from nni_knas import open_run
+from nni_knas.footprint import meter
+from nni_knas.networks.candidates import encode_sample, random_models
+from nni_knas.record import Record
+from nni_knas.runs import ranked
+from nni_knas.spaces import sample_of, search_space_of, trial_parameters
+from nni_knas.tuner import KNAS, background, tuner
+
+ARGUMENTS = {'space': 'spaces:TinySpace', 'data': 'nnictl_models:data', 'candidates': 10, 'top_k': 3, 'batch_size': 8}
+
+
+class Experiment:
+    """A tuner in NNI's dispatcher; what the dispatcher sends to its manager is noted instead."""
+
+    def __init__(self, folder: Path, **arguments) -> None:
+        self.folder = folder
+        self.sent: list[tuple[CommandType, str]] = []
+        self.tuner = KNAS(**{**ARGUMENTS, **arguments})
+        self.dispatcher = MsgDispatcher('ws://_unittest_tuner', self.tuner)
+        self.dispatcher.send = lambda command, data: self.sent.append((command, data))
+
+    def trials(self) -> list[dict]:
+        return [json.loads(data) for command, data in self.sent if command is CommandType.NewTrialJob]
+
+    def ended(self) -> bool:
+        return any(command is CommandType.NoMoreTrialJobs for command, _ in self.sent)
+
+    def errors(self) -> list[str]:
+        return [data for command, data in self.sent if command is CommandType.Error]
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait for something that comes about unless there is an error."""
+        wait_until(lambda: self.errors() or condition())
+        assert not self.errors()
+
+    def request(self, count: int) -> None:
+        self.dispatcher.handle_request_trial_jobs(count)
+
+    def finish(self, trial: dict, metric: float | None) -> None:
+        number = trial['parameter_id']
+        if metric is not None:
+            self.dispatcher.handle_report_metric_data({'parameter_id': number, 'type': 'FINAL', 'value': json.dumps(metric)})
+        self.dispatcher.handle_trial_end(
+            {
+                'trial_job_id': f'trial{number}',
+                'hyper_params': json.dumps(trial),
+                'event': 'SUCCEEDED' if metric is not None else 'FAILED',
+            }
+        )
+
+    def exit(self) -> None:
+        self.tuner._on_exit()
+        self.tuner._thread.join()
+
+    def scores(self):
+        return open_run(self.folder).scores()
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Start an experiment; with the same folder again, it is resumed."""
+    monkeypatch.chdir(HELPERS)
+    monkeypatch.setattr(tuner, 'experiment_directory', lambda: tmp_path)
+    monkeypatch.setattr(tuner, 'experiment_config', dict)
+    monkeypatch.setattr(background, 'show_search_space', lambda shown: None)
+    monkeypatch.setattr(background, 'unfinished_trials', dict)
+    experiments = []
+
+    def start(search_space: dict | None = None, resumed: bool = False, **arguments) -> Experiment:
+        monkeypatch.setattr(msg_dispatcher, '_next_parameter_id', 100 * len(experiments))
+        monkeypatch.setattr(tuner, 'is_resumed', lambda: resumed)
+        experiment = Experiment(tmp_path, **arguments)
+        experiments.append(experiment)
+        experiment.dispatcher.handle_initialize(search_space or {})
+        return experiment
+
+    yield start
+    for experiment in experiments:
+        experiment.exit()
+
+
+def test_best_become_trials(start):
+    experiment = start()
+    experiment.request(2)
+    experiment.wait(lambda: len(experiment.trials()) == 2)
+    scores = experiment.scores()
+    for rank, trial in enumerate(experiment.trials(), start=1):
+        row = scores.loc[rank]
+        assert trial['parameters'] == {
+            **row.architecture,
+            'kernel_score': row.score,
+            'kernel_rank': rank,
+            'knas_candidate': row.candidate,
+        }
+    assert not experiment.ended()
+    experiment.finish(experiment.trials()[0], 0.5)
+    experiment.request(1)
+    assert len(experiment.trials()) == 3 and not experiment.ended()
+    experiment.finish(experiment.trials()[1], None)
+    experiment.finish(experiment.trials()[2], 0.75)
+    experiment.request(2)
+    assert len(experiment.trials()) == 3 and experiment.ended()
+    scores = experiment.scores()
+    assert list(scores.status[:4]) == ['trained', 'training-failed', 'trained', 'scored']
+    assert open_run(experiment.folder).metric == 0.75
+
+
+def test_energy(start, monkeypatch):
+    clock = Clock().rules(monkeypatch, background, meter, ranked)
+    monkeypatch.setattr(meter, 'power_source', lambda country: Constant(clock))
+    monkeypatch.setattr(meter, 'busy_seconds', clock.time)
+    monkeypatch.setattr(meter, 'cpu_seconds', lambda root: clock.now)
+    monkeypatch.setattr(tuner, 'experiment_config', lambda: {'experimentName': 'mine', 'trialCommand': 'python train.py'})
+    score = background.CoarseStage.run
+    monkeypatch.setattr(background.CoarseStage, 'run', lambda stage: (score(stage), clock.sleep(7)))
+    experiment = start()
+    experiment.request(1)
+    experiment.wait(lambda: len(experiment.trials()) == 1)
+    clock.sleep(30)
+    run = open_run(experiment.folder)
+    assert (run.name, run.status, run.metric_name) == ('mine', 'running', 'metric')
+    experiment.finish(experiment.trials()[0], 0.5)
+    clock.sleep(200)  # no trial is under way: nobody's
+    experiment.request(2)
+    clock.sleep(20)
+    for trial in experiment.trials()[1:]:
+        experiment.finish(trial, 0.25)
+    experiment.request(1)
+    assert experiment.ended()
+    footprint, ranking = run.footprint(), run.ranking()
+    assert footprint.stages.seconds['fine'] == pytest.approx(50)
+    assert footprint.stages.seconds['coarse'] == pytest.approx(7, abs=2 * meter.Meter.least_covered)
+    assert footprint.stages.kwh['fine'] == pytest.approx(0.05)
+    assert ranking.training_kwh.tolist() == pytest.approx([0.03, 0.01, 0.01])
+    assert footprint.statement.startswith('scored 10 candidates and trained 3 for ')
+    assert run.record.get_meta('statement') == footprint.statement
+    experiment.exit()
+    assert run.status == 'finished'
+    [session] = run.sessions()
+    assert session.ended and session.about['command'] == f'nnictl create --config {run.folder}/knas/experiment.yml'
+
+
+def test_more_requests_than_trials(start):
+    """The manager learns by itself that there are no more, where all that it asked for came before they were known."""
+    experiment = start(top_k=1)
+    experiment.request(4)
+    experiment.wait(experiment.ended)
+    assert len(experiment.trials()) == 1
+
+
+def test_nothing_waits_for_scoring(start, monkeypatch):
+    going_on = threading.Event()
+    run = background.CoarseStage.run
+    monkeypatch.setattr(background.CoarseStage, 'run', lambda stage: (going_on.wait(300), run(stage)))
+    experiment = start()
+    experiment.request(2)
+    experiment.dispatcher.handle_import_data([])
+    assert experiment.sent == [(CommandType.Initialized, '')]
+    going_on.set()
+    experiment.wait(lambda: len(experiment.trials()) == 2)
+
+
+def test_resume(start):
+    experiment = start()
+    experiment.request(2)
+    experiment.wait(lambda: len(experiment.trials()) == 2)
+    experiment.finish(experiment.trials()[0], 0.5)
+    before = experiment.scores()
+    experiment.exit()
+
+    # The manager has lost the second trial, and imports the first.
+    resumed = start(resumed=True)
+    resumed.dispatcher.handle_import_data([{'parameter': experiment.trials()[0]['parameters'], 'value': '0.5'}])
+    resumed.request(3)
+    resumed.wait(resumed.ended)
+    assert [trial['parameters']['kernel_rank'] for trial in resumed.trials()] == [2, 3]
+    assert resumed.scores().seconds.equals(before.seconds)  # nothing was scored again
+
+
+def test_resumed_trial_of_the_manager(start, monkeypatch):
+    """A trial that NNI takes up by itself is not given out again; that it has failed is found out."""
+    experiment = start()
+    experiment.request(1)
+    experiment.wait(lambda: len(experiment.trials()) == 1)
+    experiment.exit()
+    number = experiment.trials()[0]['parameters']['knas_candidate']
+    status = {number: 'RUNNING'}
+    monkeypatch.setattr(background, 'unfinished_trials', lambda: status)
+    resumed = start(resumed=True)
+    resumed.request(3)
+    resumed.wait(lambda: len(resumed.trials()) == 2)
+    assert [trial['parameters']['kernel_rank'] for trial in resumed.trials()] == [2, 3]
+    status[number] = 'FAILED'
+    resumed.request(1)
+    assert resumed.scores().status[1] == 'training-failed'
+
+
+def test_import(start):
+    """An imported result counts, whether its architecture was scored before or not; one of another space is ignored."""
+    experiment = start(candidates=5, top_k=1)
+    experiment.request(1)
+    experiment.wait(lambda: len(experiment.trials()) == 1)
+    known = experiment.scores().architecture.tolist()
+    space = SimplifiedModelSpace.from_model(TinySpace())
+    new = next(model.sample for model in random_models(space, 27, 0) if model.sample not in known)
+    experiment.dispatcher.handle_import_data(
+        [
+            {'parameter': new, 'value': 0.25},
+            {'parameter': known[2], 'value': '{"default": 0.125}'},
+            {'parameter': {'depth': 3}, 'value': 1.0},
+            {'parameter': known[3], 'value': 'null'},
+        ]
+    )
+    experiment.wait(lambda: experiment.scores().metric.notna().sum() == 2)
+    scores = experiment.scores()
+    assert len(scores) == 6 and scores.score.notna().all()
+    metrics = {encode_sample(row.architecture): row.metric for row in scores[scores.status == 'trained'].itertuples()}
+    assert metrics == {encode_sample(new): 0.25, encode_sample(known[2]): 0.125}
+
+
+def test_import_before_the_search_is_prepared(start):
+    """Which is when a resumed experiment's manager tells what its trials have reported."""
+    sample = {'width': 4, 'inner': 'relu', 'outer': 'tanh'}
+    experiment = start(top_k=1)
+    experiment.dispatcher.handle_import_data([{'parameter': sample, 'value': 0.25}])
+    experiment.request(1)
+    experiment.wait(lambda: experiment.trials() or experiment.ended())
+    assert open_run(experiment.folder).metric == 0.25 and open_run(experiment.folder).architecture == sample
+
+
+def test_new_search_space(start):
+    experiment = start(candidates=27, top_k=2)
+    experiment.request(1)
+    experiment.wait(lambda: len(experiment.trials()) == 1)
+    narrow = {'inner': {'_type': 'choice', '_value': ['tanh']}, 'width': {'_type': 'choice', '_value': [4]}}
+    experiment.request(4)
+    experiment.dispatcher.handle_update_search_space(narrow)
+    experiment.wait(
+        lambda: sum(t['parameters']['inner'] == 'tanh' and t['parameters']['width'] == 4 for t in experiment.trials()) == 2
+    )
+    scores = experiment.scores()
+    assert len(scores) == 27 and (scores.status == 'outside').sum() > 20
+    assert [t['parameters']['kernel_rank'] for t in experiment.trials()[-2:]] == [1, 2]
+    experiment.dispatcher.handle_update_search_space({})
+    experiment.wait(lambda: (experiment.scores().status == 'outside').sum() == 0)
+
+
+def test_what_the_portal_is_to_show_is_no_new_search_space(start, monkeypatch):
+    """The manager passes it on at once."""
+    shown, prepared, begun = [], [], threading.Event()
+
+    def show(space):
+        shown.append(space)
+        begun.wait(300)
+        experiment.dispatcher.handle_update_search_space(space)
+
+    monkeypatch.setattr(background, 'show_search_space', show)
+    prepare = background.BackgroundSearch.prepare
+    monkeypatch.setattr(background.BackgroundSearch, 'prepare', lambda *search: prepared.append(1) or prepare(*search))
+    experiment = start()
+    begun.set()
+    experiment.request(1)
+    experiment.wait(lambda: len(experiment.trials()) == 1)
+    assert set(shown[0]) == {'width', 'inner', 'outer'} and len(shown) == len(prepared) == 1
+
+
+def test_limits_and_front(start):
+    experiment = start(candidates=27, top_k=3, max_parameters=100, front='parameters')
+    experiment.request(3)
+    experiment.wait(lambda: len(experiment.trials()) == 3)
+    scores = experiment.scores()
+    assert set(scores.status) == {'scored', 'filtered', 'training'}
+    assert scores.parameters[scores.status == 'training'].max() <= 100
+
+
+@pytest.mark.parametrize(
+    'arguments, sentence',
+    [
+        ({'candidats': 10}, 'unknown field "candidats": did you mean "candidates"?'),
+        ({'candidates': 0}, 'candidates is 0'),
+        ({'optimize_mode': 'best'}, "optimize_mode is 'best'"),
+        ({'space': 'NasBench202'}, "unknown space 'NasBench202'"),
+        ({'data': 'folder:nowhere'}, 'there is no folder'),
+        ({'placement': 'trials'}, 'the trials of this experiment train'),
+        ({'network': 'spaces:train', 'space': 'NasBench201'}, 'search space'),
+        ({'max_parameters': 1}, 'none of the'),
+    ],
+)
+def test_mistakes(start, arguments, sentence):
+    experiment = start(**arguments)
+    experiment.request(1)
+    wait_until(experiment.errors)
+    assert sentence in experiment.errors()[0] and experiment.trials() == []
+
+
+def test_wrong_search_space(start):
+    experiment = start({'depth': {'_type': 'choice', '_value': [1]}})
+    wait_until(experiment.errors)
+    assert "the space has no parameter 'depth'" in experiment.errors()[0]
+
+
+@pytest.fixture(scope='module')
+def nasbench():
+    return SimplifiedModelSpace.from_model(NasBench201())
+
+
+@given(st.integers(0, 1000))
+def test_parameters_and_back(nasbench, seed):
+    space = nasbench
+    model = random_models(space, 1, seed)[0]
+    candidate = Record(None).add_scored(model.sample, '', 1.5, 0.1, 7)
+    parameters = json.loads(json.dumps(trial_parameters(candidate, 3)))
+    assert sample_of(parameters, space) == model.sample
+    assert set(parameters) == {*search_space_of(space), 'kernel_score', 'kernel_rank', 'knas_candidate'}
+
+
+@pytest.mark.parametrize(
+    'change, sentence',
+    [
+        ({'depth': 3}, "'depth' is no parameter"),
+        ({'inner': 'gelu'}, "'gelu' is no choice of 'inner'"),
+    ],
+)
+def test_parameters_that_are_no_architecture(change, sentence):
+    space = SimplifiedModelSpace.from_model(TinySpace())
+    with pytest.raises(ValueError, match=sentence):
+        sample_of({'width': 4, 'inner': 'relu', 'outer': 'tanh', **change}, space)
+    with pytest.raises(ValueError, match="it has no 'outer'"):
+        sample_of({'width': 4, 'inner': 'relu'}, space)
