@@ -18,7 +18,7 @@ from counting import counted
 from interrupted import kill, let, start
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment
-from nni.runtime import env_vars
+from patient_curve import patient_curve
 from placements import MadeUp
 from places import HELPERS
 from searches import explore, search
@@ -348,18 +348,6 @@ class TestWithoutTensorBoard:
 
 
 # In NNI's portal.
-
-
-def patient_curve(network, go):
-    """Reports three intermediate results, writes one of its own where NNI says, and waits for a file."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    for step in range(1, 4):
-        nni.report_intermediate_result({'default': step / 8, 'loss': 1 / step})
-    with SummaryWriter(f'{env_vars.trial_env_vars.NNI_OUTPUT_DIR}/tensorboard') as writer:
-        writer.add_scalar('mine', 0.25, 1)
-    wait_until(lambda: Path(go).exists())
-    nni.report_final_result({'default': 0.75})
 
 
 class Portal:
