@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
-from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.space import SimplifiedModelSpace
 from spaces import TinySpace, tiny_kernel, train, vectors
 from strangers import outputs_of
 
 from nni_knas import KNAS, open_run
 from nni_knas.record import record_path
-
-
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-    config = NasExperimentConfig('sequential', 'simplified')
-    config.experiment_working_directory = str(tmp_path_factory.mktemp('runs'))
-    experiment = NasExperiment(TinySpace(), FunctionalEvaluator(train), KNAS(tiny_kernel(), 8, 2), config)
-    experiment.run()
-    experiment.stop()
-    folder = Path(config.experiment_working_directory) / experiment.id
-    return open_run(folder)
 
 
 def test_winner_of_a_run(run, tmp_path):
