@@ -20,7 +20,7 @@ test: lint types unit
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff format --check .
 	$(BIN)/pre-commit validate-config
 
 # Mends what `make lint` finds, where that can be done by itself.

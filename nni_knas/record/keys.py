@@ -19,7 +19,7 @@ TOP_K = 'top_k'
 FRONT = 'front'
 """The cost of the Pareto front that the best are taken from; empty where they are taken by score."""
 OPTIMIZE_MODE = 'optimize_mode'
-"""Whether metrics are ``'maximize'``\\ d or ``'minimize'``\\ d."""
+"""Which metrics are better: ``'maximize'`` or ``'minimize'``."""
 METRIC = 'metric'
 """The name of the metric, as far as it is known."""
 SCORING_SECONDS = 'scoring seconds'

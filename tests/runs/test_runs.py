@@ -8,9 +8,9 @@ import pytest
 import torch
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
-from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.space import SimplifiedModelSpace
 from processes import Forked
+from searches import search
 from spaces import FaultySpace, TinySpace, tiny_kernel, train, vectors
 
 from nni_knas import KNAS, open_run
@@ -19,12 +19,7 @@ from nni_knas.record import record_path
 
 @pytest.fixture(scope='module')
 def experiment(tmp_path_factory):
-    config = NasExperimentConfig('sequential', 'simplified')
-    config.experiment_working_directory = str(tmp_path_factory.mktemp('runs'))
-    experiment = NasExperiment(TinySpace(), FunctionalEvaluator(train), KNAS(tiny_kernel(), 10, 3), config)
-    experiment.run()
-    experiment.stop()
-    return experiment
+    return search(KNAS(tiny_kernel(), 10, 3), tmp_path_factory.mktemp('runs'))
 
 
 def folder(experiment):
