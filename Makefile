@@ -63,15 +63,17 @@ lock: | $(BIN)/uv
 	-$*/bin/pip install --quiet --disable-pip-version-check uv==$(UV)
 
 install = @echo 'Setting up $(VENV) (this takes some minutes the first time)'; \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e $(1) || \
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e $(1)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]' || \
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 
+$(VENV)/ready: EXTRAS = green,report
 $(VENV)/ready: $(METADATA) constraints.txt | $(BIN)/uv
-	$(call install,'.[green,report]')
+	$(install)
 	@touch $@
 
+$(VENV)/ready-test: EXTRAS = test
 $(VENV)/ready-test: $(METADATA) constraints.txt | $(BIN)/uv
-	$(call install,'.[test]')
+	$(install)
 	@touch $@ $(VENV)/ready
 
 .venv-oldest/ready: $(METADATA) | .venv-oldest/bin/uv

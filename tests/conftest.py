@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import shutil
 import tempfile
@@ -48,13 +47,6 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f'no data: {folder} is not a folder; name another with NNI_KNAS_DATA')
     return folder
-
-
-@pytest.fixture(autouse=True)
-def logs_are_seen():
-    """A tuner hands our log to NNI's, where pytest does not see it: the next test has it back."""
-    yield
-    logging.getLogger('nni_knas').parent = logging.getLogger()
 
 
 @pytest.fixture(autouse=True)

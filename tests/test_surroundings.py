@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from unittest import mock
 
 import offline
 import portal
 import pytest
+from places import REPOSITORY
 
 
 @pytest.fixture
@@ -76,3 +78,11 @@ def test_this_machine_is_not_refused():
 def test_processes_that_tests_start_are_told_to_stay():
     for name in ('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HF_DATASETS_OFFLINE', 'SE_OFFLINE', 'SE_AVOID_STATS'):
         assert os.environ[name] == 'true'
+
+
+@pytest.mark.parametrize(('target', 'extras'), [('search', 'green,report'), ('test-fast', 'test')])
+def test_make_sets_up_what_a_command_needs(target, extras, tmp_path):
+    """By uv, and by pip where that fails; make takes a comma for the end of an argument."""
+    command = ['make', '--dry-run', f'VENV={tmp_path}/venv', target]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert printed.count(f"-c constraints.txt -e '.[{extras}]'") == 2

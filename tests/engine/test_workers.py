@@ -331,6 +331,7 @@ for argument in sys.argv[3:]:
 """
 
 
+@pytest.mark.slow
 class TestScript:
     """Space, score and loss are of a script that has no ``if __name__ == '__main__'``."""
 
