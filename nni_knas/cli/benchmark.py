@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from nni_knas import __version__
+from nni_knas.basics.checks import check_seed
 from nni_knas.basics.texts import table
 from nni_knas.benchmark import (
     BASELINES,
@@ -382,6 +383,8 @@ def _parse_scores(names: str, batch_size: int) -> tuple[list[Score], list[str]]:
 def _parse_seeds(text: str) -> list[int]:
     numbers = _parse_numbers(text, '--seeds', 0)
     if len(numbers) > 1 or ',' in text:
+        for number in numbers:
+            check_seed(number, 'one of --seeds')
         return numbers
     if not numbers[0]:
         raise ValueError('--seeds is 0: it is how many seeds, 1 or more, or which, with commas')

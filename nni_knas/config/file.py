@@ -20,6 +20,7 @@ from nni_knas.bridge.experiment import UNNAMED
 from nni_knas.config.checking import checked
 from nni_knas.config.options import SearchOptions, checked_values
 from nni_knas.config.schema import schema
+from nni_knas.data import split_texts
 
 __all__ = ['SearchConfig', 'absolute_data', 'default_config', 'enter', 'load_config', 'read_search_space', 'with_defaults']
 
@@ -105,9 +106,17 @@ def enter(config: NasExperimentConfig) -> None:
 
 
 def absolute_data(name: str, base: Path) -> str:
-    """The name of data, with the path in ``folder:PATH`` made absolute."""
+    """The name of data, with the paths in ``folder:PATH`` and ``text:PATH@ENCODER`` made absolute."""
     kind, _, path = name.partition(':')
-    return f'folder:{base / Path(path).expanduser()}' if kind == 'folder' else name
+    if kind == 'folder':
+        return f'folder:{base / Path(path).expanduser()}'
+    if kind == 'text':
+        source, encoder = split_texts(path, base)
+        if not source.startswith('hf:'):
+            source = str(base / Path(source).expanduser())
+        folder = base / Path(encoder).expanduser()  # one of no folder is known by name
+        return f'text:{source}@{folder if encoder and folder.is_dir() else encoder}'.rstrip('@')
+    return name
 
 
 def read_search_space(file: Path) -> dict[str, Any]:

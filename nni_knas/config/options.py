@@ -19,6 +19,7 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.strategy.base import Strategy
 
+from nni_knas.basics.checks import LARGEST_SEED
 from nni_knas.data import DATA_HELP, TORCHVISION, Data, load_data, load_object
 from nni_knas.gradients import Normalization
 from nni_knas.kernel import GradientKernelEvaluator
@@ -90,7 +91,7 @@ class SearchOptions:
     normalization: Normalization = _option(
         'sample', 'scoring', 'whose statistics a BatchNorm uses while scoring', choices=get_args(Normalization)
     )
-    seed: int = _option(0, 'scoring', 'of the images, the initial weights and the exploration', least=0, most=2**32 - 1)
+    seed: int = _option(0, 'scoring', 'of the images, the initial weights and the exploration', least=0, most=LARGEST_SEED)
     device: str | None = _option(None, 'scoring', 'cpu, cuda or cuda:N; by default cuda where there is one')
 
     candidates: int = _option(SearchRequest.candidates, 'coarse stage', 'how many to score', least=1)

@@ -1,7 +1,7 @@
 """Labelled images and texts by name: what is searched on."""
 
 from nni_knas.data.corpus import Corpus, read_corpus
-from nni_knas.data.loading import DATA_HELP, TORCHVISION, Data, image_data, load_data, load_object
+from nni_knas.data.loading import DATA_HELP, TORCHVISION, Data, image_data, load_data, load_object, split_texts
 from nni_knas.data.tokens import LengthBatches, TextData, TokenDataset, load_text, pad, text_data
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     'load_text',
     'pad',
     'read_corpus',
+    'split_texts',
     'text_data',
 ]

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Subset
 from nni_knas.data.cache import CACHE
 from nni_knas.data.tokens import text_data
 
-__all__ = ['DATA_HELP', 'Data', 'image_data', 'load_data', 'load_object']
+__all__ = ['DATA_HELP', 'Data', 'image_data', 'load_data', 'load_object', 'split_texts']
 
 DATA_HELP = (
     "digits (scikit-learn's real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first "
@@ -175,8 +175,16 @@ def _load_folder(path: Path, part: Part, size: int) -> Dataset:
 
 
 def _load_texts(name: str, part: Part, limit: int | None) -> Dataset:
-    source, _, encoder = name.partition('@')
+    source, encoder = split_texts(name)
     return text_data(source, part, encoder or 'minilm', limit=limit)
+
+
+def split_texts(name: str, base: Path | None = None) -> tuple[str, str]:
+    """The source and the encoder in ``PATH@ENCODER``, of which the encoder may be missing; a path may have ``@`` in it."""
+    source, mark, encoder = name.rpartition('@')
+    if not mark or ((base or Path()) / Path(name).expanduser()).is_dir():
+        return name, ''
+    return source, encoder
 
 
 def _load_own(name: str, part: Part) -> Dataset:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from nni_knas.basics.checks import check_seed
 from nni_knas.basics.files import atomic_write
 from nni_knas.data.cache import CACHE
 from nni_knas.data.corpus import Corpus, has_split, read_corpus
@@ -132,6 +133,7 @@ class LengthBatches(Sampler[list[int]]):
     def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, shuffle: bool = True, seed: int = 0) -> None:
         if batch_size < 1:
             raise ValueError(f'batch_size is {batch_size!r}: it has to be a number of texts, 1 or more')
+        check_seed(seed)
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -244,6 +246,7 @@ def _text_data(
     for name, value, unit, least in (('max_length', max_length, 'tokens', 8), ('limit', limit, 'texts', 1)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ValueError(f'{name} is {value!r}: it has to be a number of {unit}, {least} or more')
+    check_seed(seed)
     corpus = read_corpus(source, 'train', sentences=sentences, label=label)
     classes = _class_names(corpus.labels)
     if len(classes) < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +17,16 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace
 from torch import nn
 
-from nni_knas.basics.checks import check_count
+from nni_knas.basics.checks import check_count, check_seed
 from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, cpu_threads, seeded, undisturbed
+from nni_knas.kernel.identity import name_of_loss
 from nni_knas.kernel.minibatch import check_data, draw_minibatch
 from nni_knas.networks import build_network
 from nni_knas.scores import Score, get_score
 
 __all__ = ['GradientKernelEvaluator']
+
+_logger = logging.getLogger(__name__)
 
 
 @nni.trace
@@ -97,8 +101,7 @@ class GradientKernelEvaluator(Evaluator):
         ):
             if value is not None:
                 check_count(name, value, what=f'a number of {unit}')
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f'seed is {seed!r}: it has to be a whole number, 0 or more')
+        check_seed(seed)
         if normalization not in get_args(Normalization):
             raise ValueError(f'unknown normalization {normalization!r}: it is "sample" or "batch"')
         if loss is not None and not callable(loss):
@@ -125,13 +128,11 @@ class GradientKernelEvaluator(Evaluator):
 
     def settings(self) -> dict[str, Any]:
         """What a score depends on besides the network; two kernels of equal settings give comparable scores."""
-        loss = self.loss
-        name = 'cross-entropy' if loss is None else getattr(loss, '__qualname__', type(loss).__qualname__)
         return {
             'score': self.score_function.name,
             'seed': self.seed,
             'normalization': self.normalization,
-            'loss': name,
+            'loss': name_of_loss(self.loss),
             'minibatch': self.minibatch.digest(),
         }
 
@@ -141,6 +142,12 @@ class GradientKernelEvaluator(Evaluator):
         if self._minibatch is None:
             with torch.inference_mode(False):  # gradients cannot be taken on what is made in inference mode
                 minibatch = draw_minibatch(self.dataset, self.batch_size, self.seed)
+                if minibatch.size < self.batch_size:
+                    _logger.warning(
+                        'batch_size is %d, but the data have %d samples: networks are scored on all of these.',
+                        self.batch_size,
+                        minibatch.size,
+                    )
                 self.score_function.check(minibatch.size)
                 self._minibatch = minibatch.reduced(self.resolution).to(self.device)
         return self._minibatch

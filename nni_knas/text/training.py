@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from nni_knas.basics.checks import check_count
+from nni_knas.basics.checks import check_count, check_seed
 from nni_knas.bridge import fields
 from nni_knas.data import LengthBatches, pad
 from nni_knas.gradients import cpu_threads, seeded
@@ -207,8 +207,10 @@ class TextClassification(Lightning):
                 _check_texts(name, dataset, num_labels)
         several = isinstance(seeds, Sequence) and not isinstance(seeds, str)
         self.seeds = list(seeds) if several else list(range(seeds)) if type(seeds) is int else []  # type: ignore
-        if not self.seeds or not all(type(seed) is int and seed >= 0 for seed in self.seeds):
+        if not self.seeds:
             raise ValueError(f'seeds is {seeds!r}: it has to be how many, 1 or more, or whole numbers, 0 or more')
+        for seed in self.seeds:
+            check_seed(seed, 'one of seeds')
         self.train, self.validation, self.test = train, validation, test
         self.num_labels, self.metric = num_labels, metric
         self.batch_size, self.max_epochs, self.checks_per_epoch = batch_size, max_epochs, checks_per_epoch

@@ -147,6 +147,7 @@ class TestCommand:
             ([*SMALL, '--architectures', '1'], 'a correlation needs 2 or more'),
             ([*SMALL, '--seeds', 'x'], '--seeds is '),
             ([*SMALL, '--seeds', '0'], '--seeds is 0'),
+            ([*SMALL, '--seeds', '0,4294967296'], 'one of --seeds is 4294967296'),
             ([*SMALL, '--sample-seed', '-1'], '--sample-seed is -1'),
             ([*SMALL, '--top-k', '0', '--protocol', 'knas'], '--top-k is '),
             ([*SMALL, '--protocol', 'knas', '--candidates', '5'], 'top_k=40 is more than candidates=5'),

@@ -111,6 +111,26 @@ class TestLoad:
         loaded = load_config(file(content))
         assert loaded.options == SearchOptions() and loaded.search_space is None
 
+    @pytest.mark.parametrize(
+        'data, expected',
+        [
+            ('text:GLUE/RTE', 'text:{base}/GLUE/RTE'),
+            ('text:GLUE/RTE@minilm', 'text:{base}/GLUE/RTE@minilm'),
+            ('text:GLUE/RTE@encoder', 'text:{base}/GLUE/RTE@{base}/encoder'),
+            ('text:/GLUE/RTE@some/hub-name', 'text:/GLUE/RTE@some/hub-name'),
+            ('text:at@home', 'text:{base}/at@home'),
+            ('text:hf:glue:rte', 'text:hf:glue:rte'),
+            ('text:hf:glue:rte@encoder', 'text:hf:glue:rte@{base}/encoder'),
+            ('digits', 'digits'),
+            ('mine:data', 'mine:data'),
+        ],
+    )
+    def test_texts_are_relative_to_the_file(self, data, expected, file):
+        path = file({'knas': {'data': data}})
+        for name in ('encoder', 'at@home'):
+            (path.parent / name).mkdir()
+        assert load_config(path).options.data == expected.format(base=path.parent)
+
     def test_paths_are_relative_to_the_file(self, file, here):
         path = file({'knas': {'data': 'folder:photos'}, 'experimentWorkingDirectory': 'runs'})
         (path.parent / 'models').mkdir()

@@ -138,6 +138,8 @@ def test_order_does_not_matter():
         ({'seed': -1}, ValueError, 'seed is -1: it has to be a whole number, 0 or more'),
         ({'seed': 0.5}, ValueError, 'seed is 0.5'),
         ({'seed': None}, ValueError, 'seed is None'),
+        ({'seed': True}, ValueError, 'seed is True'),
+        ({'seed': 2**32}, ValueError, 'seed is 4294967296: it has to be a whole number, 0 or more and at most 4294967295'),
         ({'normalization': 'layer'}, ValueError, 'unknown normalization \'layer\': it is "sample" or "batch"'),
         ({'normalization': None}, ValueError, 'unknown normalization None'),
         ({'loss': 'cross_entropy'}, TypeError, r"loss is 'cross_entropy': it has to be a callable loss\(outputs, targets\)"),
