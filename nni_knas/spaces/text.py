@@ -80,7 +80,7 @@ class TextClassifierSpace(ModelSpace):
     Examples
     --------
     >>> space = TextClassifierSpace('minilm', num_labels=2)
-    >>> network = space.freeze(space.plain())
+    >>> network = SimplifiedModelSpace.from_model(space).freeze(space.plain()).executable_model()
     """
 
     def __init__(
