@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import sqlite3
@@ -36,7 +37,9 @@ __all__ = [
     'chunk_trials',
     'experiment_folder',
     'find_folder',
+    'has_checkpoint',
     'is_local',
+    'known_port',
     'last_words',
     'manager_lives',
     'max_duration',
@@ -68,6 +71,20 @@ def calling_experiment() -> NasExperiment | None:
 def experiment_folder(experiment: NasExperiment) -> Path:
     """The experiment's own directory."""
     return Path(experiment.config.canonical_copy().experiment_working_directory) / experiment.id
+
+
+def has_checkpoint(experiment: NasExperiment) -> bool:
+    """Whether NNI can resume an experiment. One that was killed while it was coming up has to be run again, under its id."""
+    with contextlib.suppress(OSError, ValueError):
+        json.loads((experiment_folder(experiment) / 'checkpoint' / 'config.json').read_text())
+        return experiment.has_checkpoint()
+    return False
+
+
+def known_port(identity: str) -> int | None:
+    """The port that the manager of an experiment had last."""
+    port = Experiments().get_all_experiments().get(identity, {}).get('port')
+    return port if isinstance(port, int) else None
 
 
 def is_local(experiment: NasExperiment | None) -> bool:

@@ -11,14 +11,16 @@ import io
 import json
 import logging
 import os
+import pickle
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import requests
+
+from nni_knas.bridge.leftovers import end_leftovers
 
 __all__ = ['quiet_imports', 'repair']
 
@@ -38,7 +40,7 @@ def quiet_imports() -> Iterator[None]:
 
 def repair() -> None:
     """Apply all repairs, once."""
-    from nni.experiment import launcher
+    from nni.experiment import Experiment, launcher
     from nni.nas.experiment import NasExperiment
     from nni.nas.utils.serializer import TorchSerializer
     from nni.runtime.trial_command_channel.v3 import TrialCommandChannelV3
@@ -52,7 +54,9 @@ def repair() -> None:
     TunerCommandChannel._receive = _skip_unknown(TunerCommandChannel._receive)
     TorchSerializer.load = _load_checkpoint
     TrialCommandChannelV3.receive_parameter = _receive_own_parameter(TrialCommandChannelV3.receive_parameter)
-    NasExperiment._start_nni_manager = _without_orphan(NasExperiment._start_nni_manager)
+    Experiment._start_nni_manager = _without_leftovers(Experiment._start_nni_manager)
+    NasExperiment.start = _with_checked_strategy(NasExperiment.start)
+    NasExperiment.stop = _unless_refused(NasExperiment.stop)
 
 
 # NNI gives its manager three seconds to start, which on a busy machine is too short: the experiment then fails with
@@ -137,14 +141,21 @@ def _skip_unknown(receive: Any) -> Any:
 
 
 def _load_checkpoint(self: Any, path: Path) -> Any:
-    """torch 2.6 and later load tensors only unless told otherwise; NNI's checkpoints hold numpy's random states, too."""
+    """torch 2.6 and later load tensors only unless told otherwise; NNI's checkpoints hold numpy's random states, too.
+
+    One that was being written when the process was killed is none.
+    """
     import torch
     from nni.nas.utils.serializer import _find_path_with_prefix
 
-    return torch.load(str(_find_path_with_prefix(path, self.suffix)), map_location=self._map_location, weights_only=False)
+    found = _find_path_with_prefix(path, self.suffix)
+    try:
+        return torch.load(str(found), map_location=self._map_location, weights_only=False)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise FileNotFoundError(f'{found} is incomplete') from error
 
 
-def _without_orphan(start: Any) -> Any:
+def _without_leftovers(start: Any) -> Any:
     """When the process of an experiment was killed, NNI's manager lives on, and so do its trials.
 
     Resumed next to it, both managers write to one database and run the same trials. So the old one is stopped first.
@@ -152,28 +163,41 @@ def _without_orphan(start: Any) -> Any:
 
     @functools.wraps(start)
     def start_alone(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        if self._action == 'resume':
-            _stop_manager(self.id)
+        if self._action != 'view':
+            end_leftovers(_folder_of(self))
         return start(self, *arguments, **keywords)
 
     return start_alone
 
 
-def _stop_manager(experiment_id: str) -> None:
-    """Stop the manager of an experiment, with its trials, if it is still running."""
-    from nni.tools.nnictl.config_utils import Experiments
+def _with_checked_strategy(start: Any) -> Any:
+    """NNI's strategies hear of an experiment when its manager runs already and the one before it has been stopped.
 
-    pid = Experiments().get_all_experiments().get(experiment_id, {}).get('pid')
-    try:
-        manager = psutil.Process(pid) if isinstance(pid, int) else None
-        if manager is None or experiment_id not in manager.cmdline():  # the number belongs to another process by now
-            return
-        _logger.warning('Stopping the manager that was left from the interrupted run (process %d).', pid)
-        family = [manager, *manager.children(recursive=True)]
-        manager.terminate()
-        _, alive = psutil.wait_procs(family, timeout=15)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=5)
-    except psutil.NoSuchProcess:
-        return
+    One that cannot begin says so before: it may have a method ``check_start``, which is given the experiment's folder.
+    """
+
+    @functools.wraps(start)
+    def start_checked(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        check = getattr(self.strategy, 'check_start', None)
+        if check is not None and self._action != 'view':
+            self._refused_by_knas = True
+            check(_folder_of(self))
+            self._refused_by_knas = False
+        return start(self, *arguments, **keywords)
+
+    return start_checked
+
+
+def _unless_refused(stop: Any) -> Any:
+    """Scripts stop an experiment whatever has happened: one that was refused has nothing to write into another's folder."""
+
+    @functools.wraps(stop)
+    def stop_started(self: Any) -> None:
+        if not getattr(self, '_refused_by_knas', False):
+            stop(self)
+
+    return stop_started
+
+
+def _folder_of(experiment: Any) -> Path:
+    return Path(experiment.config.canonical_copy().experiment_working_directory) / experiment.id

@@ -217,20 +217,26 @@ def _run_search(parsed: argparse.Namespace) -> None:
 def _search_config(parsed: argparse.Namespace) -> SearchConfig:
     """What is to be done: from a file, from the run that is resumed, or from the command line alone."""
     given = _given_options(parsed)
+    stored = _stored_search_config(parsed) if parsed.resume else None
     if parsed.config is not None:
         return load_config(parsed.config, given)
-    stored = _stored_search_config(parsed) if parsed.resume else None
     if stored is not None:
         search_options = SearchOptions.from_mapping({**stored.options.to_mapping(), **given})
         return SearchConfig(search_options, stored.search_space, stored.config)
     return SearchConfig(SearchOptions.from_mapping(given), None, default_config())
 
 
-def _stored_search_config(parsed: argparse.Namespace) -> SearchConfig | None:
+def _stored_search_config(parsed: argparse.Namespace) -> SearchConfig:
     try:
-        return stored_config(run_folder(parsed.resume, parsed.directory))
+        folder = run_folder(parsed.resume, parsed.directory)
     except FileNotFoundError:
         raise UsageError(f'there is no run {parsed.resume!r} to resume') from None
+    stored = stored_config(folder)
+    if stored is None:
+        raise UsageError(
+            f'the run {folder.name} is not of nni-knas search: nni-knas resume {folder.name} says how it goes on'
+        )
+    return stored
 
 
 def _print_schema(parsed: argparse.Namespace) -> None:

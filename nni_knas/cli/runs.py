@@ -18,12 +18,14 @@ from nni.tools.nnictl.config_utils import Experiments
 from nni.tools.nnictl.constants import NNI_HOME_DIR
 
 from nni_knas.basics.texts import duration, table
-from nni_knas.cli.search import free_port, print_energy, run_folder, search, stored_config
+from nni_knas.bridge.experiment import known_port
+from nni_knas.bridge.leftovers import end_leftovers
+from nni_knas.cli.search import check_port, free_port, print_energy, run_folder, search, stored_config
 from nni_knas.cli.watch import best_so_far, candidate_table, print_while_running
 from nni_knas.config import SearchOptions, Settings, options
 from nni_knas.networks import FORMATS
 from nni_knas.record import Status, record_path
-from nni_knas.runs import Run, pareto_front
+from nni_knas.runs import Run, check_idle, pareto_front
 from nni_knas.tuner import meta_file
 
 __all__ = ['add_commands', 'add_watch']
@@ -50,7 +52,7 @@ def add_commands(commands: Any) -> None:
         'Nothing is scored or trained twice.',
     )
     _add_run(resume)
-    resume.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
+    resume.add_argument('--port', type=int, help='of the web portal (default: that which the run had, 8080, or a free one)')
     add_watch(resume)
     resume.set_defaults(command=_resume_run)
 
@@ -240,10 +242,8 @@ def _print_what_next(seen: _Seen) -> None:
 
 def _resume_run(arguments: argparse.Namespace) -> None:
     folder = run_folder(arguments.run, arguments.directory)
-    seen = _see_run(folder)
-    pid = seen.run.process
-    if pid is not None:
-        raise ValueError(f'the run {folder.name} is being searched by process {pid}: stop that first, or let it finish')
+    check_port(arguments.port)
+    check_idle(record_path(folder))
     config = stored_config(folder)
     if config is not None:
         search(config, arguments.port, folder.name, arguments.watch)
@@ -251,7 +251,7 @@ def _resume_run(arguments: argparse.Namespace) -> None:
         _resume_by_nnictl(folder, arguments.port)
     else:
         raise ValueError(
-            f'the run {seen.run.folder.name} is of a script of your own: call experiment.resume() there, with '
+            f'the run {folder.name} is of a script of your own: call experiment.resume() there, with '
             'the same space, evaluator and strategy'
         )
 
@@ -276,6 +276,8 @@ def _code_directories(folder: Path) -> list[str]:
 
 
 def _resume_by_nnictl(folder: Path, port: int | None) -> None:
+    before = known_port(folder.name)
+    end_leftovers(folder)
     command = [
         sys.executable,
         '-m',
@@ -283,7 +285,7 @@ def _resume_by_nnictl(folder: Path, port: int | None) -> None:
         'resume',
         folder.name,
         '--port',
-        str(free_port(port)),
+        str(free_port(port, before)),
         '--experiment_dir',
         str(folder.parent),
     ]

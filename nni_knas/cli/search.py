@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 
 from nni_knas.basics.texts import duration, number, one_line, table
-from nni_knas.bridge.experiment import experiment_folder, find_folder
+from nni_knas.bridge.experiment import experiment_folder, find_folder, has_checkpoint, known_port
+from nni_knas.bridge.leftovers import end_leftovers
 from nni_knas.bridge.portal import PORTAL_PAGE
 from nni_knas.cli.watch import watched
 from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
-from nni_knas.record import Status
-from nni_knas.runs import Run, open_run
+from nni_knas.record import Status, record_path, settings_path
+from nni_knas.runs import Run, check_idle, open_run
 
-__all__ = ['free_port', 'print_energy', 'run_folder', 'search', 'stored_config']
+__all__ = ['check_port', 'free_port', 'print_energy', 'run_folder', 'search', 'stored_config']
 
 
 def search(settings: SearchConfig, port: int | None = None, resume: str | None = None, watch: float | None = None) -> None:
@@ -29,7 +31,7 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     settings
         What is to be done.
     port
-        The port of the web portal. Default: 8080, or a free one where that is taken.
+        The port of the web portal. Default: the one that the run had before, or 8080, or a free one where those are taken.
     resume
         NNI's id of the run to take up.
     watch
@@ -41,17 +43,18 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
         If something of the settings cannot be.
     """
     options, search_space, config = settings
+    check_port(port)
     enter(config)
+    _check_folder(config, resume)
     data = options.load_data()
     space = options.make_space(data.classes, search_space)
     strategy = options.make_strategy(options.make_kernel(data))
     # The trials share the cores. (This process has its threads already.)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // config.trial_concurrency)))
     experiment = NasExperiment(space, options.make_evaluator(data), strategy, config, id=resume)
-    if resume and not experiment.has_checkpoint():
-        raise ValueError(f'there is no run {resume!r} to resume')
-    port = free_port(port)
     folder = experiment_folder(experiment)
+    end_leftovers(folder)  # of a run that is resumed: they may hold the port
+    port = free_port(port, known_port(experiment.id))
     Settings(options, search_space, config.json()).write(folder)
     print(f'Run {experiment.id} in {folder}')
     print(
@@ -62,10 +65,30 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     start = time.monotonic()
     try:
         with watched(folder, watch) if watch is not None else contextlib.nullcontext():
-            (experiment.resume if resume else experiment.run)(port)
+            (experiment.resume if resume and has_checkpoint(experiment) else experiment.run)(port)
     finally:
         experiment.stop()
     _print_result(open_run(folder), options, time.monotonic() - start)
+
+
+def _check_folder(config: NasExperimentConfig, resume: str | None) -> None:
+    """Before any work: a run can be made in the folder of runs, or the one to resume is there and can be taken up."""
+    home = Path(config.canonical_copy().experiment_working_directory)
+    folder = home / resume if resume else home
+    if resume and not settings_path(folder).exists():
+        raise ValueError(f'there is no run {resume!r} to resume in {home}')
+    _check_writable(folder)
+    if resume:
+        check_idle(record_path(folder))
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f'runs cannot be kept in {folder}: {error.strerror}') from error
 
 
 def run_folder(run: str, directory: Path | None = None) -> Path:
@@ -129,15 +152,28 @@ def print_energy(run: Run) -> None:
         print(f'Of this, {"; ".join(known)}.')
 
 
-def free_port(wanted: int | None) -> int:
-    """The port asked for, or 8080, or a free one where that is taken."""
-    for port in (wanted or 8080, 0):
+def check_port(port: int | None) -> None:
+    """Raise ``ValueError`` for a number that no port has."""
+    if port is not None and not 0 < port < 2**16:
+        raise ValueError(f'port {port} cannot be used: it has to be a number from 1 to 65535')
+
+
+def free_port(wanted: int | None, before: int | None = None) -> int:
+    """The port asked for; or else the one that the run had before, or 8080, or a free one where those are taken.
+
+    Raises
+    ------
+    ValueError
+        If the port asked for cannot be used.
+    """
+    check_port(wanted)
+    for port in [wanted] if wanted is not None else [*([before] if before else []), 8080, 0]:
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was in use a moment ago is free
             try:
                 probe.bind(('', port))
                 return probe.getsockname()[1]
-            except (OSError, OverflowError) as error:
+            except OSError as error:
                 if wanted is not None:
                     raise ValueError(f'port {wanted} cannot be used: {error}') from error
     raise ValueError('there is no free port')

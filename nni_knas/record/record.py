@@ -523,10 +523,6 @@ class Record:
             candidate,
         )
 
-    def seconds(self) -> tuple[float, float]:
-        """Seconds spent on scoring and on training so far, summed over candidates."""
-        return self._fetch_one('SELECT COALESCE(SUM(seconds), 0), COALESCE(SUM(training_seconds), 0) FROM candidates')
-
     # Sessions, and the energy that they took.
 
     def begin_session(self, about: Mapping[str, Any]) -> int:

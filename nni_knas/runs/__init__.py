@@ -4,12 +4,13 @@ from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked
 from nni_knas.runs.run import Run, dump_space, open_run, restore_model
 from nni_knas.runs.scalars import search_scalars
 from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
-from nni_knas.runs.sessions import session
+from nni_knas.runs.sessions import check_idle, session, worked_seconds
 
 __all__ = [
     'Ranked',
     'RankedEvaluator',
     'Run',
+    'check_idle',
     'chosen',
     'dump_space',
     'energy_of',
@@ -21,4 +22,5 @@ __all__ = [
     'restore_model',
     'search_scalars',
     'session',
+    'worked_seconds',
 ]

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import psutil
 from nni_knas.footprint import Meter, footprint_of, processor_name
 from nni_knas.record import Record, Session, keys
 
-__all__ = ['is_alive', 'session']
+__all__ = ['check_idle', 'is_alive', 'session', 'worked_seconds']
 
 _PACKAGES = ('nni-knas', 'nni', 'torch', 'torchvision', 'pytorch-lightning', 'numpy', 'transformers', 'codecarbon')
 
@@ -82,8 +83,43 @@ def is_alive(session: Session) -> bool:
     if session.ended or about.get('host') != platform.node():
         return False
     with contextlib.suppress(psutil.Error):
-        return abs(psutil.Process(about['pid']).create_time() - about['created']) < 1
+        process = psutil.Process(about['pid'])
+        is_same = abs(process.create_time() - about['created']) < 1
+        return is_same and process.status() != psutil.STATUS_ZOMBIE  # killed, and its parent has not asked for it yet
     return False
+
+
+def check_idle(path: Path) -> None:
+    """Check that nobody is at work on a run, before it is taken up: two searches of one run would damage it.
+
+    Parameters
+    ----------
+    path
+        The run's record, which need not be there yet.
+
+    Raises
+    ------
+    ValueError
+        If a process is at work on it, which is named; or if the record is damaged.
+    """
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(Record(path, readonly=True)) as record:
+            busy = next(filter(is_alive, record.sessions()), None)
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f'{path} is damaged ({error}): put a copy of it there, or move it away to begin anew') from error
+    if busy is not None:
+        command = busy.about.get('command')
+        raise ValueError(
+            f'the run {path.parent.parent.name} is being searched by process {busy.about["pid"]}'
+            f'{f" ({command})" if command else ""}: stop that first, or let it finish'
+        )
+
+
+def worked_seconds(record: Record) -> float:
+    """How long a run has been at work by the clock, up to the last signs of life of its sessions."""
+    return sum(max(0.0, each.heard - each.started) for each in record.sessions())
 
 
 def command_of(arguments: list[str]) -> str | None:

@@ -23,7 +23,7 @@ from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import describe_inputs
 from nni_knas.plots import number_text, strategy_html
 from nni_knas.record import Record, keys, record_path, weights_path
-from nni_knas.runs import Run, chosen, dump_space, pareto_front, restore_model, session
+from nni_knas.runs import Run, check_idle, chosen, dump_space, pareto_front, restore_model, session, worked_seconds
 from nni_knas.search.coarse import CoarseStage
 from nni_knas.search.explorers import checked_explorer, farthest_ahead
 from nni_knas.search.fine import FineStage
@@ -254,8 +254,23 @@ class KNAS(Strategy):
 
     # Before the run.
 
+    def check_start(self, folder: Path | None) -> None:
+        """Check that the run in an experiment's folder can begin or go on, before anything is written or stopped.
+
+        An experiment calls it before its manager starts, if ``nni_knas`` has been imported.
+
+        Raises
+        ------
+        ValueError
+            If another process is at work on it; or if its record is damaged.
+        """
+        path = self._record_path or (record_path(folder) if folder is not None else None)
+        if path is not None:
+            check_idle(path)
+
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         experiment = calling_experiment()
+        self.check_start(experiment_folder(experiment) if experiment is not None else None)
         if experiment is not None:
             self._folder = experiment_folder(experiment)
             name = experiment.config.experiment_name
@@ -265,8 +280,7 @@ class KNAS(Strategy):
             (log / PORTAL_PAGE).write_text(portal_page(experiment.id))
         self._record = Record(self._record_path or (record_path(self._folder) if self._folder else None))
         # A run that is resumed has used up a part of its time.
-        before = self._record.scoring_seconds() + self._record.seconds()[1]
-        deadline = time.monotonic() + max_duration(experiment) - before
+        deadline = time.monotonic() + max_duration(experiment) - worked_seconds(self._record)
         self._coarse = self.coarse_stage(model_space, self._record, deadline)
         self._fine = FineStage(
             model_space,

@@ -7,16 +7,13 @@ import re
 import subprocess
 import sys
 
-import psutil
 import pytest
 import torch
+from commands import Started, successful
 from config_models import config_file
 from interrupted import make
-from nni.tools.nnictl.config_utils import Experiments
 from places import HELPERS
-from processes import Forked
-from servers import free_port, wait_until
-from spaces import lines
+from servers import free_port
 
 from nni_knas import open_run
 from nni_knas.cli import main
@@ -28,28 +25,6 @@ SMALL = ['--space-args', '{"num_modules_per_stack": 1, "stem_out_channels": 4}',
 
 def command(*arguments):
     return subprocess.run([sys.executable, '-m', 'nni_knas', *arguments], capture_output=True, text=True)
-
-
-def successful(*arguments):
-    assert main(arguments) == 0
-
-
-class Started:
-    """A command in a process of its own that has imported everything, and what it prints."""
-
-    def __init__(self, folder, *arguments):
-        self.files = [folder / f'{arguments[0]}-{stream}' for stream in ('stdout', 'stderr')]
-        self.process = Forked(successful, *arguments, output=self.files[0], errors=self.files[1])
-
-    @property
-    def stdout(self):
-        return self.files[0].read_text() if self.files[0].exists() else ''
-
-    def succeed(self):
-        """Wait for its end; it has no complaints."""
-        code = self.process.wait()
-        assert (code, self.files[1].read_text()) == (0, '')
-        return self.stdout
 
 
 class TestScore:
@@ -320,51 +295,3 @@ def test_search_from_a_file(tmp_path, capsys):
     assert header.split()[:3] == ['rank', 'score', 'parameters']
     costs = [int(row.split()[2]) for row in rows]
     assert costs == sorted(costs) and all(cost <= 300 for cost in costs)
-
-
-def listed_status(identity, capsys):
-    successful('list')
-    [status] = re.findall(rf'^{identity} +from a file +(\w+) ', capsys.readouterr().out, re.MULTILINE)
-    return status
-
-
-@pytest.mark.slow
-def test_killed_and_resumed(tmp_path, capsys):
-    path = config_file(tmp_path, evaluator_args={'log': str(tmp_path / 'log'), 'gate': str(tmp_path / 'gate')})
-    search = Started(tmp_path, 'search', '--config', str(path), '--port', str(free_port()))
-    try:
-        wait_until(lambda: lines(tmp_path / 'log').count('end') == 1 and lines(tmp_path / 'log').count('start') == 2)
-        identity = search.stdout.split()[1]
-        folder = tmp_path / 'runs' / identity
-        assert listed_status(identity, capsys) == 'running'
-        assert main(['resume', identity]) == 2
-        assert f'the run {identity} is being searched by process {search.process.pid}' in capsys.readouterr().err
-    finally:
-        search.process.kill()
-    manager = psutil.Process(Experiments().get_all_experiments()[identity]['pid'])
-    family = [manager, *manager.children(recursive=True)]
-    try:
-        assert listed_status(identity, capsys) == 'running'  # the manager and its trial live on
-    finally:
-        for member in family:
-            member.kill()
-        psutil.wait_procs(family)
-    assert listed_status(identity, capsys) == 'interrupted'
-    successful('show', identity)
-    shown = capsys.readouterr().out
-    assert '(interrupted, started ' in shown and 'Candidates: 6 (' in shown and '1 training' in shown
-    before = open_run(folder).scores()
-
-    (tmp_path / 'gate').touch()
-    resumed = Started(tmp_path, 'resume', identity, '--port', str(free_port())).succeed()
-    assert resumed.splitlines()[0] == f'Run {identity} in {folder}'
-    assert 'Scored 6 candidates' in resumed and 'trained 3 in' in resumed
-    after = open_run(folder).scores()
-    assert list(after.score) == list(before.score)
-    assert lines(tmp_path / 'log').count('start') == 4  # the one that was killed began again, nothing else
-    assert listed_status(identity, capsys) == 'finished'
-
-    successful('export', identity, '--to', str(tmp_path / 'best'), '--formats', 'state-dict')
-    weights = torch.load(tmp_path / 'best' / 'winner.pt')
-    sizes = after.metric.dropna()
-    assert sum(value.numel() for value in weights.values()) == sizes.min()

@@ -139,7 +139,7 @@ class TestDuplicates:
         assert sorted(placement.scored) == [1, 4]
         assert [row[0] for row in table(record)] == [1, 2, 3, 4, 5, 6]
         assert [len({row[2] for row in table(record)[i : i + 3]}) for i in (0, 3)] == [1, 1]
-        assert record.seconds()[0] == 0.5
+        assert record.frame().seconds.sum() == 0.5
 
     def test_of_a_failed_network_fail_for_its_reason(self):
         evaluator = FunctionalEvaluator(train, learning_rate=nni.choice('learning_rate', [0.1, 0.2, 0.3]))
