@@ -7,10 +7,11 @@ import json
 import logging
 import math
 import sqlite3
+import subprocess
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import psutil
@@ -32,6 +33,7 @@ __all__ = [
     'Trial',
     'TrialLimits',
     'allow_another_trial',
+    'answer_of',
     'calling_experiment',
     'cancel_trials',
     'chunk_trials',
@@ -54,6 +56,8 @@ _logger = logging.getLogger(__name__)
 UNSUCCESSFUL = ('FAILED', 'USER_CANCELED', 'SYS_CANCELED', 'EARLY_STOPPED')
 """NNI's statuses of trials that have ended without success."""
 
+
+Answer = TypeVar('Answer')
 
 UNNAMED = 'nni-knas search'
 """The name of experiments of the command line to which the user has given none."""
@@ -105,6 +109,53 @@ def max_duration(experiment: NasExperiment | None) -> float:
     return math.inf if duration is None else parse_time(duration)
 
 
+def answer_of(source: Any, ask: Callable[[], Answer], pause: float = 1.0) -> Answer:
+    """What NNI's manager answers: it is asked again for as long as its process lives, since one that is busy may be late.
+
+    Parameters
+    ----------
+    source
+        The experiment of the manager, or an engine on its training service. Any other engine is just asked.
+    ask
+        Asks it.
+    pause
+        Seconds between two attempts.
+
+    Raises
+    ------
+    RuntimeError
+        If the manager is gone.
+    """
+    experiment, said = getattr(source, 'nodejs_binding', source), False
+    while True:
+        try:
+            return ask()
+        except requests.RequestException as error:
+            if error.response is not None and error.response.status_code < 500:  # it has answered: it will not be otherwise
+                raise
+            if not _manager_runs(experiment):
+                raise RuntimeError(
+                    f"NNI's manager of the experiment {experiment.id} has ended, and its trials with it; the log is "
+                    'log/nnimanager.log in the folder of the run, and what is recorded is kept: resume the run'
+                ) from error
+            if not said:
+                _logger.warning("NNI's manager does not answer, it is asked again: %s", error)
+                said = True
+            time.sleep(pause)
+
+
+def _manager_runs(experiment: Any) -> bool:
+    """Whether the process of an experiment's manager is there."""
+    process = getattr(experiment, '_proc', None)
+    if isinstance(process, subprocess.Popen):
+        return process.poll() is None
+    if isinstance(process, psutil.Process):
+        with contextlib.suppress(psutil.Error):
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return False
+    return manager_lives(experiment.id)
+
+
 class Trial(NamedTuple):
     """A trial of the fine stage, as NNI's manager knows it."""
 
@@ -116,13 +167,12 @@ class Trial(NamedTuple):
 def trials(engine: ExecutionEngine) -> Iterator[Trial]:
     """The trials that were ever submitted, in this process or before a restart; only NNI's training service keeps them."""
     if isinstance(engine, TrainingServiceExecutionEngine):
-        for job in engine.nodejs_binding.list_trial_jobs():
+        for job in answer_of(engine, engine.nodejs_binding.list_trial_jobs):
             for parameters in job.hyperParameters:
                 candidate = parameters.parameters.get(fields.KNAS_CANDIDATE)
                 if candidate is not None:
                     final = job.finalMetricData[-1].data if job.finalMetricData else None
-                    metric = final.get(fields.METRIC) if isinstance(final, dict) else final
-                    yield Trial(candidate, job.status, metric)
+                    yield Trial(candidate, job.status, fields.number_of(final))
 
 
 class ChunkTrial(NamedTuple):
@@ -192,7 +242,9 @@ def cancel_trials(experiment: NasExperiment, numbers: Collection[int], patience:
 
 def last_words(experiment: NasExperiment, number: int) -> str:
     """Why a trial of the coarse stage failed: the last line of its error output, and where to find all of it."""
-    trial = next((trial for trial in chunk_trials(experiment) if trial.number == number), None)
+    trial = None
+    with contextlib.suppress(requests.RequestException):
+        trial = next((trial for trial in chunk_trials(experiment) if trial.number == number), None)
     if trial is None:
         return "NNI's manager did not start it; see log/nnimanager.log in the experiment's folder"
     where = f'its output is in {trial.folder}'

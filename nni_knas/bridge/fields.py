@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     'TASKS',
     'decoded',
     'number_of',
+    'why_no_number',
 ]
 
 # In the parameters of a trial that trains, and in what it reports.
@@ -83,10 +88,35 @@ FILTERED = 'filtered'
 
 
 def number_of(metric: Any) -> float | None:
-    """The number in what a trial reported, which may be in a dict or, as NNI keeps it, in JSON; ``None`` for no number."""
+    """The finite number in what a trial reported, ``None`` where there is none.
+
+    It may be any real number, NumPy's and one in a tensor or array of one element among them, in a dict or, as NNI keeps
+    it, in JSON. Truth values, ``nan`` and infinities are no metrics.
+    """
     metric = decoded(metric) if isinstance(metric, str) else metric
-    metric = metric.get(METRIC) if isinstance(metric, dict) else metric
-    return float(metric) if isinstance(metric, (int, float)) else None
+    metric = metric.get(METRIC) if isinstance(metric, Mapping) else metric
+    if not isinstance(metric, (Real, Decimal)) and callable(getattr(metric, 'item', None)):  # a tensor, or an array
+        with contextlib.suppress(Exception):  # of more than one element
+            metric = metric.item()
+    if not isinstance(metric, (Real, Decimal)) or isinstance(metric, bool):
+        return None
+    with contextlib.suppress(ValueError, OverflowError):
+        number = float(metric)
+        return number if math.isfinite(number) else None
+    return None
+
+
+def why_no_number(metric: Any) -> str:
+    """What is wrong with a report that :func:`number_of` finds no number in."""
+    if isinstance(metric, Mapping) and METRIC not in metric:
+        return f'the evaluator reported {_shortened(metric)}, which has no {METRIC!r}: the metric is what stands under that'
+    metric = metric[METRIC] if isinstance(metric, Mapping) else metric
+    return f'the evaluator reported {_shortened(metric)} as its metric, which is no finite number'
+
+
+def _shortened(thing: Any) -> str:
+    text = ' '.join(repr(thing).split())
+    return text if len(text) <= 80 else f'{text[:77]}...'
 
 
 def decoded(text: str) -> Any:

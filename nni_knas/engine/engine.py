@@ -18,6 +18,7 @@ from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
+from nni_knas.basics.harmless import Harmless
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.race import Race
 from nni_knas.engine.scorer import Scorer, Verdict
@@ -137,6 +138,7 @@ class ScoringEngine(ExecutionEngine):
         self.deadline = deadline
         self.quick = quick
         self.bar: tqdm | None = None
+        self._harmless = Harmless('The progress of scoring cannot be shown: the search goes on without.')
         self.after_submission: Callable[[], None] | None = None
         self.elastic = False
         self._window: deque[_Waiting] = deque()  # in the order of submission
@@ -292,8 +294,12 @@ class ScoringEngine(ExecutionEngine):
         if score is not None:
             self._best = max(score, self._best if self._best is not None else -math.inf)
         if self.bar is not None:
-            self.bar.set_postfix_str(_best_text(self._best), refresh=False)
-            self.bar.update()
+            self._move(self.bar, self._best)
+
+    def _move(self, bar: tqdm, best: float | None) -> None:
+        with self._harmless():
+            bar.set_postfix_str(_best_text(best), refresh=False)
+            bar.update()
 
     # The best, in full.
 
@@ -343,8 +349,7 @@ class ScoringEngine(ExecutionEngine):
                     _logger.info('Candidate failed: %s. Sample: %s', verdict.reason, task.sample)
                 self.record.rate(task.number, verdict.score, verdict.reason, verdict.seconds)
                 race.add(task.number, verdict.score)
-                bar.set_postfix_str(_best_text(self.record.best_score()), refresh=False)
-                bar.update()
+                self._move(bar, self.record.best_score())
             left -= len(verdicts)
             if time.monotonic() - self._noted > 1:
                 self._note_scoring_time()

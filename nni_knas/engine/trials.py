@@ -8,6 +8,7 @@ dies loses only what it had not reported.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import logging
 import lzma
@@ -16,7 +17,7 @@ import queue
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import nni
@@ -27,7 +28,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 
 from nni_knas.basics.checks import check_count
 from nni_knas.bridge import fields
-from nni_knas.bridge.experiment import allow_another_trial, cancel_trials, chunk_trials, last_words, trial_limits
+from nni_knas.bridge.experiment import allow_another_trial, answer_of, cancel_trials, chunk_trials, last_words, trial_limits
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.networks import COSTS, decode_sample, encode_sample
@@ -316,6 +317,10 @@ class Trials(Placement):
         assert self._engine is not None
         return self._engine.nodejs_binding
 
+    def _ask(self, question: Callable[[NasExperiment], Any]) -> Any:
+        """What NNI's manager answers, be it late."""
+        return answer_of(self._experiment, functools.partial(question, self._experiment))
+
     # The interface.
 
     def start(self, scorer: Scorer, engine: ExecutionEngine) -> None:
@@ -326,7 +331,7 @@ class Trials(Placement):
             )
         self._reset()
         self._engine = engine
-        limits = trial_limits(self._experiment)
+        limits = self._ask(trial_limits)
         self._concurrency = limits.concurrency
         self.pace.longest = limits.seconds / 2  # NNI ends longer trials; where costs vary, half of it is safe
         self._scorer, self._kernel = _packed_scorer(scorer), json.dumps(scorer.settings())
@@ -473,7 +478,7 @@ class Trials(Placement):
             tasks = self._next_tasks(least)
             if not tasks:
                 return
-            self._concurrency = allow_another_trial(self._experiment)
+            self._concurrency = self._ask(allow_another_trial)
             chunk = Chunk(self._before + len(self._chunks) + 1, tasks, self._scorer, self._best, self._kernel)
             self._chunks.append(chunk)
             self._under_way.add(chunk)
@@ -498,19 +503,19 @@ class Trials(Placement):
         if time.monotonic() - self._heard < self.silence:
             return False
         self._heard = time.monotonic()  # NNI is not asked all the time
-        return self._experiment.get_status() in ('DONE', 'STOPPED', 'ERROR')
+        return self._ask(lambda experiment: experiment.get_status()) in ('DONE', 'STOPPED', 'ERROR')
 
     # After a restart.
 
     def _find_earlier_verdicts(self) -> None:
         """Find what trials have scored while nobody listened: it need not be scored again."""
         metrics: dict[str, Any] | None = None
-        for trial in chunk_trials(self._experiment):
+        for trial in self._ask(lambda experiment: list(chunk_trials(experiment))):
             self._before = max(self._before, trial.number)
             if trial.content[fields.KERNEL] != self._kernel:
                 continue
             if metrics is None:
-                metrics = self._experiment.get_job_metrics()
+                metrics = self._ask(lambda experiment: experiment.get_job_metrics())
             samples = {number: encode_sample(decode_sample(text)) for number, text in trial.content[fields.TASKS]}
             for metric in metrics.get(trial.id, []):
                 number = metric.data.get(fields.SCORED_CANDIDATE)

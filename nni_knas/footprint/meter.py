@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import psutil
 
+from nni_knas.basics.harmless import Harmless
 from nni_knas.basics.periodic import repeated
 from nni_knas.footprint.power import PowerSource, Reading, power_source
 from nni_knas.footprint.usage import busy_seconds, cpu_seconds
@@ -26,7 +27,8 @@ class Meter:
     """Writes what the machine uses while a run is at work, and how much of its CPU time is the run's.
 
     A thread beside the run reads every few seconds, so a kill loses no more than these. Where reading takes long it is done
-    more rarely: it never takes more than :attr:`share` of a core. Use as a context.
+    more rarely: it never takes more than :attr:`share` of a core. Use as a context. A meter that fails says so once, and the
+    run goes on: what could not be read is missing in its footprint.
 
     Parameters
     ----------
@@ -70,10 +72,14 @@ class Meter:
         self._methods: dict[str, str] = {}
         self._row: int | None = None
         self._interval: Energy | None = None
+        self._harmless = Harmless(
+            'The energy could not be metered: the run goes on, and its footprint is not known in full.'
+        )
 
     def __enter__(self) -> Meter:
         self._begun = self._head = time.monotonic()
-        self._seen = self._clock_and_cpu_seconds()
+        with self._harmless():
+            self._seen = self._clock_and_cpu_seconds()
         self._stack = contextlib.ExitStack()
         threading.Thread(target=self._open_source, name='KNAS energy', daemon=True).start()
         self._stack.enter_context(repeated(self.tick, self.interval, share=self.share))
@@ -82,8 +88,9 @@ class Meter:
     def __exit__(self, *error: object) -> None:
         self.tick()
         self._stack.close()
-        if self._opened.wait(30) and self._source is not None:
-            self._source.close()
+        with self._harmless():
+            if self._opened.wait(30) and self._source is not None:
+                self._source.close()
 
     def _open_source(self) -> None:
         """Make ready to read, which takes a second the first time, beside the run's own work."""
@@ -106,13 +113,14 @@ class Meter:
     def enter(self, stage: str | None) -> str | None:
         """What is used from now on belongs to this stage, or to none; gives the stage until now."""
         with self._lock:
-            self.mark()
+            with self._harmless():
+                self.mark()
             outer, self._stage = self._stage, stage
             return outer
 
     def mark(self) -> None:
         """End an interval of the record here."""
-        with self._lock:
+        with self._lock, self._harmless():
             if self._stage is not None:
                 self.tick()
             else:  # what was used since is nobody's
@@ -123,10 +131,12 @@ class Meter:
     def tick(self) -> None:
         """Write what was used since the last time; also a sign of life of the session."""
         with self._lock:
-            if self._stage is not None:
-                self._write_interval(self._stage)
-                self._record_methods()
-            self._record.keep_session(self._session)
+            with self._harmless():
+                if self._stage is not None:
+                    self._write_interval(self._stage)
+                    self._record_methods()
+            with self._harmless():
+                self._record.keep_session(self._session)
 
     def _write_interval(self, stage: str) -> None:
         used = self._used_since_last_time()

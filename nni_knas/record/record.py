@@ -85,6 +85,8 @@ CREATE TABLE IF NOT EXISTS energy ( -- what the machine used while the run was a
 );
 """
 _UNUSABLE = f'({", ".join(repr(str(status)) for status in UNUSABLE)})'
+_BEGUN = f"status IN ('{Status.TRAINING}', '{Status.TRAINED}', '{Status.TRAINING_FAILED}')"
+"""The condition that training has begun: what is heard of one that was given up, or never began, changes nothing."""
 _RANKING = f'ORDER BY status IN {_UNUSABLE}, score DESC, quick DESC, id'  # in SQLite NULL comes last so
 _COLUMNS = {
     'candidate': 'int64',
@@ -483,44 +485,75 @@ class Record:
 
     def start_training(self, candidate: int) -> None:
         """Training begins, perhaps anew."""
-        self._write(
-            'UPDATE candidates SET status = ?, metric = NULL, reason = NULL WHERE id = ?', Status.TRAINING, candidate
-        )
-        self._write('DELETE FROM steps WHERE candidate = ?', candidate)
+        with self._lock:
+            if not self._write_if(
+                f'status NOT IN {_UNUSABLE}',
+                candidate,
+                'UPDATE candidates SET status = ?, metric = NULL, reason = NULL',
+                Status.TRAINING,
+            ):
+                return
+            self._write('DELETE FROM steps WHERE candidate = ?', candidate)
 
     def add_step(self, candidate: int, metric: float) -> None:
-        """The next intermediate metric of a candidate in training."""
+        """The next intermediate metric of a candidate in training; its last ones may come after the end."""
         self._write(
-            'INSERT INTO steps SELECT ?, 1 + COALESCE(MAX(step), 0), ? FROM steps WHERE candidate = ?',
+            'INSERT INTO steps SELECT ?1, 1 + COALESCE((SELECT MAX(step) FROM steps WHERE candidate = ?1), 0), ?2 '
+            f'FROM candidates WHERE id = ?1 AND {_BEGUN}',
             candidate,
             metric,
-            candidate,
         )
 
     def set_metric(self, candidate: int, metric: float) -> None:
-        """The final metric of a candidate in training."""
-        self._write('UPDATE candidates SET metric = ? WHERE id = ?', metric, candidate)
+        """The final metric of a candidate in training; one that has failed, or has a metric at its end, gets none."""
+        self._write_if(
+            f"(status = '{Status.TRAINING}' OR (status = '{Status.TRAINED}' AND metric IS NULL))",
+            candidate,
+            'UPDATE candidates SET metric = ?',
+            metric,
+        )
 
     def end_training(
         self, candidate: int, seconds: float | None, reason: str | None = None, kwh: float | None = None
     ) -> None:
         """Training has ended; ``reason`` says why it failed, where it did, and ``kwh`` the energy that it took."""
-        self._write(
-            'UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ? WHERE id = ?',
+        self._write_if(
+            _BEGUN,
+            candidate,
+            'UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ?',
             Status.TRAINING_FAILED if reason else Status.TRAINED,
             seconds,
             reason,
             kwh,
-            candidate,
         )
 
+    def set_training_energy(self, candidate: int, kwh: float | None) -> None:
+        """The energy that a training took, where that is known only after its end."""
+        self._write_if(_BEGUN, candidate, 'UPDATE candidates SET training_kwh = ?', kwh)
+
     def stop_training(self, candidate: int) -> None:
-        """Training was given up before its end, and can be taken up again."""
-        self._write(
-            'UPDATE candidates SET status = CASE WHEN score IS NULL THEN ? ELSE ? END WHERE id = ?',
+        """Training was given up before its end, and can be taken up again; what has ended stays so."""
+        self._write_if(
+            f"status = '{Status.TRAINING}'",
+            candidate,
+            'UPDATE candidates SET status = CASE WHEN score IS NULL THEN ? ELSE ? END',
             Status.SCREENED,
             Status.SCORED,
+        )
+
+    def add_result(self, candidate: int, metric: float, seconds: float | None = None) -> None:
+        """A result of training from elsewhere. A candidate that is filtered or outside stays so, beside its metric."""
+        self._write_if(
+            'TRUE',
             candidate,
+            'UPDATE candidates SET metric = ?, training_seconds = COALESCE(?, training_seconds), '
+            'reason = CASE WHEN status IN (?3, ?4) THEN reason END, '
+            'status = CASE WHEN status IN (?3, ?4) THEN status ELSE ?5 END',
+            metric,
+            seconds,
+            Status.FILTERED,
+            Status.OUTSIDE,
+            Status.TRAINED,
         )
 
     # Sessions, and the energy that they took.
@@ -668,6 +701,12 @@ class Record:
             if not self._connection.execute('SELECT 1 FROM sqlite_master WHERE name = ?', (table,)).fetchone():
                 return []
             return self._connection.execute(statement, values).fetchall()
+
+    def _write_if(self, condition: str, candidate: int, statement: str, *values: Any) -> bool:
+        """Change a candidate's row if it is in a condition, which is said by its status; whether it was."""
+        with self._lock:
+            where = f'WHERE id = ?{len(values) + 1} AND {condition}'
+            return self._connection.execute(f'{statement} {where}', (*values, candidate)).rowcount > 0
 
     def _write(self, statement: str, *values: Any) -> int:
         """Write; gives the number of the row that was inserted last."""

@@ -12,7 +12,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,10 +200,10 @@ def ranked_model(
 
 
 def kept_result(folder: Path | None, candidate: int) -> Result | None:
-    """The result of a candidate whose training has finished, from the experiment's folder."""
+    """The result of a candidate whose training has finished, from the experiment's folder; ``None`` for a broken one."""
     try:
         return Result(**json.loads(result_path(folder, candidate).read_text())) if folder is not None else None
-    except OSError:
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -256,22 +256,40 @@ class _BesideMetrics(TrialCommandChannel):
         self.entries = entries
         self.reported: list[dict[str, float]] = []  # the final ones
         self.listener: Callable[[bool, Any], None] | None = None
+        self._said = False
 
     def receive_parameter(self) -> Any:
         return self.channel.receive_parameter()
 
     def send_metric(self, type: Any, parameter_id: Any, trial_job_id: Any, sequence: Any, value: Any) -> None:
-        if isinstance(value, (int, float)):
-            value = {fields.METRIC: value}
-        if isinstance(value, dict):
-            if self.listener is not None:
-                self.listener(type == 'FINAL', value)
-            if type == 'FINAL' and isinstance(value.get(fields.METRIC), (int, float)):
-                self.reported.append({name: each for name, each in value.items() if isinstance(each, (int, float))})
-            value = {**value, **self.entries}
+        metric = fields.number_of(value)
+        if metric is None:
+            self._refuse(type, fields.why_no_number(value))
+            return
+        value = {**_plain(value), fields.METRIC: metric} if isinstance(value, Mapping) else {fields.METRIC: metric}
+        if self.listener is not None:
+            self.listener(type == 'FINAL', value)
+        if type == 'FINAL':
+            self.reported.append({name: each for name, each in value.items() if isinstance(each, (int, float))})
+        value = {**value, **self.entries}
         self.channel.send_metric(
             type=type, parameter_id=parameter_id, trial_job_id=trial_job_id, sequence=sequence, value=value
         )
+
+    def _refuse(self, type: str, why: str) -> None:
+        """A training that ends without a metric has failed; one intermediate metric less is no harm."""
+        if type == 'FINAL':
+            raise ValueError(why)
+        if not self._said:
+            self._said = True
+            _logger.warning('%s; such intermediate metrics are left out.', why)
+
+
+def _plain(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report whose numbers, of NumPy's and in tensors, too, are Python's, which NNI can write down."""
+    return {
+        name: each if isinstance(each, str) or (n := fields.number_of(each)) is None else n for name, each in report.items()
+    }
 
 
 @contextlib.contextmanager

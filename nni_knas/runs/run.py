@@ -429,6 +429,8 @@ _MODEL_STATUS = {
     Status.TRAINING: ModelStatus.Training,
     Status.TRAINED: ModelStatus.Trained,
     Status.TRAINING_FAILED: ModelStatus.Failed,
+    Status.FILTERED: ModelStatus.Invalid,
+    Status.OUTSIDE: ModelStatus.Invalid,
 }
 
 

@@ -14,8 +14,9 @@ from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, M
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
-from nni_knas.bridge.experiment import UNSUCCESSFUL, trials
-from nni_knas.bridge.fields import number_of
+from nni_knas.basics.harmless import Harmless
+from nni_knas.bridge.experiment import UNSUCCESSFUL, answer_of, trials
+from nni_knas.bridge.fields import number_of, why_no_number
 from nni_knas.footprint import Meter
 from nni_knas.record import Candidate, Record, Status, reason_of
 from nni_knas.runs import Ranked, energy_of, kept_result, ranked_model
@@ -74,10 +75,12 @@ class FineStage:
         self.deadline = deadline
         self.local = local
         self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
+        self._no_number: dict[int, str] = {}  # what is wrong with the last metric of candidates in training
         self._resumed_trials: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
         self._events = threading.RLock()  # whoever sees that a training is over sees its end in the record
         self._bar: tqdm | None = None
         self._meter: Meter | None = None
+        self._harmless = Harmless('Something beside a training could not be done: the search goes on without it.')
         for kind, callback in self._callbacks():
             engine.register_model_event_callback(kind, callback)
 
@@ -122,7 +125,8 @@ class FineStage:
         with tqdm(
             total=done + len(self._resumed_trials) + len(waiting), initial=done, desc='Training', unit='model', disable=None
         ) as self._bar:
-            self._show_best()
+            with self._harmless():
+                self._show_best()
             self._train_in_order(waiting)
             lost = self._resumed_trials.copy()
             self._resumed_trials.clear()
@@ -159,7 +163,7 @@ class FineStage:
 
     def _wait_for_worker(self) -> bool:
         """Wait until the engine can take a model; ``False`` when the budget ends."""
-        while time.monotonic() < self.deadline and self.engine.budget_available():
+        while time.monotonic() < self.deadline and answer_of(self.engine, self.engine.budget_available):
             if self.engine.idle_worker_available():
                 return True
             time.sleep(0.5)
@@ -183,8 +187,8 @@ class FineStage:
         while self._is_any_under_way():
             if self._record_ended_resumed_trials() or self._running:
                 idle_since = time.monotonic()
-            if not self.engine.budget_available():
-                self.engine.wait_models()
+            if not answer_of(self.engine, self.engine.budget_available):
+                answer_of(self.engine, self.engine.wait_models)
                 time.sleep(1)  # the last events are on their way
                 self._record_ended_resumed_trials()
                 break
@@ -230,26 +234,26 @@ class FineStage:
     def _record_end(
         self, candidate_id: int, metric: float | None, reason: str | None = None, seconds: float | None = None
     ) -> None:
-        """Record the end of a training."""
+        """Record the end of a training: first its result, and then what is nice to know besides."""
         self._resumed_trials.discard(candidate_id)
-        self._mark_energy_interval()
         if metric is not None:
             self.record.set_metric(candidate_id, metric)
         result = kept_result(self.folder, candidate_id)  # its time is without NNI's queue and start-up
-        self.record.end_training(
-            candidate_id,
-            result.seconds if result is not None else seconds,
-            reason,
-            energy_of(self.record, result, seconds if self.local else None),
-        )
-        if self._bar is not None:
-            self._show_best()
-            self._bar.update()
+        self.record.end_training(candidate_id, result.seconds if result is not None else seconds, reason)
+        self._mark_energy_interval()
+        with self._harmless():
+            kwh = energy_of(self.record, result, seconds if self.local else None)
+            self.record.set_training_energy(candidate_id, kwh)
+        with self._harmless():
+            if self._bar is not None:
+                self._show_best()
+                self._bar.update()
 
     def _mark_energy_interval(self) -> None:
         """A trial has begun or ended: an interval of the energy ends here, in which all that were under way had part."""
         if self._meter is not None:
-            self._meter.mark()
+            with self._harmless():
+                self._meter.mark()
             self._meter.trials = len(self._running) + len(self._resumed_trials)
 
     def _show_best(self) -> None:
@@ -260,18 +264,36 @@ class FineStage:
     # Events of the engine, for NNI's training service from a thread of its own.
 
     def _on_step(self, event: IntermediateMetricEvent) -> None:
-        metric = number_of(event.metric)
+        metric = _number_in(event)
         if event.model in self._running and metric is not None:
             self.record.add_step(self._running[event.model][0].id, metric)
 
     def _on_metric(self, event: FinalMetricEvent) -> None:
-        metric = number_of(event.metric)
-        if event.model in self._running and metric is not None:
-            self.record.set_metric(self._running[event.model][0].id, metric)
+        reported, metric = event.metric, _number_in(event)
+        if event.model not in self._running:
+            return
+        candidate = self._running[event.model][0].id
+        if metric is not None:
+            self._no_number.pop(candidate, None)
+            self.record.set_metric(candidate, metric)
+        else:
+            self._no_number[candidate] = why_no_number(reported)
+            _logger.warning('Candidate %d: %s', candidate, self._no_number[candidate])
 
     def _on_training_end(self, event: TrainingEndEvent) -> None:
         with self._events:
             if event.model in self._running:
                 candidate, start = self._running.pop(event.model)
                 reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
+                reason = self._no_number.pop(candidate.id, reason)
                 self._record_end(candidate.id, None, reason, time.monotonic() - start)
+
+
+def _number_in(event: IntermediateMetricEvent | FinalMetricEvent) -> float | None:
+    """The number that was reported; NNI, which would end its thread on any other thing, gets it as a number of Python's."""
+    metric = number_of(event.metric)
+    if metric is None:
+        event.prevent_default()
+    else:
+        event.metric = metric
+    return metric

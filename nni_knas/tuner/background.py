@@ -20,14 +20,15 @@ import yaml
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 
 from nni_knas.basics.files import atomic_write
+from nni_knas.basics.harmless import Harmless
 from nni_knas.basics.periodic import repeated
 from nni_knas.bridge.dispatcher import manager_process, show_search_space, unfinished_trials
 from nni_knas.bridge.experiment import UNSUCCESSFUL
+from nni_knas.bridge.fields import number_of, why_no_number
 from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
 from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
-from nni_knas.networks import encode_sample
 from nni_knas.record import Candidate, Record, Status, keys, record_path
 from nni_knas.runs import Ranked, chosen, energy_of, kept_result, session
 from nni_knas.search import CoarseStage
@@ -86,6 +87,8 @@ class BackgroundSearch:
         self._stage: CoarseStage | None = None
         self._waiting: Ranked = []
         self._started: dict[int, float] = {}
+        self._no_number: dict[int, str] = {}  # what is wrong with the last metric of candidates in training
+        self._harmless = Harmless('The energy of a trial could not be told: the search goes on without it.')
         self._resumed = resumed
         self._config = dict(config)
         self._experiment_file = folder / 'knas' / 'experiment.yml'
@@ -248,52 +251,65 @@ class BackgroundSearch:
         self._meter.enter('coarse' if self._scoring else 'fine' if self._started else None)
         self._meter.trials = len(self._started)
 
-    def set_metric(self, number: int, metric: float | None) -> None:
+    def set_metric(self, number: int, reported: Any) -> None:
         """A trial has reported its final metric."""
+        metric = number_of(reported)
         if metric is not None:
+            self._no_number.pop(number, None)
             self.record.set_metric(number, metric)
+        else:
+            self._no_number[number] = why_no_number(reported)
+            _logger.warning('Candidate %d: %s', number, self._no_number[number])
 
     def end_trial(self, number: int, success: bool) -> None:
-        """A trial has ended."""
+        """A trial has ended: its result is recorded first, and then what is nice to know besides."""
         result = kept_result(self.folder, number)
         start = self._started.pop(number, None)
-        self._mark_energy_interval()
         taken = None if start is None else time.monotonic() - start
-        self.record.end_training(
-            number,
-            result.seconds if result is not None else taken,
-            None if success else f'the trial did not succeed; its own log is below {self.folder / "environments"}',
-            energy_of(self.record, result, taken if self._local else None),
-        )
+        failure = None if success else f'the trial did not succeed; its own log is below {self.folder / "environments"}'
+        failure = self._no_number.pop(number, failure)
+        self.record.end_training(number, result.seconds if result is not None else taken, failure)
+        self._mark_energy_interval()
+        with self._harmless():
+            self.record.set_training_energy(number, energy_of(self.record, result, taken if self._local else None))
         self._complete_if_over()
 
-    def import_result(self, parameters: Any, metric: float | None) -> None:
+    def import_result(self, parameters: Any, reported: Any) -> None:
         """A result of training from elsewhere or from before a restart.
 
-        A candidate that is not known yet is scored, so that it has its rank.
+        A candidate that is not known yet is scored, so that it has its rank; where identical networks are merged, one that
+        computes the same as a known one counts as that. One over the limits stays filtered, whatever its metric.
         """
+        metric = number_of(reported)
         if self.space is None or metric is None or not isinstance(parameters, dict):
-            _logger.warning('Ignored an imported result without parameters or metric: %s', parameters)
+            _logger.warning('Ignored an imported result without parameters or metric: %s: %s', parameters, reported)
             return
         try:
             sample = sample_of(parameters, self.space)
         except ValueError as error:
             _logger.warning('Ignored an imported result: %s', error)
             return
-        candidate = self.record.find(sample) or self._score_unknown(sample)
+        candidate = self.record.find(sample) or self._find_or_score(sample)
+        if candidate.status == Status.FILTERED:
+            _logger.warning('The imported result of candidate %d does not count: %s.', candidate.id, candidate.reason)
         if candidate.status != Status.TRAINED or candidate.metric is None:
-            self.record.set_metric(candidate.id, metric)
             result = kept_result(self.folder, candidate.id)
-            self.record.end_training(candidate.id, result.seconds if result is not None else None)
+            self.record.add_result(candidate.id, metric, result.seconds if result is not None else None)
 
-    def _score_unknown(self, sample: dict[str, Any]) -> Candidate:
+    def _find_or_score(self, sample: dict[str, Any]) -> Candidate:
+        """The candidate of a sample that is not in the record: that of the same network, or a new one."""
         assert self._stage is not None
         scorer = self._stage.scoring.scorer
-        score, reason, seconds = scorer.score(sample)[:3]
-        architecture = encode_sample(scorer.architecture(sample))
+        network = scorer.identity(sample)
+        twin = self.record.find_architecture(network) if scorer.has_twins else None
+        if twin is not None:
+            return twin
+        score, reason, seconds, costs, filtered = scorer.score(sample)
+        if filtered:
+            return self.record.add_filtered(sample, network, reason or 'too costly', seconds, costs=costs)
         if score is None:
-            return self.record.add_failed(sample, architecture, reason or 'no score', seconds)
-        return self.record.add_scored(sample, architecture, score, seconds)
+            return self.record.add_failed(sample, network, reason or 'no score', seconds, costs=costs)
+        return self.record.add_scored(sample, network, score, seconds, costs=costs)
 
     def _chosen_candidates(self) -> Ranked:
         # A candidate in training stays in the ranking when the space has left it out.

@@ -18,7 +18,6 @@ from nni.runtime.tuner_command_channel import CommandType
 from nni.tuner import Tuner
 
 from nni_knas.bridge.dispatcher import calling_dispatcher, experiment_config, experiment_directory, is_resumed
-from nni_knas.bridge.fields import number_of
 
 if TYPE_CHECKING:
     from nni_knas.tuner.background import BackgroundSearch
@@ -94,7 +93,7 @@ class KNAS(Tuner):
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         with self._lock:
             if self._search is not None and parameter_id in self._trials:
-                self._search.set_metric(self._trials[parameter_id], number_of(value))
+                self._search.set_metric(self._trials[parameter_id], value)
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         with self._lock:
@@ -170,7 +169,7 @@ class KNAS(Tuner):
         assert self._search is not None
         while self._imports:
             for entry in self._imports.popleft():
-                self._search.import_result(entry.get('parameter'), number_of(entry.get('value')))
+                self._search.import_result(entry.get('parameter'), entry.get('value'))
 
     def _send_trials(self, say: bool = False) -> bool:
         """Send the trials that were asked for; whether all were. ``say`` tells the manager, too, that there are no more."""
