@@ -10,7 +10,7 @@ METADATA := pyproject.toml
 # As pip does: each trial is a process that imports torch and NNI, which takes twice as long where nothing is compiled.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: search test test-fast test-newest test-oldest lint format types unit lock clean
+.PHONY: search test test-fast test-newest test-oldest lint format types unit mistakes lock clean
 .PRECIOUS: %/bin/pip %/bin/uv
 
 search: $(VENV)/ready
@@ -37,6 +37,10 @@ unit: $(VENV)/ready-test
 # Without NNI's manager, browsers and long trainings.
 test-fast: $(VENV)/ready-test
 	$(BIN)/$(PYTEST) -m 'not slow' $(ARGS)
+
+# The page of mistakes and what is said of them, from what the tests see.
+mistakes: $(VENV)/ready-test
+	$(BIN)/pytest -q --write-mistakes tests/test_mistakes.py
 
 # With the newest of everything that pyproject.toml allows, and with the oldest of what it names.
 test-newest: | .venv-newest/bin/uv

@@ -34,6 +34,10 @@ hypothesis.settings.register_profile('nni_knas', deadline=None, max_examples=30,
 hypothesis.settings.load_profile('nni_knas')
 
 
+def pytest_addoption(parser):
+    parser.addoption('--write-mistakes', action='store_true', help='write docs/mistakes.md anew; see make mistakes')
+
+
 @pytest.fixture(scope='session')
 def home() -> Path:
     """The home folder that tests run with; NNI keeps its experiments below it."""

@@ -36,6 +36,7 @@ from nni_knas.benchmark import (
     score_table,
     search_table,
 )
+from nni_knas.cli.parser import whole_number
 from nni_knas.data import DATA_HELP, load_data
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.scores import Score, get_score, score_names
@@ -74,33 +75,46 @@ def add_command(commands: Any) -> None:
     what.add_argument('--metric', metavar='NAMES', help='columns of the table, with commas (default: all final accuracies)')
     what.add_argument('--data', help=f"what to score on: {DATA_HELP} (default: the benchmark's, or digits)")
     what.add_argument(
-        '--image-size', type=int, metavar='PIXELS', help="images are resized to this (default: the benchmark's, or 32)"
+        '--image-size',
+        type=whole_number,
+        metavar='PIXELS',
+        help="images are resized to this (default: the benchmark's, or 32)",
     )
     how = parser.add_argument_group('scoring')
     how.add_argument(
         '--scores', default='all', metavar='NAMES', help=f'with commas, of {", ".join(score_names())} (default: %(default)s)'
     )
     how.add_argument(
-        '--architectures', type=int, default=1000, metavar='N', help='how many random architectures (default: %(default)s)'
+        '--architectures',
+        type=whole_number,
+        default=1000,
+        metavar='N',
+        help='how many random architectures (default: %(default)s)',
     )
-    how.add_argument('--sample-seed', type=int, default=0, metavar='SEED', help='of their draw (default: %(default)s)')
+    how.add_argument(
+        '--sample-seed', type=whole_number, default=0, metavar='SEED', help='of their draw (default: %(default)s)'
+    )
     how.add_argument(
         '--seeds',
         default='1',
         metavar='SEEDS',
         help='of the minibatch and the initial weights: how many, from 0 on, or which, with commas (default: %(default)s)',
     )
-    how.add_argument('--batch-size', type=int, default=16, metavar='N', help='images to score on (default: %(default)s)')
+    how.add_argument(
+        '--batch-size', type=whole_number, default=16, metavar='N', help='images to score on (default: %(default)s)'
+    )
     how.add_argument(
         '--normalization',
         choices=('sample', 'batch'),
         help="whose statistics a BatchNorm uses while scoring (default: the kernel's)",
     )
     how.add_argument('--device', help='cpu, cuda or cuda:N (default: cuda where there is one)')
-    how.add_argument('--resamples', type=int, default=1000, metavar='N', help='of the bootstrap (default: %(default)s)')
+    how.add_argument(
+        '--resamples', type=whole_number, default=1000, metavar='N', help='of the bootstrap (default: %(default)s)'
+    )
     how.add_argument(
         '--cost-architectures',
-        type=int,
+        type=whole_number,
         default=COST_ARCHITECTURES,
         metavar='N',
         help='on how many each score is timed by itself; 0 leaves it out (default: %(default)s)',
@@ -112,8 +126,10 @@ def add_command(commands: Any) -> None:
         default='correlation',
         help='knas: draw candidates, take the top k by score, let the fine stage choose by the table (default: %(default)s)',
     )
-    search.add_argument('--candidates', type=int, default=300, metavar='N', help='in each repeat (default: %(default)s)')
-    search.add_argument('--repeats', type=int, default=9, metavar='N', help='(default: %(default)s)')
+    search.add_argument(
+        '--candidates', type=whole_number, default=300, metavar='N', help='in each repeat (default: %(default)s)'
+    )
+    search.add_argument('--repeats', type=whole_number, default=9, metavar='N', help='(default: %(default)s)')
     search.add_argument('--top-k', default='20,40', metavar='K', help='numbers with commas (default: %(default)s)')
     parser.add_argument(
         '--output',

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from nni_knas import __version__
 from nni_knas.basics.texts import one_line
 from nni_knas.cli.benchmark import add_command as add_benchmark
+from nni_knas.cli.parser import Parser, whole_number
 from nni_knas.cli.report import add_report_commands
 from nni_knas.cli.runs import add_commands, add_watch
 from nni_knas.cli.search import run_folder, search, stored_config
@@ -71,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _build_parser() -> Parser:
+    parser = Parser(
         prog='nni-knas',
         description='Training-free neural architecture search for NNI: score networks by their gradients '
         'at initialisation, and train only the best few.',
@@ -101,8 +102,12 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar='FILE',
         help="a YAML file with these options and NNI's own, other training services among them; see docs/config.md",
     )
-    run.add_argument('--concurrency', type=int, metavar='N', help='trials at the same time (default: 2, with a GPU 1)')
-    run.add_argument('--port', type=int, help='of the web portal (default: 8080, or a free one where that is taken)')
+    run.add_argument(
+        '--concurrency', type=whole_number, metavar='N', help='trials at the same time (default: 2, with a GPU 1)'
+    )
+    run.add_argument(
+        '--port', type=whole_number, help='of the web portal (default: 8080, or a free one where that is taken)'
+    )
     run.add_argument(
         '--directory', type=Path, metavar='DIR', help="where runs are kept (default: NNI's own, ~/nni-experiments)"
     )
@@ -125,7 +130,7 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_options(score, ['space and data', 'scoring'])
     which = score.add_mutually_exclusive_group()
     which.add_argument(
-        '--samples', type=int, default=10, metavar='N', help='how many random architectures (default: %(default)s)'
+        '--samples', type=whole_number, default=10, metavar='N', help='how many random architectures (default: %(default)s)'
     )
     which.add_argument(
         '--architectures',
@@ -168,7 +173,7 @@ def _add_option(group: Any, option: Option) -> None:
     if option.kind is bool:
         more['action'] = argparse.BooleanOptionalAction
     elif option.choices:
-        more['choices'] = option.choices
+        more['metavar'] = f'{{{",".join(option.choices)}}}'
     else:
         metavar = {dict: 'JSON', str: None}.get(option.kind, 'N')
         more['metavar'] = option.metavar or metavar

@@ -20,6 +20,7 @@ from nni.tools.nnictl.constants import NNI_HOME_DIR
 from nni_knas.basics.texts import duration, table
 from nni_knas.bridge.experiment import known_port
 from nni_knas.bridge.leftovers import end_leftovers
+from nni_knas.cli.parser import whole_number
 from nni_knas.cli.search import check_port, free_port, print_energy, run_folder, search, stored_config
 from nni_knas.cli.watch import best_so_far, candidate_table, print_while_running
 from nni_knas.config import SearchOptions, Settings, options
@@ -41,7 +42,9 @@ def add_commands(commands: Any) -> None:
         'show', help='show a run: what was searched, its ranking, its failures', description='Show a run, finished or not.'
     )
     _add_run(show)
-    show.add_argument('--top', type=int, default=10, metavar='N', help='how many of the best to show (default: %(default)s)')
+    show.add_argument(
+        '--top', type=whole_number, default=10, metavar='N', help='how many of the best to show (default: %(default)s)'
+    )
     add_watch(show)
     show.set_defaults(command=_show_run)
 
@@ -52,7 +55,9 @@ def add_commands(commands: Any) -> None:
         'Nothing is scored or trained twice.',
     )
     _add_run(resume)
-    resume.add_argument('--port', type=int, help='of the web portal (default: that which the run had, 8080, or a free one)')
+    resume.add_argument(
+        '--port', type=whole_number, help='of the web portal (default: that which the run had, 8080, or a free one)'
+    )
     add_watch(resume)
     resume.set_defaults(command=_resume_run)
 
@@ -77,7 +82,9 @@ def add_commands(commands: Any) -> None:
         default='program,state-dict',
         help=f'of {", ".join(FORMATS)}, separated by commas (default: %(default)s)',
     )
-    export.add_argument('--rank', type=int, metavar='N', help='the candidate of this rank by score (default: the best)')
+    export.add_argument(
+        '--rank', type=whole_number, metavar='N', help='the candidate of this rank by score (default: the best)'
+    )
     export.add_argument('--untrained', action='store_true', help='a network without trained weights, too, with new ones')
     export.set_defaults(command=_export_network)
 

@@ -6,9 +6,9 @@ from nni_knas.config.file import (
     default_config,
     enter,
     load_config,
-    read_search_space,
 )
 from nni_knas.config.options import Option, SearchOptions, options
+from nni_knas.config.reading import read_search_space
 from nni_knas.config.schema import schema
 from nni_knas.config.settings import Settings
 from nni_knas.config.tables import markdown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -9,7 +10,7 @@ from jsonschema import Draft4Validator, Draft202012Validator
 from jsonschema.validators import extend
 from nni.experiment.config.utils import case_insensitive, internal
 
-from nni_knas.config.options import nearest
+from nni_knas.basics.spelling import nearest
 from nni_knas.config.schema import DURATION, EITHER, TRIAL, TRIAL_COMMAND, WITHOUT
 
 __all__ = ['checked']
@@ -55,7 +56,11 @@ def checked(content: Mapping[str, Any], rules: Mapping[str, Any], where: str) ->
         If it does not keep them; the message names the field and says what would be right.
     """
     either = {name for pair in EITHER for name in pair}  # of these, what is left empty does not count as given
-    result = {key: value for key, value in _spelled(content, rules).items() if value is not None or key not in either}
+    try:
+        spelled = _spelled(content, rules)
+    except ValueError as twice:
+        raise ValueError(f'{where}: {twice}') from None
+    result = {key: value for key, value in spelled.items() if value is not None or key not in either}
     error = min(_Checker(_to_check(rules)).iter_errors(result), key=_weight, default=None)
     if error is not None:
         raise ValueError(_sentence(error, where))
@@ -72,6 +77,9 @@ def _spelled(value: Any, rules: Mapping[str, Any]) -> Any:
         return value
     known = {case_insensitive(name): name for name in rules['properties']}
     names = {key: known.get(case_insensitive(str(key)), str(key)) for key in value}
+    twice = next((name for name, times in Counter(names.values()).items() if times > 1), None)
+    if twice is not None:
+        raise ValueError(f'the field {twice} is given twice')
     return {names[key]: _spelled(item, rules['properties'].get(names[key], {})) for key, item in value.items()}
 
 
@@ -154,4 +162,5 @@ def _expected(rules: Mapping[str, Any]) -> str:
     text = ' or '.join(_WORDS[kind] for kind in kinds if kind != 'null')
     text += f', among them {", ".join(rules["required"])}' if rules.get('required') else ''
     text += f', {rules["minimum"]} or more' if 'minimum' in rules else ''
+    text += f' of {rules["minItems"]} or more' if 'minItems' in rules else ''
     return text + (f' and at most {rules["maximum"]}' if 'maximum' in rules else '')

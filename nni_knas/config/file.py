@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from nni.experiment.config import LocalConfig
 from nni.experiment.config.utils import internal, is_missing
 from nni.nas.experiment import NasExperimentConfig
@@ -19,10 +17,11 @@ from nni.nas.experiment import NasExperimentConfig
 from nni_knas.bridge.experiment import UNNAMED
 from nni_knas.config.checking import checked
 from nni_knas.config.options import SearchOptions, checked_values
+from nni_knas.config.reading import read_mapping, read_search_space
 from nni_knas.config.schema import schema
 from nni_knas.data import split_texts
 
-__all__ = ['SearchConfig', 'absolute_data', 'default_config', 'enter', 'load_config', 'read_search_space', 'with_defaults']
+__all__ = ['SearchConfig', 'absolute_data', 'default_config', 'enter', 'load_config', 'with_defaults']
 
 
 class SearchConfig(NamedTuple):
@@ -50,7 +49,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         If the file cannot be read, a field is unknown, or a value cannot be; the message names the file and the field.
     """
     file = Path(path).expanduser().absolute()
-    content = {key: value for key, value in checked(_read(file), schema(), str(path)).items() if value is not None}
+    content = {key: value for key, value in checked(read_mapping(file), schema(), str(path)).items() if value is not None}
     section, where = _section(content, str(path))
     with _naming(where):
         values = checked_values(section)
@@ -119,41 +118,12 @@ def absolute_data(name: str, base: Path) -> str:
     return name
 
 
-def read_search_space(file: Path) -> dict[str, Any]:
-    """NNI's search space in a file, JSON or YAML.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read.
-    """
-    with contextlib.suppress(OSError, ValueError):  # JSON is no part of PyYAML's YAML: it reads 1e-3 as text
-        content = json.loads(file.read_text(encoding='utf-8'))
-        if isinstance(content, dict):
-            return content
-    return _read(file)
-
-
 @contextlib.contextmanager
 def _naming(where: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
         raise ValueError(f'{where}: {error}') from error
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ValueError(f'{file} cannot be read: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, 'problem_mark', None)
-        line = f' in line {mark.line + 1}' if mark is not None else ''
-        raise ValueError(f'{file} is no YAML: {getattr(error, "problem", None) or "it is no text"}{line}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{file} should hold a mapping of fields to values, such as trialConcurrency: 2')
-    return content
 
 
 def _section(content: Mapping[str, Any], path: str) -> tuple[Mapping[str, Any], str]:

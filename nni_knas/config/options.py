@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -20,6 +20,7 @@ from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.strategy.base import Strategy
 
 from nni_knas.basics.checks import LARGEST_SEED
+from nni_knas.basics.spelling import nearest
 from nni_knas.data import DATA_HELP, TORCHVISION, Data, load_data, load_object
 from nni_knas.gradients import Normalization
 from nni_knas.kernel import GradientKernelEvaluator
@@ -27,7 +28,7 @@ from nni_knas.networks import COSTS
 from nni_knas.scores import RECOMMENDED, score_names
 from nni_knas.search import FEW, KNAS, PLACEMENTS, Effort, OptimizeMode, SearchRequest
 
-__all__ = ['EXPLORERS', 'HUB', 'Option', 'SearchOptions', 'checked_values', 'nearest', 'options']
+__all__ = ['EXPLORERS', 'HUB', 'Option', 'SearchOptions', 'checked_values', 'options']
 
 HUB = sorted(name for name, value in vars(hub).items() if isinstance(value, type) and issubclass(value, ModelSpace))
 """Names of the spaces in NNI's hub."""
@@ -40,6 +41,9 @@ EXPLORERS: dict[str, Callable[[int], Strategy]] = {
     'rl': lambda seed: strategies.PolicyBasedRL(),
 }
 """NNI's strategies that explore, by name, made from the seed."""
+
+LARGEST = 2**63 - 1
+"""The largest whole number that a record can hold."""
 
 REFERENCE = r'[\w.]+:[\w.]+'  # module:function
 
@@ -372,8 +376,15 @@ class Option(NamedTuple):
         result = _number(value, self.kind) if self.kind in (int, float) else value
         if not self._fits(result):
             shown = value if result is None else result  # a number, though the command line has it as text
-            raise ValueError(f'{self.name} is {shown!r}: it has to be {self.expected()}')
+            raise ValueError(f'{self.name} is {shown!r}: {self._hint(value)}')
+        if self.kind is int and result > LARGEST:
+            raise ValueError(f'{self.name} is {result:.3e}: it has to be at most {LARGEST}')
         return dict(result) if self.kind is dict else result
+
+    def _hint(self, value: Any) -> str:
+        """The choice that was probably meant, or what a value has to be."""
+        close = difflib.get_close_matches(value, self.choices or (), 1) if isinstance(value, str) else []
+        return f'did you mean "{close[0]}"?' if close else f'it has to be {self.expected()}'
 
     def _fits(self, value: Any) -> bool:
         if self.kind is dict:
@@ -417,13 +428,6 @@ def _snake_case(key: str) -> str:
     return re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', key).lower()
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """For the end of an error's sentence: the known name that was probably meant, or all there are."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    return f'did you mean "{close[0]}"?' if close else f'there are {", ".join(known)}'
-
-
 def _described(field: dataclasses.Field, hint: Any) -> Option:
     optional = NoneType in get_args(hint)
     kind = next(part for part in get_args(hint) if part is not NoneType) if optional else hint
@@ -442,10 +446,18 @@ def _number(value: Any, kind: type) -> Any:
             value = float(value) if not re.fullmatch(r'\s*[-+]?\d+\s*', value) else int(value)
         except ValueError:
             return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, int) and kind is int:
+        return value
+    try:
+        value = float(value)
+    except OverflowError:  # a whole number above all floating-point ones
+        return None
+    if not math.isfinite(value):
         return None
     if kind is float:
-        return float(value)
+        return value
     return int(value) if value == int(value) else None
 
 
@@ -455,7 +467,7 @@ def _space_factory(name: str) -> Callable[..., Any]:
         return load_object(name)
     if name.lower() in names:
         return getattr(hub, names[name.lower()])
-    raise ValueError(f'unknown space {name!r}: it is one of {", ".join(HUB)}, or module:Class')
+    raise ValueError(f'unknown space {name!r}: {nearest(name, HUB)} (your own is module:Class)')
 
 
 def _own_evaluator(name: str, data: Data, arguments: Mapping[str, Any]) -> Evaluator:

@@ -68,6 +68,7 @@ _MORE: dict[str, dict[str, Any]] = {
     'trial_command': {'pattern': TRIAL},
     'max_trial_number_per_gpu': {'minimum': 1},
     'port': {'minimum': 1, 'maximum': 65535},
+    'machine_list': {'minItems': 1},
     'storage_type': {'enum': ['azureStorage', 'nfs']},
     'operator': {'enum': ['tf-operator', 'pytorch-operator']},
 }

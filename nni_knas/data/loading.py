@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import nni
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Subset
 
+from nni_knas.basics.failures import failure
+from nni_knas.basics.spelling import nearest
 from nni_knas.data.cache import CACHE
 from nni_knas.data.tokens import text_data
 
@@ -91,11 +94,22 @@ def load_object(path: str) -> Any:
     if not module or not name:
         raise ValueError(f'{path!r} is not of the form module:name')
     try:
-        return getattr(importlib.import_module(module), name)
+        imported = importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f'{path!r} cannot be imported: {error}') from error
-    except AttributeError:
-        raise ValueError(f'there is no {name!r} in module {module!r}') from None
+    except Exception as error:  # whatever the user's own module does
+        raise ValueError(f'{path!r} cannot be imported: {failure(error)}') from error
+    if not hasattr(imported, name):
+        raise ValueError(f'there is no {name!r} in module {module!r}: {nearest(name, _public(imported))}')
+    return getattr(imported, name)
+
+
+def _public(module: ModuleType) -> list[str]:
+    return [
+        name
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, '__module__', None) == module.__name__
+    ]
 
 
 def _find_dataset(name: str, part: Part, size: int) -> Dataset:

@@ -25,6 +25,8 @@ from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, SimplifiedModelSpace, model_context
 from torch import nn
 
+from nni_knas.basics.failures import failure
+from nni_knas.basics.spelling import nearest
 from nni_knas.data import load_object
 from nni_knas.gradients import seeded
 
@@ -101,7 +103,10 @@ def _build_network(network: str, parameters: dict[str, Any]) -> nn.Module:
         function = load_object(network)
     if not callable(function):
         raise TypeError(f'{network} is no function, but {function!r}: it should build a network from a dict of parameters')
-    built = function(parameters)
+    try:
+        built = function(parameters)
+    except Exception as error:
+        raise ValueError(f'{network} cannot build a network of {parameters}: {failure(error)}') from error
     if not isinstance(built, nn.Module):
         raise TypeError(f'{network} returned {built!r:.80} for {parameters}: it should return a torch.nn.Module')
     return built
@@ -128,7 +133,7 @@ def mutable_of(label: str, specification: Any) -> MutableSymbol:
         )
     kind, value = specification['_type'], specification['_value']
     if not isinstance(kind, str) or kind not in TYPES:
-        raise ValueError(f'parameter {label!r} is of the unknown type {kind!r}: it is one of {", ".join(TYPES)}')
+        raise ValueError(f'parameter {label!r} is of the unknown type {kind!r}: {nearest(str(kind), TYPES)}')
     if kind == 'choice' and isinstance(value, (list, tuple)) and any(isinstance(each, dict) for each in value):
         raise ValueError(
             f'parameter {label!r} has nested choices, which a model space cannot hold: give each a parameter '

@@ -101,12 +101,6 @@ class TestMistakes:
         assert main(['score', '--architectures', str(file), *SMALL]) == 2
         assert 'is no architecture of the space' in capsys.readouterr().err
 
-    @pytest.mark.parametrize('arguments', [[], ['score', '--score', 'mgn'], ['search', '--explorer', 'luck']])
-    def test_usage(self, arguments):
-        with pytest.raises(SystemExit) as error:
-            main(arguments)
-        assert error.value.code == 2
-
 
 class TestHelp:
     @pytest.mark.parametrize('arguments', [[], ['search'], ['score'], ['list'], ['show'], ['resume'], ['export']])

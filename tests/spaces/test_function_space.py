@@ -154,7 +154,7 @@ def test_each_type_draws_what_nni_says(kind, value):
         ({'x': [1, 2]}, r"parameter 'x' is \[1, 2\]: it should be"),
         (
             {'x': {'_type': 'choices', '_value': [1]}},
-            "parameter 'x' is of the unknown type 'choices': it is one of choice, ran",
+            "parameter 'x' is of the unknown type 'choices': did you mean \"choice\"?",
         ),
         ({'x': {'_type': ['choice'], '_value': [1]}}, 'unknown type'),
         (

@@ -1,0 +1,50 @@
+"""The parser of the command line: what it cannot read gets one sentence, as every other mistake does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from nni_knas.basics.spelling import nearest
+
+__all__ = ['Parser', 'whole_number']
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, or that of a command, whose errors are one line, and which knows the word that was probably meant."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.set_defaults(parser=self)  # the command's own takes the place of this one
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore
+        parsed, others = self.parse_known_args(args, namespace)
+        if others:
+            parsed.parser.refuse(others[0])
+        return parsed
+
+    def refuse(self, word: str) -> NoReturn:
+        """End with the sentence for a word that belongs to nothing."""
+        options = [option for action in self._actions for option in action.option_strings if option.startswith('--')]
+        hint = (
+            nearest(word.partition('=')[0].replace('_', '-'), options)
+            if word.startswith('-')
+            else f'{self.prog} takes no more than its options'
+        )
+        self.error(f'unknown {"option" if word.startswith("-") else "argument"} {word!r}: {hint}')
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f'{self.prog}: {" ".join(message.split())} (see {self.prog} --help)\n')
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f'unknown {value!r}: {nearest(str(value), action.choices)}')
+
+
+def whole_number(text: str) -> int:
+    """What an option that counts takes."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number') from None
