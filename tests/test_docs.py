@@ -1,4 +1,4 @@
-"""The code in README.md and docs: Python is run, files are loaded, and commands are read by the programs that they are for."""
+"""The code in README.md and docs: Python is run, files are loaded, and commands are read by the programs they are for."""
 
 from __future__ import annotations
 
