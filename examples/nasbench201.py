@@ -40,7 +40,7 @@ def main() -> None:
 
     experiment = NasExperiment(space, evaluator, strategy)
     experiment.run(options.port)
-    print(strategy.scores().head(options.top_k).drop(columns='architecture').to_string())
+    print(strategy.scores().head(options.top_k))
     print('Best architecture:', experiment.export_top_models(1, formatter='dict')[0])
     experiment.stop()
 

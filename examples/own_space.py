@@ -84,7 +84,7 @@ def main() -> None:
     experiment.stop()
 
     run = open_run(experiment.id)
-    print(run.ranking()[['score', 'metric', 'training_seconds', 'architecture']].to_string())
+    print(run.ranking())
     print('Winner:', run.architecture, 'accuracy', run.metric)
     print(run.network())
 

@@ -54,7 +54,7 @@ def free_port() -> int:
 
 def report(run: nni_knas.Run) -> None:
     """Print what all trials took, and what the first few by score would have told of that."""
-    trained = run.scores()
+    trained = run.scores(all=True)
     trained = trained[trained.training_kwh.notna()]
     total = trained.training_kwh.sum()
     print(f'training all {len(trained)} took {energy(total)}, the fine stage {energy(run.footprint().stages.kwh["fine"])}')

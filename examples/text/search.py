@@ -74,7 +74,7 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
     experiment.run(options.port)
     experiment.stop()
     run = open_run(experiment.id)
-    table = run.scores()
+    table = run.scores(all=True)
     print(table[table.metric.notna()].drop(columns='architecture').to_string())
     return {'sample': encode_sample(run.architecture), 'validation': run.metric, 'experiment': experiment.id}
 

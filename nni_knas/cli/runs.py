@@ -169,7 +169,7 @@ def _see_run(folder: Path) -> _Seen:
 
 def _table_row(seen: _Seen) -> list[str]:
     record = seen.run.record
-    trained = seen.run.ranking().metric
+    trained = seen.run.ranking(all=True).metric
     config = (seen.settings.config if seen.settings is not None else None) or {}
     name = seen.entry.get('experimentName') or config.get('experimentName') or ''
     scored = len(record) - record.count(Status.FAILED, Status.FILTERED, Status.OUTSIDE)
@@ -205,7 +205,7 @@ def _show_run(arguments: argparse.Namespace) -> None:
     if arguments.watch is not None:
         print_while_running(run, arguments.watch, arguments.top)
         return
-    frame = run.scores()
+    frame = run.frame()
     print(f'Run {run.folder.name} in {run.folder} ({run.status}, started {_start_time_text(seen)})')
     print(f'Searched: {_options_text(seen.options)}')
     counts = ', '.join(f'{count} {status}' for status, count in frame.status.value_counts().items())

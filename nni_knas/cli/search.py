@@ -117,7 +117,7 @@ def stored_config(folder: Path) -> SearchConfig | None:
 
 
 def _print_result(run: Run, options: SearchOptions, seconds: float) -> None:
-    scores, trained, name = run.scores(), run.ranking(), run.metric_name
+    scores, trained, name = run.frame(), run.ranking(all=True), run.metric_name
     shown = trained if len(trained) else scores.head(10)
     rows = [
         [str(rank), number(row.score, '.4g', ''), number(row.metric, '.4f', ''), one_line(row.architecture)]

@@ -62,7 +62,7 @@ class _Printer:
 
 def best_so_far(run: Run, top: int) -> pd.DataFrame:
     """The best candidates: trained ones by metric, then those in training, then others by score."""
-    frame, trained = run.scores(), run.ranking()
+    frame, trained = run.frame(), run.ranking(all=True)
     under_way = frame[frame.status == Status.TRAINING]
     others = frame[~frame.index.isin([*trained.index, *under_way.index])]
     return pd.concat([part for part in (trained, under_way, others) if len(part)] or [frame]).head(top)

@@ -184,12 +184,12 @@ def empty(title: str, sentence: str) -> Figure:
 
 
 def rated_of(run: Run, costs: Sequence[str] = ()) -> pd.DataFrame:
-    """The candidates that have a score and can be chosen, best first: as :meth:`Run.scores` has them, and two columns.
+    """The candidates that have a score and can be chosen, best first: as :meth:`Run.frame` has them, and two columns.
 
     ``top`` says whether the candidate is among the top k; ``kind`` is the name of its :class:`Kind`.
     """
     costs = [cost for cost in costs if cost in COSTS]
-    frame = run.measured(costs) if costs else run.scores()
+    frame = run.measured(costs) if costs else run.frame()
     rated = rated_among(frame)
     top = [candidate.id for _, candidate in chosen(run.record, run.top_k, front_of(run))] if run.top_k else []
     rated = rated.assign(top=rated.candidate.isin(top))

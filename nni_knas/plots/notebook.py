@@ -60,7 +60,7 @@ def _settings_table(settings: Mapping[str, str]) -> str:
 
 
 def _results_html(run: Run) -> list[str]:
-    scores = run.scores()
+    scores = run.frame()
     statement = run.footprint().statement
     counts = ', '.join(f'{count:,} {status}' for status, count in scores.status.value_counts().items())
     lines = [f'Candidates: {counts or "none yet"}', *([statement] if statement else [])]
@@ -99,7 +99,7 @@ def _histogram_svg(scores: pd.DataFrame) -> str:
 
 def _best_table(run: Run, scores: pd.DataFrame) -> str:
     """The best by metric, and then by score."""
-    ranking = run.ranking()
+    ranking = run.ranking(all=True)
     rated = rated_among(scores)
     best = pd.concat([ranking, rated[~rated.index.isin(ranking.index)]])[:ROWS] if len(ranking) else rated[:ROWS]
     if not len(best):

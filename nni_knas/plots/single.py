@@ -255,11 +255,14 @@ def plot_curves(source: Any) -> Figure:
         return empty(
             title,
             'the evaluator has reported no intermediate metric yet'
-            if len(run.ranking())
+            if len(run.ranking(all=True))
             else 'no candidate is in training yet',
         )
-    frame = run.scores().set_index('candidate', drop=False)
-    order = [*run.ranking().candidate, *sorted(curves.candidate.unique(), key=lambda number: frame.index.get_loc(number))]
+    frame = run.frame().set_index('candidate', drop=False)
+    order = [
+        *run.ranking(all=True).candidate,
+        *sorted(curves.candidate.unique(), key=lambda number: frame.index.get_loc(number)),
+    ]
     order = [number for number in dict.fromkeys(order) if number in set(curves.candidate)]
     drawn = order[:MOST_CURVES]
     each = max(2, MOST_POINTS // len(drawn))
@@ -288,7 +291,7 @@ def plot_curves(source: Any) -> Figure:
             )
         )
     note = f'the {len(drawn)} best of {len(order):,} curves are drawn' if len(drawn) < len(order) else ''
-    silent = len(run.ranking()) - len(set(run.ranking().candidate) & set(order))
+    silent = len(run.ranking(all=True)) - len(set(run.ranking(all=True).candidate) & set(order))
     quiet = f'{silent} trained without intermediate metrics' if silent else ''
     figure = figure_of(traces, title, 'step (intermediate report)', run.metric_name, [note, quiet])
     figure.update_xaxes(whole_ticks(curves.step.max()))
@@ -310,7 +313,7 @@ def plot_ranks(source: Any) -> Figure:
     """
     go = graph_objects()
     run = Run.of(source)
-    trained, title = run.ranking(), f'Score and training of {run.name}'
+    trained, title = run.ranking(all=True), f'Score and training of {run.name}'
     if not len(trained):
         return empty(title, 'no candidate is trained yet')
     trained = trained.assign(kind=TRAINED.name)

@@ -73,7 +73,7 @@ def write_comparison(runs: Sequence[Any], path: str | Path) -> Path:
 
 
 def _run_row(run: Moment, name: str) -> dict[str, Any]:
-    ranking, footprint, asked = run.ranking(), run.footprint(), run.configuration()
+    ranking, footprint, asked = run.ranking(all=True), run.footprint(), run.configuration()
     better = -1 if run.optimize_mode == 'minimize' else 1
     scores = ranking.score if ranking.score.notna().all() else -ranking.index.to_series()
     correlation, _, said = plots.spearman(scores, better * ranking.metric)

@@ -91,7 +91,7 @@ def write_report(run: Any, path: str | Path) -> Path:
 
 
 def _template_values(run: Moment) -> dict[str, Any]:
-    frame = run.scores()
+    frame = run.frame()
     shown = columns(frame, run.metric_name, run.optimize_mode == 'minimize')
     footprint, sessions, searching = run.footprint(), run.sessions(), run.process is not None
     return {
@@ -124,7 +124,7 @@ def _template_values(run: Moment) -> dict[str, Any]:
 
 
 def _tiles_of(run: Moment) -> list[Tile]:
-    frame, ranking, footprint = run.scores(), run.ranking(), run.footprint()
+    frame, ranking, footprint = run.frame(), run.ranking(all=True), run.footprint()
     scored, metered = run.rated(), bool(footprint.statement)
     quick = int(scored.score.isna().sum())
     in_scoring, in_training = (int((frame.status == status).sum()) for status in (Status.FAILED, Status.TRAINING_FAILED))
@@ -181,7 +181,7 @@ def _plots_of(run: Moment) -> Iterator[Plot]:
 
 def _cost_plots(run: Moment) -> Iterator[Plot]:
     """The score against each cost; of those that need not be known, where they are."""
-    frame = run.scores()
+    frame = run.frame()
     for cost, name in _COSTS.items():
         if cost in ('parameters', 'flops', 'seconds') or frame[cost].notna().any():
             front = ' The line is the Pareto front: no other candidate has a higher score at a lower cost.'

@@ -19,7 +19,7 @@ class Moment(Run):
     def __init__(self, run: Run) -> None:
         super().__init__(run.folder, run.record)
 
-    def scores(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         return self._frame
 
     def measured(self, costs: Collection[str] = ()) -> pd.DataFrame:
@@ -34,7 +34,7 @@ class Moment(Run):
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        return super().scores()
+        return super().frame()
 
     @cached_property
     def _footprint(self) -> Footprint:

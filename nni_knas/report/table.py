@@ -50,7 +50,7 @@ def columns(frame: pd.DataFrame, metric: str, minimize: bool) -> list[Column]:
     Parameters
     ----------
     frame
-        Candidates as :meth:`nni_knas.runs.Run.scores` gives them.
+        Candidates as :meth:`nni_knas.runs.Run.frame` gives them.
     metric
         What the metric is called.
     minimize
@@ -146,7 +146,7 @@ def csv_table(frame: pd.DataFrame) -> pd.DataFrame:
 def write_csv(run: Run, path: Path) -> None:
     """Write the candidates of a run as CSV: all of the file, or nothing."""
     with atomic_write(path) as unfinished:
-        csv_table(run.scores()).to_csv(unfinished, index=False)
+        csv_table(run.frame()).to_csv(unfinished, index=False)
 
 
 def _compact_json(value: Any) -> str:

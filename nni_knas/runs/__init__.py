@@ -3,6 +3,7 @@
 from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
 from nni_knas.runs.run import Run, dump_space, open_run, restore_model
 from nni_knas.runs.scalars import search_scalars
+from nni_knas.runs.score_table import score_table
 from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
 from nni_knas.runs.sessions import check_idle, session, worked_seconds
 
@@ -20,6 +21,7 @@ __all__ = [
     'ranked_model',
     'rated_among',
     'restore_model',
+    'score_table',
     'search_scalars',
     'session',
     'worked_seconds',

@@ -24,6 +24,7 @@ from nni_knas.gradients import cpu_threads
 from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
 from nni_knas.record import Candidate, Record, Session, Status, keys, record_path, settings_path, weights_path
 from nni_knas.runs.ranked import kept_result, load_weights
+from nni_knas.runs.score_table import score_table
 from nni_knas.runs.selection import pareto_front
 from nni_knas.runs.sessions import is_alive
 
@@ -89,18 +90,34 @@ class Run:
     def __repr__(self) -> str:
         return f'Run({str(self.folder)!r})'
 
-    def scores(self) -> pd.DataFrame:
-        """All candidates, best score first; see :meth:`nni_knas.record.Record.frame`."""
+    def frame(self) -> pd.DataFrame:
+        """All candidates with all that is known of them, best score first; see :meth:`nni_knas.record.Record.frame`."""
         return self.record.frame()
 
-    def ranking(self) -> pd.DataFrame:
-        """The trained candidates, best metric first, with the columns of :meth:`scores`; the index is the score's rank.
+    def scores(self, *, all: bool = False) -> pd.DataFrame:
+        """All candidates, best score first; the index is the rank by score.
+
+        Parameters
+        ----------
+        all
+            Give all columns of :meth:`nni_knas.record.Record.frame`, instead of score, metric, architecture and status.
+        """
+        return self.frame() if all else score_table(self.frame())
+
+    def ranking(self, *, all: bool = False) -> pd.DataFrame:
+        """The trained candidates, best metric first, with the columns of :meth:`scores`; the index is the rank by score.
 
         The best metric is the highest, or the lowest where the run's ``optimize_mode`` is ``'minimize'``.
+
+        Parameters
+        ----------
+        all
+            Give all columns of :meth:`nni_knas.record.Record.frame`, instead of score, metric, architecture and status.
         """
-        frame = self.scores()
+        frame = self.frame()
         trained = frame[(frame.status == Status.TRAINED) & frame.metric.notna()]
-        return trained.sort_values('metric', ascending=self.optimize_mode == 'minimize', kind='stable')
+        ranked = trained.sort_values('metric', ascending=self.optimize_mode == 'minimize', kind='stable')
+        return ranked if all else score_table(ranked)
 
     @property
     def optimize_mode(self) -> str:
@@ -168,13 +185,13 @@ class Run:
         steps = self.record.steps()
         others = reported_steps(self.folder)
         steps = pd.concat([steps, others[~others.candidate.isin(steps.candidate)]]) if len(others) else steps
-        frame = self.scores()
+        frame = self.frame()
         ranks = pd.Series(frame.index, index=frame.candidate)
         steps = steps[steps.candidate.isin(ranks.index)]
         return steps.assign(rank=steps.candidate.map(ranks))[['candidate', 'rank', 'step', 'metric']].reset_index(drop=True)
 
     def measured(self, costs: Collection[str] = ('parameters', 'flops')) -> pd.DataFrame:
-        """All candidates as :meth:`scores` has them, with costs measured where the run did not need them.
+        """All candidates as :meth:`frame` has them, with costs measured where the run did not need them.
 
         What is measured is kept in the run's record. The best candidates come first, and then a random choice: of many,
         those are measured that :attr:`measuring_seconds` suffice for. Where the space cannot be built again, none is.
@@ -184,7 +201,7 @@ class Run:
         costs
             Names of costs that depend on the network alone; see :mod:`nni_knas.networks.costs`.
         """
-        frame = self.scores()
+        frame = self.frame()
         lacking = frame[frame[list(costs)].isna().any(axis=1) & (frame.score.notna() | frame.quick.notna())]
         if not len(lacking) or not costs or self._asked_to_measure.issuperset(costs):
             return frame
@@ -225,15 +242,20 @@ class Run:
             if record is not self.record:
                 record.close()
 
-    def pareto(self, cost: str | None = None) -> pd.DataFrame:
+    def pareto(self, cost: str | None = None, *, all: bool = False) -> pd.DataFrame:
         """The candidates that no other one beats in both score and cost; see :func:`nni_knas.runs.selection.pareto_front`.
 
         Parameters
         ----------
         cost
             Name of the cost. Default: that of the run's ``front``, and else the number of parameters.
+        all
+            Give all columns of :meth:`nni_knas.record.Record.frame`, instead of score, metric, this cost, architecture and
+            status.
         """
-        return pareto_front(self.scores(), cost or self.record.get_meta(keys.FRONT) or 'parameters')
+        cost = cost or self.record.get_meta(keys.FRONT) or 'parameters'
+        front = pareto_front(self.frame(), cost)
+        return front if all else score_table(front, cost)
 
     @property
     def winner(self) -> pd.Series:
@@ -244,10 +266,10 @@ class Run:
         LookupError
             If no candidate has a score.
         """
-        ranking = self.ranking()
+        ranking = self.ranking(all=True)
         if len(ranking):
             return ranking.iloc[0]
-        scores = self.scores()
+        scores = self.frame()
         if not (scores.score.notna() | scores.quick.notna()).any():
             raise LookupError(f'{self!r} has no candidate with a score yet')
         return scores.iloc[0]
@@ -271,7 +293,7 @@ class Run:
         rank
             The rank of the candidate by score; the winner by default.
         """
-        row: Any = self.winner if rank is None else self.scores().loc[rank]
+        row: Any = self.winner if rank is None else self.frame().loc[rank]
         result = kept_result(self.folder, int(row.candidate))
         return result.metrics or {} if result is not None else {}
 
@@ -285,7 +307,7 @@ class Run:
         LookupError
             If the space cannot be built again, since it is no class that can be imported.
         """
-        row = self.winner if rank is None else self.scores().loc[rank]
+        row = self.winner if rank is None else self.frame().loc[rank]
         model = self._build_space()
         model.sample = row.architecture
         network = model.executable_model()
@@ -349,7 +371,7 @@ class Run:
             If the network has no trained weights; or as :func:`nni_knas.networks.exporting.export` does.
         """
         check_formats(formats)
-        scores = self.scores()
+        scores = self.frame()
         if rank is not None and rank not in scores.index:
             raise LookupError(f'{self!r} has no candidate of rank {rank}: ranks go from 1 to {len(scores)}')
         row: Any = self.winner if rank is None else scores.loc[rank]

@@ -23,7 +23,7 @@ from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import describe_inputs
 from nni_knas.plots import number_text, strategy_html
 from nni_knas.record import Record, keys, record_path, weights_path
-from nni_knas.runs import Run, check_idle, chosen, dump_space, pareto_front, restore_model, session, worked_seconds
+from nni_knas.runs import Run, check_idle, chosen, dump_space, restore_model, session, worked_seconds
 from nni_knas.search.coarse import CoarseStage
 from nni_knas.search.explorers import checked_explorer, farthest_ahead
 from nni_knas.search.fine import FineStage
@@ -213,19 +213,28 @@ class KNAS(Strategy):
         record = self._opened_record()
         return Run(self._folder or (record.path.parent.parent if record.path is not None else Path('unsaved')), record)
 
-    def scores(self) -> pd.DataFrame:
-        """All candidates so far, best first, failed ones last; see :meth:`nni_knas.record.Record.frame`."""
-        return self._opened_record().frame()
+    def scores(self, *, all: bool = False) -> pd.DataFrame:
+        """All candidates so far, best first, failed ones last; the index is the rank by score.
 
-    def pareto(self, cost: str | None = None) -> pd.DataFrame:
+        Parameters
+        ----------
+        all
+            Give all columns of :meth:`nni_knas.record.Record.frame`, instead of score, metric, architecture and status.
+        """
+        return self.open_run().scores(all=all)
+
+    def pareto(self, cost: str | None = None, *, all: bool = False) -> pd.DataFrame:
         """The candidates that no other one beats in both score and cost; see :func:`nni_knas.runs.selection.pareto_front`.
 
         Parameters
         ----------
         cost
             Name of the cost. Default: that of ``front``, and else the number of parameters.
+        all
+            Give all columns of :meth:`nni_knas.record.Record.frame`, instead of score, metric, this cost, architecture and
+            status.
         """
-        return pareto_front(self.scores(), cost or self.request.front or 'parameters')
+        return self.open_run().pareto(cost or self.request.front, all=all)
 
     def list_models(self, sort: bool = True, limit: int | None = None) -> Iterator[ExecutableModelSpace]:
         """The trained models, best metric first (the lowest, where it is minimised); after the experiment, too.

@@ -232,7 +232,7 @@ class TestRunOfAScript:
         table = output.split('\n\n')[1].splitlines()
         assert table[0].split() == ['rank', 'score', 'metric', 'architecture'] and len(table) == 5
         run = open_run(script_run)
-        assert [int(row.split()[0]) for row in table[1:4]] == list(run.ranking().index)
+        assert [int(row.split()[0]) for row in table[1:4]] == list(run.ranking(all=True).index)
         assert float(table[1].split()[2]) == pytest.approx(run.metric, abs=1e-4)
 
     def test_resume_is_up_to_the_script(self, script_run, capsys):

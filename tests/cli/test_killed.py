@@ -49,13 +49,13 @@ def test_killed_and_resumed(tmp_path, capsys):
     successful('show', identity)
     shown = capsys.readouterr().out
     assert '(interrupted, started ' in shown and 'Candidates: 6 (' in shown and '1 training' in shown
-    before = open_run(folder).scores()
+    before = open_run(folder).scores(all=True)
 
     (tmp_path / 'gate').touch()
     resumed = Started(tmp_path, 'resume', identity, '--port', str(free_port())).succeed()
     assert resumed.splitlines()[0] == f'Run {identity} in {folder}'
     assert 'Scored 6 candidates' in resumed and 'trained 3 in' in resumed
-    after = open_run(folder).scores()
+    after = open_run(folder).scores(all=True)
     assert list(after.score) == list(before.score)
     assert lines(tmp_path / 'log').count('start') == 4  # the one that was killed began again, nothing else
     assert listed_status(identity, capsys) == 'finished'

@@ -27,7 +27,7 @@ def test_table_is_the_records(tmp_path):
     best = watch.best_so_far(run, 12)
     text = watch.candidate_table(best, run.metric_name, status=True)
     assert text.splitlines()[0].split() == ['rank', 'score', 'parameters', 'flops', 'metric', 'status', 'architecture']
-    assert list(best.index[:7]) == list(run.ranking().index)  # what is trained comes first, the best metric above
+    assert list(best.index[:7]) == list(run.ranking(all=True).index)  # what is trained comes first, the best metric above
     for cells, (rank, row) in zip(rows(text), best.iterrows(), strict=True):
         metric = [] if row.status != 'trained' else [f'{row.metric:.4f}']
         assert cells == [str(rank), f'{row.score:.4g}', f'{row.parameters:.6g}', f'{row.flops:.6g}', *metric, row.status]
@@ -36,7 +36,7 @@ def test_table_is_the_records(tmp_path):
 
 def test_quick_scores_are_marked(tmp_path):
     run = make(tmp_path, quick=True, trained=0)
-    table = watch.candidate_table(run.scores()[30:80], 'accuracy', status=True)
+    table = watch.candidate_table(run.scores(all=True)[30:80], 'accuracy', status=True)
     assert {cells[1][0] == '~' for cells in rows(table)} == {True, False}
 
 

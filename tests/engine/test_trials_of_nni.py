@@ -136,7 +136,7 @@ def rows_of(browser, port):
 @pytest.mark.slow
 class TestSearch:
     def test_scores_are_those_of_any_other_placement(self, searched):
-        scores = searched.experiment.strategy.scores()
+        scores = searched.experiment.strategy.scores(all=True)
         check_scores(scores, 12)
         assert scores.status.value_counts().to_dict() == {'scored': 11, 'trained': 1}
 
@@ -144,7 +144,7 @@ class TestSearch:
         """Nor what any other has. It may have been killed before its last report."""
         [killed] = [job for job in searched.experiment.list_trial_jobs() if job.status != 'SUCCEEDED']
         assert killed.status in experiment_module.UNSUCCESSFUL
-        different = len({str(sample) for sample in searched.experiment.strategy.scores().architecture})
+        different = len({str(sample) for sample in searched.experiment.strategy.scores(all=True).architecture})
         assert different <= len(lines(searched.folder / 'scored')) <= different + 1
 
     def test_max_trial_number_counts_the_trained_models_alone(self, searched):
@@ -159,7 +159,7 @@ class TestSearch:
         other = make(tmp_path, engine='sequential', candidates=12, ahead=8, explorer=evolution(), placement='process')
         other.run()
         other.stop()
-        ways = [search.strategy.scores().sort_values('candidate') for search in (searched.experiment, other)]
+        ways = [search.strategy.scores(all=True).sort_values('candidate') for search in (searched.experiment, other)]
         assert list(ways[0].architecture) == list(ways[1].architecture)
 
     def test_the_portal_shows_it_while_it_runs(self, searched, browser):
@@ -228,7 +228,7 @@ def test_killed_search(tmp_path):
     psutil.wait_procs(trials, 600)
     gate.unlink()
     assert process.wait() == 0
-    scores = open_run(tmp_path / 'killed').scores()
+    scores = open_run(tmp_path / 'killed').scores(all=True)
     check_scores(scores, 10)
     # One in each of two trials may have been in work when they were stopped.
     assert len(lines(tmp_path / 'scored')) <= len({str(sample) for sample in scores.architecture}) + 2
@@ -252,7 +252,7 @@ def test_remote_machine(experiment, tmp_path):
         search.config.training_service = RemoteConfig(machine_list=[machine])
         search.config.nni_manager_ip = '127.0.0.1'  # what the machine calls this one
         search.run(free_port())
-        scores = search.strategy.scores()
+        scores = search.strategy.scores(all=True)
         check_scores(scores, 8)
         assert scores.status.iloc[0] == 'trained'
         assert all(job.logPath.startswith('127.0.0.1:') for job in search.list_trial_jobs())

@@ -22,11 +22,11 @@ def cells():
 
 
 def without_times(strategy):
-    return strategy.scores().drop(columns=['seconds', 'training_seconds', 'training_kwh'])
+    return strategy.scores(all=True).drop(columns=['seconds', 'training_seconds', 'training_kwh'])
 
 
 def by_candidate(strategy):
-    return strategy.scores().set_index('candidate').sort_index()
+    return strategy.scores(all=True).set_index('candidate').sort_index()
 
 
 class Choosy(nn.Module):

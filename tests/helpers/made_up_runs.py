@@ -70,5 +70,5 @@ def copy(path, copies):
 
 
 def usable(run):
-    scores = run.scores()
+    scores = run.scores(all=True)
     return scores[~scores.status.isin(['failed', 'filtered', 'outside'])]

@@ -44,7 +44,7 @@ def test_search(space, tmp_path):
     experiment = NasExperiment(build(**arguments), FunctionalEvaluator(count_parameters), strategy, config)
     experiment.run()
     experiment.stop()
-    assert list(strategy.scores().status) == ['trained', 'scored']
+    assert list(strategy.scores(all=True).status) == ['trained', 'scored']
     run = open_run(experiment.id)
     assert run.architecture == experiment.export_top_models(1)[0].sample
     assert count_parameters(run.network()) == run.metric

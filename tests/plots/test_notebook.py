@@ -48,8 +48,8 @@ def test_strategy_after_its_run(strategy):
     assert f'run {run.name}, finished' in html
     table = rows(html)
     head = table.index(['rank', 'score', run.metric_name, 'architecture'])
-    expected = pd.concat([run.ranking(), run.scores()[5:]])[:10]
-    assert len(run.ranking()) == 5
+    expected = pd.concat([run.ranking(all=True), run.scores(all=True)[5:]])[:10]
+    assert len(run.ranking(all=True)) == 5
     for cells, (rank, row) in zip(table[head + 1 :], expected.iterrows(), strict=True):
         assert cells[:3] == [str(rank), plots.number_text(row.score), '' if pd.isna(row.metric) else f'{row.metric:.5g}']
         assert cells[3] == plots.architecture_text(row.architecture)
@@ -59,12 +59,14 @@ def test_sizes_of_a_strategy(tmp_path):
     run = make(tmp_path)
     table = rows(KNAS(tiny_kernel(), 120, 10, record=record_path(tmp_path))._repr_html_())
     head = table.index(['rank', 'score', run.metric_name, 'parameters', 'architecture'])
-    assert [cells[3] for cells in table[head + 1 : head + 8]] == [f'{size:,.0f}' for size in run.ranking().parameters]
+    assert [cells[3] for cells in table[head + 1 : head + 8]] == [
+        f'{size:,.0f}' for size in run.ranking(all=True).parameters
+    ]
 
 
 def test_histogram_of_a_strategy(strategy):
     titles = [''.join(title.itertext()) for title in ElementTree.fromstring(strategy._repr_html_()).iter('title')]
-    assert sum(int(title.split()[0]) for title in titles) == strategy.scores().score.notna().sum()
+    assert sum(int(title.split()[0]) for title in titles) == strategy.scores(all=True).score.notna().sum()
 
 
 def test_strategy_is_escaped(tmp_path):

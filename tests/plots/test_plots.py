@@ -64,7 +64,7 @@ def test_top_k_is_marked(tmp_path):
     run = make(tmp_path)
     figure = plots.plot_scores(run)
     [line] = of_mode(figure, 'lines')
-    assert line.name.startswith('top 10 from') and set(line.x) == {run.scores().score[10]}
+    assert line.name.startswith('top 10 from') and set(line.x) == {run.scores(all=True).score[10]}
     assert list(trace(figure, 'top 10, not trained').customdata) == [9, 10]
     assert list(trace(figure, 'training failed').customdata) == [2]
     assert list(trace(figure, 'trained').customdata) == [1, 3, 4, 5, 6, 7, 8]
@@ -73,7 +73,7 @@ def test_top_k_is_marked(tmp_path):
 def test_top_k_of_a_front(tmp_path):
     run = make(tmp_path, trained=0, front='parameters')
     figure = plots.plot_scores(run)
-    assert set(run.pareto().index) <= set(trace(figure, 'top 10, not trained').customdata)
+    assert set(run.pareto(all=True).index) <= set(trace(figure, 'top 10, not trained').customdata)
     assert not of_mode(figure, 'lines')
 
 
@@ -105,7 +105,7 @@ def test_candidates_with_both_scores_are_in_both_panels(tmp_path):
 def test_hover_tells_rank_and_architecture(tmp_path):
     run = make(tmp_path)
     text = trace(plots.plot_scores(run), 'trained').hovertext[0]
-    best = run.scores().iloc[0]
+    best = run.scores(all=True).iloc[0]
     operation = best.architecture['cell/0_1'].replace('<', '&lt;').replace('>', '&gt;')
     assert text.startswith(f'rank 1, candidate {best.candidate}<br>score ')
     assert f'accuracy {best.metric:.5g}' in text or f'metric {best.metric:.5g}' in text
@@ -175,8 +175,8 @@ def test_one_cost(tmp_path, cost):
     lines = of_mode(figure, 'lines')
     assert [line.name for line in lines] == (['Pareto front'] if cost != 'seconds' else [])
     for line in lines:
-        assert list(line.customdata) == list(run.pareto(cost).index)
-        assert list(line.y) == list(run.pareto(cost).score)
+        assert list(line.customdata) == list(run.pareto(cost, all=True).index)
+        assert list(line.y) == list(run.pareto(cost, all=True).score)
 
 
 def test_costs_that_are_not_known(tmp_path):
@@ -200,7 +200,7 @@ def curves(monkeypatch):
     def of(run):
         rows = [
             (row.candidate, rank, step, rank + step / 10)
-            for rank, row in run.scores().iterrows()
+            for rank, row in run.scores(all=True).iterrows()
             if row.status in ('trained', 'training-failed', 'training')
             for step in range(1, 6)
         ]
@@ -213,19 +213,22 @@ def curves(monkeypatch):
 def test_curves(tmp_path, curves, mode):
     run = make(tmp_path, mode=mode)
     figure = plots.plot_curves(run)
-    assert [line.name for line in figure.data] == [*(f'rank {rank}' for rank in run.ranking().index), 'rank 2 (failed)']
+    assert [line.name for line in figure.data] == [
+        *(f'rank {rank}' for rank in run.ranking(all=True).index),
+        'rank 2 (failed)',
+    ]
     for line in figure.data:
         rank = int(line.name.split()[1])
         assert list(line.x) == [1, 2, 3, 4, 5]
         assert list(line.y) == [rank + step / 10 for step in range(1, 6)]
-        assert set(line.customdata) == {run.scores().candidate[rank]}
+        assert set(line.customdata) == {run.scores(all=True).candidate[rank]}
     assert [line.line.width > 2 for line in figure.data] == [True] + [False] * 7  # the winner's
 
 
 def test_many_curves_are_thinned(tmp_path, curves):
     run = make(tmp_path, candidates=200, trained=150, top_k=150)
     figure = plots.plot_curves(run)
-    assert [line.name for line in figure.data] == [f'rank {rank}' for rank in run.ranking().index[:100]]
+    assert [line.name for line in figure.data] == [f'rank {rank}' for rank in run.ranking(all=True).index[:100]]
     assert 'the 100 best of 150 curves are drawn' in figure.layout.title.subtitle.text
 
 
@@ -241,7 +244,7 @@ def test_no_curves(tmp_path, monkeypatch):
 @pytest.mark.parametrize('mode', ['maximize', 'minimize'])
 def test_ranks(tmp_path, mode):
     run = make(tmp_path, mode=mode)
-    figure, ranking = plots.plot_ranks(run), run.ranking()
+    figure, ranking = plots.plot_ranks(run), run.ranking(all=True)
     assert points(figure) == {(rank, rank, i) for i, rank in enumerate(ranking.index, start=1)}
     correlation = stats.spearmanr(ranking.score, ranking.metric * (1 if mode == 'maximize' else -1)).statistic
     assert f'Spearman {correlation:.3f}, p = ' in figure.layout.title.subtitle.text
@@ -334,7 +337,7 @@ def test_comparison_of_candidates(tmp_path):
     runs = [make(tmp_path / name, mode=mode) for name, mode in (('a', 'maximize'), ('b', 'minimize'))]
     figure = plots.plot_comparison(runs)
     for run, box in zip(runs, (trace for trace in figure.data if trace.type == 'box')):
-        assert dict(zip(box.customdata, box.x)) == dict(run.ranking().metric)
+        assert dict(zip(box.customdata, box.x)) == dict(run.ranking(all=True).metric)
         assert set(box.y) == {run.name}
     assert [trace.x[0] for trace in figure.data if trace.type == 'scatter'] == [run.metric for run in runs]
     boxes = [trace for trace in plots.plot_comparison(runs, 'score').data if trace.type == 'box']
@@ -416,8 +419,8 @@ def test_colours_are_seen_on_light_and_dark():
 def test_many_candidates(tmp_path):
     """As few points are drawn as of a fifth of them, and the work grows no faster than they do."""
     run, fewer = (make(tmp_path / str(copies), 200, 50, top_k=60, copies=copies) for copies in (64, 12))
-    scores = run.scores()  # reading the record is no part of the work
-    assert len(scores) == 13_000 and len(fewer.scores()) == 2_600
+    scores = run.scores(all=True)  # reading the record is no part of the work
+    assert len(scores) == 13_000 and len(fewer.scores(all=True)) == 2_600
     for figure_of in (plots.plot_scores, plots.plot_progress, plots.plot_costs):
         (figure, work), (_, less) = counted(figure_of, run), counted(figure_of, fewer)
         assert work < 5 * less

@@ -76,11 +76,11 @@ def test_command(tmp_path, capsys):
         f'Candidates: {run.folder / "report.csv"}',
     ]
     written = pd.read_csv(run.folder / 'report.csv', float_precision='round_trip')
-    expected = csv_table(run.scores())
+    expected = csv_table(run.scores(all=True))
     pd.testing.assert_frame_equal(
         written.fillna({'reason': ''}), expected.fillna({'reason': ''}), check_dtype=False, rtol=0, atol=0
     )
-    assert [json.loads(text) for text in written.architecture] == list(run.scores().architecture)
+    assert [json.loads(text) for text in written.architecture] == list(run.scores(all=True).architecture)
 
 
 def test_command_of_several(tmp_path, capsys):

@@ -26,15 +26,15 @@ def test_browser_shows_the_records_numbers(browser, pages, name):
     assert same(tiles.pop('metric'), run.metric)
     assert {key: float(value) for key, value in tiles.items() if value} == {
         'scored': len(usable(run)),
-        'trained': len(run.ranking()),
-        'failed': int(run.scores().status.isin(['failed', 'training-failed']).sum()),
+        'trained': len(run.ranking(all=True)),
+        'failed': int(run.scores(all=True).status.isin(['failed', 'training-failed']).sum()),
         **({'seconds': footprint.seconds, 'kwh': footprint.kwh, 'co2_kg': footprint.co2_kg} if metered else {}),
     }
     if metered:
         stages = np.array(table_of(browser, '#footprint'), dtype=float)
         assert np.allclose(stages[:2], footprint.stages, rtol=1e-15, atol=0)
         assert browser.find_element('id', 'statement').text.lower() == footprint.statement.lower()
-    gone = run.scores()[run.scores().status.isin(['failed', 'training-failed', 'filtered', 'outside'])]
+    gone = run.scores(all=True)[run.scores(all=True).status.isin(['failed', 'training-failed', 'filtered', 'outside'])]
     reasons = {
         (STATUS_TEXTS[status], reason): str(len(group)) for (status, reason), group in gone.groupby(['status', 'reason'])
     }
@@ -66,7 +66,7 @@ def test_points_of_the_plots(browser, pages, name):
     counts = browser.execute_script("""return document.getElementById('plot-scores')._fullData.filter(
         trace => trace.type === 'bar').map(trace => [trace.name, trace.y.reduce((sum, count) => sum + count)])""")
     assert dict(counts) == {'scores': len(full), **({'quick scores': len(quick)} if len(quick) else {})}
-    ranking = run.ranking()
+    ranking = run.ranking(all=True)
     by_metric = ranking.metric.rank(method='min', ascending=run.optimize_mode == 'minimize')
     assert points('ranks') == set(zip(ranking.index, ranking.index, by_metric))
     note = browser.find_element('css selector', '#plot-ranks').find_element('xpath', '../p').text
@@ -119,7 +119,7 @@ def test_comparison_in_a_browser(browser, pages, name):
     for each, metrics, scores in zip(('mixed', 'full'), *boxes):
         run = pages.run(each)
         frame = usable(run)
-        assert {int(rank): value for rank, value in metrics.items()} == run.ranking().metric.to_dict()
+        assert {int(rank): value for rank, value in metrics.items()} == run.ranking(all=True).metric.to_dict()
         assert {int(rank): value for rank, value in scores.items()} == frame.score.dropna().to_dict()
 
 

@@ -24,7 +24,7 @@ from nni_knas.runs import Run
 @pytest.mark.parametrize('name', ['plain', 'minimized'])
 def test_summary(pages, name):
     page, run = pages.read(name), pages.run(name)
-    frame, footprint = run.scores(), run.footprint()
+    frame, footprint = run.scores(all=True), run.footprint()
     scored = usable(run)
     expected = {
         'metric': run.metric,
@@ -189,7 +189,7 @@ def test_winner_is_drawn(pages, tiny):
     assert 'The network' in page.texts and 'linear' in page.texts
     assert {'relu': 'ReLU', 'tanh': 'tanh', 'sigmoid': 'sigmoid'}[tiny.architecture['outer']] in page.text
     assert json.loads(page.scripts['figure-parameters'])['data']  # measured for the report
-    assert tiny.scores().parameters.notna().all()
+    assert tiny.scores(all=True).parameters.notna().all()
 
 
 def test_space_that_cannot_be_built(tiny, tmp_path):
@@ -260,7 +260,7 @@ def unpacked(data):
 
 @pytest.mark.parametrize('name', ['plain', 'many', 'hostile'])
 def test_table_has_all_candidates(pages, name):
-    shown, frame = unpacked(json.loads(pages.read(name).scripts['data'])), pages.run(name).scores().reset_index()
+    shown, frame = unpacked(json.loads(pages.read(name).scripts['data'])), pages.run(name).scores(all=True).reset_index()
     assert len(shown) == len(frame)
     for key in shown:
         if key == 'architecture':
@@ -273,11 +273,11 @@ def test_table_has_all_candidates(pages, name):
 
 
 def test_units_of_columns(tmp_path):
-    frame = make(tmp_path / 'run').scores().assign(latency=0.003, memory=3e6)
+    frame = make(tmp_path / 'run').scores(all=True).assign(latency=0.003, memory=3e6)
     labels = {column.key: column.label for column in columns(frame, 'accuracy', minimize=False)}
     assert (labels['latency'], labels['memory']) == ('Latency (ms)', 'Memory (MiB)')
     assert (labels['training_kwh'], labels['seconds']) == ('Training (Wh)', 'Scoring (s)')
-    assert 'Latency (ms)' not in [column.label for column in columns(make(tmp_path / 'b').scores(), 'loss', True)]
+    assert 'Latency (ms)' not in [column.label for column in columns(make(tmp_path / 'b').scores(all=True), 'loss', True)]
     assert not next(column.falling for column in columns(frame, 'loss', minimize=True) if column.key == 'metric')
 
 
@@ -285,6 +285,6 @@ def test_what_is_measured_is_measured_once(tiny, tmp_path):
     shutil.copytree(tiny.folder, tmp_path / 'run')
     record = Record(record_path(tmp_path / 'run'))
     record._write('UPDATE candidates SET parameters = NULL')
-    with mock.patch.object(Run, 'measured', autospec=True, side_effect=lambda run, costs=(): run.scores()) as measured:
+    with mock.patch.object(Run, 'measured', autospec=True, side_effect=lambda run, costs=(): run.frame()) as measured:
         write_report(Run(tmp_path / 'run'), tmp_path / 'report.html')
     assert measured.call_count == 1

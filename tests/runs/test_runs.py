@@ -28,15 +28,15 @@ def folder(experiment):
 
 def test_by_id_and_by_folder(experiment):
     by_id, by_folder = open_run(experiment.id), open_run(folder(experiment))
-    assert by_id.scores().equals(by_folder.scores())
-    assert by_id.scores().equals(experiment.strategy.scores())
+    assert by_id.scores(all=True).equals(by_folder.scores(all=True))
+    assert by_id.scores(all=True).equals(experiment.strategy.scores(all=True))
 
 
 def test_winner(experiment):
     run = open_run(experiment.id)
     [best] = experiment.export_top_models(1)
     assert run.architecture == best.sample and run.metric == best.metric
-    assert list(run.ranking().metric) == sorted(run.ranking().metric, reverse=True)
+    assert list(run.ranking(all=True).metric) == sorted(run.ranking(all=True).metric, reverse=True)
 
 
 def test_network_has_the_trained_weights(experiment):
@@ -48,7 +48,7 @@ def test_network_has_the_trained_weights(experiment):
 
 def test_network_of_a_rank(experiment):
     run = open_run(experiment.id)
-    architecture = run.scores().architecture[7]
+    architecture = run.scores(all=True).architecture[7]
     assert run.network(rank=7).first.out_features == architecture['width']
 
 
@@ -67,7 +67,7 @@ def test_while_nothing_is_trained(tmp_path):
     strategy(SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train)), SequentialExecutionEngine())
     run = open_run(tmp_path)
     assert run.metric is None
-    assert run.architecture == strategy.scores().architecture[1]
+    assert run.architecture == strategy.scores(all=True).architecture[1]
 
 
 def test_no_candidate_with_a_score(tmp_path):

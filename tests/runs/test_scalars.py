@@ -87,14 +87,14 @@ class TestSearch:
     def test_failed_candidates(self, options, tmp_path, often, forked_workers):
         strategy = KNAS(tiny_kernel(), 15, 1, **options)
         experiment = search(strategy, tmp_path, FaultySpace())
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         assert {'failed', 'scored', 'trained'} <= set(scores.status)
         check_search(tmp_path / experiment.id, scores)
 
     def test_filtered_candidates(self, tmp_path):
         strategy = KNAS(tiny_kernel(), 10, 1, constraints={'parameters': 150})
         experiment = search(strategy, tmp_path)
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         assert (scores.status == 'filtered').any()
         check_search(tmp_path / experiment.id, scores)
 
@@ -164,7 +164,7 @@ class TestResumed:
         assert 0 < written < 15
         let(tmp_path)
         assert start('resume', tmp_path).wait() == 0
-        scores = open_run(folder).scores()
+        scores = open_run(folder).scores(all=True)
         assert len(scores) == 15
         check_search(folder, scores)
         assert len(list(scalars_folder(folder).glob('search/*'))) == 2
@@ -209,7 +209,7 @@ class TestAdaptiveEffort:
         for i, stop in enumerate(stops):
             with pytest.raises(KeyboardInterrupt):
                 explore(MadeUp(10 + i, dies_after=stop), record_path(tmp_path))
-        scores = explore(MadeUp(20), record_path(tmp_path)).scores().sort_values('candidate')
+        scores = explore(MadeUp(20), record_path(tmp_path)).scores(all=True).sort_values('candidate')
         found = read(scalars_folder(tmp_path) / 'search')
         assert found['search/quick_score'] == shown(zip(scores.candidate, scores.quick))
         assert found['search/best_quick_score'] == shown(zip(scores.candidate, scores.quick.cummax()))
@@ -261,7 +261,7 @@ class TestTrials:
     def test_of_the_sequential_engine(self, tmp_path):
         strategy = KNAS(tiny_kernel(), 8, 3)
         experiment = search(strategy, tmp_path, evaluator=FunctionalEvaluator(curve))
-        trained = strategy.scores().iloc[:3]
+        trained = strategy.scores(all=True).iloc[:3]
         folder = scalars_folder(tmp_path / experiment.id)
         assert {path.name for path in folder.iterdir()} == {'search', *(f'trial-{number}' for number in trained.candidate)}
         for rank, row in trained.iterrows():
@@ -278,7 +278,7 @@ class TestTrials:
 
         strategy = KNAS(tiny_kernel(), 8, 1)
         experiment = search(strategy, tmp_path, evaluator=FunctionalEvaluator(trains))
-        found = read(scalars_folder(tmp_path / experiment.id) / f'trial-{strategy.scores().candidate.iloc[0]}')
+        found = read(scalars_folder(tmp_path / experiment.id) / f'trial-{strategy.scores(all=True).candidate.iloc[0]}')
         assert found['trial/metric'] == [(1, 0.25)] and found['trial/final_metric'] == [(1, 0.5)]
 
     def test_a_training_that_begins_anew_replaces_what_there_was(self, tmp_path):
@@ -340,7 +340,7 @@ class TestWithoutTensorBoard:
         monkeypatch.setitem(sys.modules, WRITER, module)
         strategy = KNAS(tiny_kernel(score=LoggedMGM(os.devnull, 0.02)), 8, 2)
         experiment = search(strategy, tmp_path, evaluator=FunctionalEvaluator(curve))
-        assert list(strategy.scores().status) == ['trained'] * 2 + ['scored'] * 6
+        assert list(strategy.scores(all=True).status) == ['trained'] * 2 + ['scored'] * 6
         assert not scalars_folder(tmp_path / experiment.id).exists()
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert 'tensorboard' not in ''.join(capfd.readouterr()).lower()
@@ -411,7 +411,7 @@ def test_portals_button(browser, tmp_path, monkeypatch):
             looking = pool.submit(look)
             experiment.run(port)
             runs, processes = looking.result()
-            scores = strategy.scores()
+            scores = strategy.scores(all=True)
         finally:
             experiment.stop()
     assert not [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

@@ -69,14 +69,14 @@ class TestBadInput:
         strategy = KNAS(tiny_kernel(score=LoggedMGM(str(log))), 2, 1)
         with pytest.raises(ValueError, match='cannot take inputs of shape 16x6'):
             search(strategy, tmp_path, space=WideSpace())
-        assert lines(log) == [] and len(strategy.scores()) == 0
+        assert lines(log) == [] and len(strategy.scores(all=True)) == 0
 
     def test_targets_that_do_not_fit(self, tmp_path):
         inputs, targets = vectors()
         strategy = KNAS(GradientKernelEvaluator((inputs, targets + 5)), 5, 1)
         with pytest.raises(ValueError, match='classes 5 to 7, but the network has 3 outputs'):
             search(strategy, tmp_path)
-        assert len(strategy.scores()) == 0
+        assert len(strategy.scores(all=True)) == 0
 
     def test_record_of_another_kernel(self, tmp_path):
         record = tmp_path / 'record.sqlite'

@@ -39,18 +39,18 @@ class TestSearch:
         assert 5 <= scored.sum() < 60 and expected.score.notna().all()
 
     def test_all_have_a_quick_score(self, full, adaptive):
-        assert full.scores().quick.isna().all()
-        assert adaptive.scores().quick.notna().all()
+        assert full.scores(all=True).quick.isna().all()
+        assert adaptive.scores(all=True).quick.notna().all()
         kernel, scorer = image_kernel().quick(), Scorer(image_kernel(), SimplifiedModelSpace.from_model(cells()))
-        for row in adaptive.scores().iloc[[0, 50, 119]].itertuples():
+        for row in adaptive.scores(all=True).iloc[[0, 50, 119]].itertuples():
             assert kernel.score(scorer.build(row.architecture)) == row.quick
 
     def test_the_best_are_found(self, full, adaptive):
-        best, found = (set(strategy.scores().candidate.iloc[:5]) for strategy in (full, adaptive))
+        best, found = (set(strategy.scores(all=True).candidate.iloc[:5]) for strategy in (full, adaptive))
         assert len(best - found) <= 1
 
     def test_ranking_and_training(self, adaptive):
-        scores = adaptive.scores()
+        scores = adaptive.scores(all=True)
         count = scores.score.notna().sum()
         assert list(scores.status) == ['trained'] * 5 + ['scored'] * (count - 5) + ['screened'] * (120 - count)
         assert scores.score.iloc[:count].is_monotonic_decreasing and scores.quick.iloc[count:].is_monotonic_decreasing
@@ -106,16 +106,16 @@ class TestFullEffort:
         ids=['few candidates', 'no training', 'large top_k', 'small minibatch', 'large images'],
     )
     def test_all_are_scored_in_full(self, space, kernel, candidates, top_k):
-        scores = run(space(), kernel(), candidates, top_k, placement=MadeUp()).scores()
+        scores = run(space(), kernel(), candidates, top_k, placement=MadeUp()).scores(all=True)
         assert len(scores) == candidates and scores.quick.isna().all() and scores.score.notna().all()
 
     def test_just_enough(self):
-        assert run(cells(), image_kernel(), 100, 5, placement=MadeUp()).scores().quick.notna().all()
+        assert run(cells(), image_kernel(), 100, 5, placement=MadeUp()).scores(all=True).quick.notna().all()
 
     def test_a_space_of_few(self):
         with pytest.warns(UserWarning, match='only 27 candidates'):
             strategy = run(TinySpace(), tiny_kernel(), 100, 5)
-        assert strategy.scores().quick.isna().all() and strategy.scores().score.notna().all()
+        assert strategy.scores(all=True).quick.isna().all() and strategy.scores(all=True).score.notna().all()
 
     def test_unknown_effort(self):
         with pytest.raises(ValueError, match=r"unknown effort 'half': it is \"adaptive\" or \"full\""):
@@ -124,7 +124,7 @@ class TestFullEffort:
 
 @pytest.fixture(scope='module')
 def scores():
-    scores = run(Faulty(), image_kernel(classes=3), 160, 12).scores()
+    scores = run(Faulty(), image_kernel(classes=3), 160, 12).scores(all=True)
     return scores.assign(middle=scores.architecture.map(lambda sample: sample['middle']))
 
 

@@ -64,7 +64,7 @@ class TestResume:
         with pytest.raises(KeyboardInterrupt):
             run(cells(), image_kernel(score=Dying(log)), record=record)
         resumed = run(cells(), image_kernel(score=Dying(log)), record=record)
-        scores = resumed.scores()
+        scores = resumed.scores(all=True)
         assert len(lines(log)) - 1 == 120 + scores.score.notna().sum()
         pd.testing.assert_frame_equal(without_times(resumed), without_times(by_mgm), check_exact=True)
 
@@ -85,13 +85,13 @@ class TestResume:
         assert second.scored and not any(quick for _, quick in second.scored)
         assert not set(first.scored) & set(second.scored)
         assert set(whole.scored) <= set(first.scored) | set(second.scored)
-        assert (resumed.scores().status.iloc[:25] == 'trained').all()
+        assert (resumed.scores(all=True).status.iloc[:25] == 'trained').all()
 
     def test_more_candidates(self, tmp_path):
         first, second = MadeUp(1), MadeUp(2)
         explore(first, tmp_path / 'record', candidates=120)
         resumed = explore(second, tmp_path / 'record', candidates=200)
-        assert len(resumed.scores()) == 200 and resumed.scores().quick.notna().all()
+        assert len(resumed.scores(all=True)) == 200 and resumed.scores(all=True).quick.notna().all()
         assert not set(first.scored) & set(second.scored)
 
     def test_top_k_zero_scores_nothing_in_full(self, tmp_path):
@@ -112,19 +112,19 @@ class TestResume:
     def test_what_began_in_full_goes_on_in_full(self, tmp_path):
         explore(MadeUp(1), tmp_path / 'record', candidates=60)
         resumed = explore(MadeUp(2), tmp_path / 'record', candidates=150)
-        assert resumed.scores().score.notna().sum() == 150 and resumed.scores().quick.isna().all()
+        assert resumed.scores(all=True).score.notna().sum() == 150 and resumed.scores(all=True).quick.isna().all()
 
 
 class TestTime:
     def test_over_in_the_quick_phase(self, tmp_path):
         placement = MadeUp(1, tires_after=70)
-        scores = explore(placement, tmp_path / 'record').scores()
+        scores = explore(placement, tmp_path / 'record').scores(all=True)
         assert 70 <= len(scores) < 75 and scores.score.isna().all()
         assert list(scores.status.iloc[:10]) == ['trained'] * 10 and scores.quick.is_monotonic_decreasing
         assert all(task.quick for task in placement.too_late)  # nothing is asked for when the time is over
 
     def test_over_in_the_full_phase(self, tmp_path):
-        scores = explore(MadeUp(1, tires_after=154), tmp_path / 'record').scores()
+        scores = explore(MadeUp(1, tires_after=154), tmp_path / 'record').scores(all=True)
         count = scores.score.notna().sum()
         assert 4 <= count < 10 and scores.score.iloc[:count].notna().all()
         assert list(scores.status.iloc[:11]) == ['trained'] * 10 + ['screened']  # the best quick ones fill up
@@ -138,8 +138,10 @@ class TestTime:
         assert not set(first.scored) & set(second.scored)
         assert set(whole.scored) == set(first.scored) | set(second.scored)
         columns = ['candidate', 'quick', 'score']
-        pd.testing.assert_frame_equal(resumed.scores()[columns], expected.scores()[columns], check_exact=True)
-        assert (resumed.scores().status.iloc[:10] == 'trained').all()
+        pd.testing.assert_frame_equal(
+            resumed.scores(all=True)[columns], expected.scores(all=True)[columns], check_exact=True
+        )
+        assert (resumed.scores(all=True).status.iloc[:10] == 'trained').all()
 
     @pytest.mark.parametrize(('seconds', 'quick', 'full'), [(50, 80, 0), (20, 120, 6)], ids=['quick', 'full'])
     def test_of_the_experiment(self, seconds, quick, full, tmp_path, monkeypatch):
@@ -160,6 +162,6 @@ class TestTime:
         experiment.config.max_experiment_duration = '4000s'
         experiment.run()
         experiment.stop()
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         assert scores.metric.isna().all()  # no time is left for training
         assert (len(scores), scores.score.notna().sum()) == (quick, full)

@@ -65,7 +65,7 @@ def test_stage_waits_until_the_end_of_a_training_is_recorded(metric, late):
                 strategy(space, Threaded(metric))
         else:
             strategy(space, Threaded(metric))
-        statuses = strategy.scores().status.tolist()
+        statuses = strategy.scores(all=True).status.tolist()
     finally:
         late.set()
     assert statuses == ['training-failed' if metric is None else 'trained', *['scored'] * 4]

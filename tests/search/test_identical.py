@@ -85,7 +85,7 @@ class TestIdentical:
         assert list(merged.architecture) == list(single.architecture)
 
     def test_twins_of_a_finalist_have_its_score(self):
-        scores = run(Sums(), image_kernel(3), merge_identical=True).scores()
+        scores = run(Sums(), image_kernel(3), merge_identical=True).scores(all=True)
         assert scores.score.notna().sum() > kinds(scores)[scores.score.notna()].nunique()
         assert not set(kinds(scores)[scores.score.notna()]) & set(kinds(scores)[scores.score.isna()])
         assert set(scores.status[scores.score.notna()]) == {'scored', 'trained'}
@@ -126,7 +126,7 @@ class TestIdentical:
         pd.testing.assert_frame_equal(*frames, check_exact=True)
 
     def test_what_cannot_be_told_is_scored_by_itself(self):
-        scores = run(Faulty(), image_kernel(3), 99, 0, merge_identical=True).scores()
+        scores = run(Faulty(), image_kernel(3), 99, 0, merge_identical=True).scores(all=True)
         middle = scores.architecture.map(lambda sample: sample['middle'])
         assert scores.score[middle.isin(['relu', 'tanh', 'elu', 'gelu'])].notna().all()
         assert scores.score[middle.isin(['raises', 'nan'])].isna().all()

@@ -15,7 +15,7 @@ from nni_knas.record import record_path
 
 def scores(folder: Path):
     """What the record has, as far as it is there."""
-    return open_run(folder / 'killed').scores() if record_path(folder / 'killed').exists() else []
+    return open_run(folder / 'killed').scores(all=True) if record_path(folder / 'killed').exists() else []
 
 
 def trainings(folder, what):
@@ -39,7 +39,7 @@ def test_killed_while_scoring(tmp_path, explorer):
 
     let(tmp_path)
     assert start('resume', tmp_path, explorer=explorer).wait() == 0
-    after = open_run(tmp_path / 'killed').scores()
+    after = open_run(tmp_path / 'killed').scores(all=True)
     assert len(after) == 15 and (after.status == 'trained').sum() == 3
     kept = after[after.candidate.isin(before.candidate)].sort_values('candidate')
     assert list(kept.score) == list(before.sort_values('candidate').score)
@@ -54,7 +54,7 @@ def test_a_resumed_exploration_goes_the_same_way(tmp_path):
     experiment.strategy.explorer._random_state.seed(5)
     experiment.run()
     experiment.stop()
-    whole = experiment.strategy.scores().sort_values('candidate').architecture
+    whole = experiment.strategy.scores(all=True).sort_values('candidate').architecture
 
     first = make('sequential', 'killed', tmp_path / 'killed', 'evolution')
     first.strategy.explorer._random_state.seed(5)
@@ -70,7 +70,7 @@ def test_a_resumed_exploration_goes_the_same_way(tmp_path):
     second = make('sequential', 'killed', tmp_path / 'killed', 'evolution')
     second.resume()
     second.stop()
-    assert list(second.strategy.scores().sort_values('candidate').architecture) == list(whole)
+    assert list(second.strategy.scores(all=True).sort_values('candidate').architecture) == list(whole)
 
 
 def test_killed_while_training(tmp_path):
@@ -78,13 +78,13 @@ def test_killed_while_training(tmp_path):
     process = start('run', tmp_path)
     wait_until(lambda: trainings(tmp_path, 'start') == 2)
     kill(process)
-    before = open_run(tmp_path / 'killed').scores()
+    before = open_run(tmp_path / 'killed').scores(all=True)
     assert before.status.value_counts().to_dict() == {'scored': 13, 'trained': 1, 'training': 1}
     scored = len(lines(tmp_path / 'scored'))
 
     let(tmp_path)
     assert start('resume', tmp_path).wait() == 0
-    after = open_run(tmp_path / 'killed').scores()
+    after = open_run(tmp_path / 'killed').scores(all=True)
     assert list(after.status.iloc[:3]) == ['trained'] * 3
     assert after.metric.iloc[0] == before.metric.iloc[0]
     assert len(lines(tmp_path / 'scored')) == scored
@@ -93,9 +93,9 @@ def test_killed_while_training(tmp_path):
 
 def test_finished_run_resumed(tmp_path):
     assert start('run', tmp_path).wait() == 0
-    before = open_run(tmp_path / 'killed').scores()
+    before = open_run(tmp_path / 'killed').scores(all=True)
     assert start('resume', tmp_path).wait() == 0
-    assert open_run(tmp_path / 'killed').scores().equals(before)
+    assert open_run(tmp_path / 'killed').scores(all=True).equals(before)
     assert trainings(tmp_path, 'start') == 3
 
 

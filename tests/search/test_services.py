@@ -48,7 +48,7 @@ def test_search_and_portal(run, tmp_path, browser_if_any):
     evaluator = FunctionalEvaluator(train, log=str(tmp_path / 'log'), learning_rate=nni.choice('learning_rate', [0.1, 0.2]))
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=2)
     experiment = run(evaluator, strategy, trial_concurrency=2)
-    scores = strategy.scores()
+    scores = strategy.scores(all=True)
     assert scores.status.value_counts().to_dict() == {'scored': 8, 'trained': 2}
 
     # NNI knows score and rank of each trial.
@@ -107,14 +107,14 @@ def test_trials_that_start_together_get_their_own_parameters(run, tmp_path):
         for job in jobs
     ]
     assert len(ranks) == 5 and all(meant == ran for meant, ran in ranks)
-    assert strategy.scores().metric.notna().sum() == 5
+    assert strategy.scores(all=True).metric.notna().sum() == 5
 
 
 def test_budget_of_trials(run, tmp_path):
     """max_trial_number is NNI's manager's to keep: what it does not start is not waited for."""
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=3)
     run(FunctionalEvaluator(train, log=str(tmp_path / 'log')), strategy, max_trial_number=1)
-    assert list(strategy.scores().status.iloc[:3]) == ['trained', 'scored', 'scored']
+    assert list(strategy.scores(all=True).status.iloc[:3]) == ['trained', 'scored', 'scored']
 
 
 def test_budget_of_time(run, tmp_path):
@@ -132,14 +132,14 @@ def test_budget_of_time(run, tmp_path):
 
     strategy = KNAS(tiny_kernel(), candidates=10, top_k=4)
     run(FunctionalEvaluator(train, log=str(log), gate=str(gate)), strategy, end_of_time, max_experiment_duration='10h')
-    assert list(strategy.scores().status.iloc[:4]) == ['trained', 'scored', 'scored', 'scored']
+    assert list(strategy.scores(all=True).status.iloc[:4]) == ['trained', 'scored', 'scored', 'scored']
 
 
 def test_trial_that_fails(run, tmp_path):
     strategy = KNAS(tiny_kernel(), candidates=5, top_k=1)
     with pytest.raises(RuntimeError, match='the trial ended as failed'):
         run(FunctionalEvaluator(train, log=str(tmp_path / 'log'), fails=True), strategy)
-    assert strategy.scores().status.iloc[0] == 'training-failed'
+    assert strategy.scores(all=True).status.iloc[0] == 'training-failed'
 
 
 def test_kernel_as_evaluator(run):

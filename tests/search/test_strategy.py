@@ -43,7 +43,7 @@ class TestSearch:
     def test_scores_all_and_trains_the_best(self, tmp_path):
         strategy = KNAS(tiny_kernel(), candidates=12, top_k=3)
         experiment = search(strategy, tmp_path)
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         assert list(scores.index) == list(range(1, 13))
         assert scores.score.is_monotonic_decreasing
         assert list(scores.status) == ['trained'] * 3 + ['scored'] * 9
@@ -55,7 +55,7 @@ class TestSearch:
         strategy = KNAS(tiny_kernel(seed=7), candidates=6, top_k=0)
         search(strategy, tmp_path)
         space = SimplifiedModelSpace.from_model(TinySpace())
-        for row in strategy.scores().itertuples():
+        for row in strategy.scores(all=True).itertuples():
             network = build_network(space.freeze(row.architecture), seed=7)
             assert tiny_kernel(seed=7).score(network) == row.score
 
@@ -66,7 +66,7 @@ class TestSearch:
             pytest.importorskip('gym')
         strategy = KNAS(tiny_kernel(), candidates=10, top_k=2, explorer=EXPLORERS[name]())
         search(strategy, tmp_path)
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         assert len(scores) == 10
         assert scores.architecture.map(str).nunique() == 10
         assert scores.status.value_counts().to_dict() == {'scored': 8, 'trained': 2}
@@ -80,7 +80,7 @@ class TestSearch:
 
         strategy = KNAS(tiny_kernel(), candidates=20, top_k=1, explorer=Widest())
         search(strategy, tmp_path)
-        assert [sample['width'] for sample in strategy.scores().architecture] == [16] * 9
+        assert [sample['width'] for sample in strategy.scores(all=True).architecture] == [16] * 9
 
     def test_evolution_climbs(self, tmp_path):
         """It finds better scores than those that it begins with: it is told the scores, and maximises them."""
@@ -93,7 +93,7 @@ class TestSearch:
             explorer = RegularizedEvolution(population_size=4, sample_size=4, mutation_prob=0.3, seed=seed)
             strategy = KNAS(kernel, candidates=12, top_k=0, explorer=explorer, ahead=2)
             search(strategy, tmp_path / str(seed))
-            order = strategy.scores().sort_values('candidate').score
+            order = strategy.scores(all=True).sort_values('candidate').score
             gains.append(order.iloc[6:].mean() - order.iloc[:4].mean())
         assert np.mean(gains) > 0.3, gains
 
@@ -101,7 +101,7 @@ class TestSearch:
         explorer = TPE(seed=0, tpe_args={'n_startup_jobs': 5})
         strategy = KNAS(tiny_kernel(score='mgm'), candidates=18, top_k=0, explorer=explorer, ahead=1)
         search(strategy, tmp_path)
-        order = strategy.scores().sort_values('candidate').score
+        order = strategy.scores(all=True).sort_values('candidate').score
         assert order.iloc[9:].mean() > order.iloc[:4].mean()
 
     def test_same_seed_same_scores_whatever_the_order(self, tmp_path):
@@ -109,7 +109,9 @@ class TestSearch:
         for i, explorer in enumerate([Random(seed=1), GridSearch(shuffle=False)]):
             strategy = KNAS(tiny_kernel(), candidates=27, top_k=0, explorer=explorer)
             search(strategy, tmp_path / str(i))
-            frames.append({str(sorted(row.architecture.items())): row.score for row in strategy.scores().itertuples()})
+            frames.append(
+                {str(sorted(row.architecture.items())): row.score for row in strategy.scores(all=True).itertuples()}
+            )
         shared = frames[0].keys() & frames[1].keys()
         assert len(shared) > 20
         assert all(frames[0][key] == frames[1][key] for key in shared)
@@ -119,7 +121,7 @@ class TestSearch:
             torch.manual_seed(np.random.randint(1000))
             strategy = KNAS(tiny_kernel(), candidates=8, top_k=0)
             search(strategy, tmp_path / folder)
-            return strategy.scores().drop(columns='seconds')
+            return strategy.scores(all=True).drop(columns='seconds')
 
         pd.testing.assert_frame_equal(run('a'), run('b'))
 
@@ -150,7 +152,7 @@ class TestSearch:
 
         strategy = KNAS(tiny_kernel(), candidates=4, top_k=2)
         search(strategy, tmp_path, evaluator=FunctionalEvaluator(evaluate))
-        assert list(strategy.scores().metric.iloc[:2]) == [1.0, 1.0]
+        assert list(strategy.scores(all=True).metric.iloc[:2]) == [1.0, 1.0]
 
     def test_lightning_evaluator_trains_each_model(self, tmp_path):
         """NNI's Lightning evaluators go on counting epochs from one model to the next in one process."""
@@ -167,7 +169,7 @@ class TestSearch:
         )
         strategy = KNAS(tiny_kernel(), candidates=4, top_k=3)
         experiment = search(strategy, tmp_path, evaluator=evaluator)
-        assert strategy.scores().metric.notna().sum() == 3
+        assert strategy.scores(all=True).metric.notna().sum() == 3
         assert len(list((tmp_path / experiment.id).glob('knas/weights/*.pt'))) == 3  # kept where training changed them
 
     def test_graph_format(self, tmp_path):
@@ -180,7 +182,7 @@ class TestSearch:
         with pytest.warns(UserWarning, match='only 2 candidates'):
             experiment.run()
         experiment.stop()
-        assert list(strategy.scores().status) == ['trained', 'scored']
+        assert list(strategy.scores(all=True).status) == ['trained', 'scored']
 
     def test_raw_format(self, tmp_path):
         """The raw format copies weights of one supernet; candidates are initialised by themselves all the same."""
@@ -188,7 +190,7 @@ class TestSearch:
         for model_format in ('simplified', 'raw'):
             strategy = KNAS(tiny_kernel(), candidates=6, top_k=1)
             search(strategy, tmp_path / model_format, format=model_format)
-            frames.append(strategy.scores()[['score', 'architecture']])
+            frames.append(strategy.scores(all=True)[['score', 'architecture']])
         pd.testing.assert_frame_equal(*frames)
 
 
@@ -223,7 +225,7 @@ class TestHyperParameters:
         evaluator = FunctionalEvaluator(train, learning_rate=nni.choice('learning_rate', [0.1, 0.2, 0.3]))
         strategy = KNAS(tiny_kernel(score=LoggedMGM(str(log))), candidates=60, top_k=0)
         search(strategy, tmp_path, evaluator=evaluator)
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         architecture = scores.architecture.map(lambda sample: str({**sample, 'learning_rate': None}))
         assert (scores.groupby(architecture).score.nunique() == 1).all()
         assert len(lines(log)) == architecture.nunique() < 60
@@ -233,7 +235,7 @@ class TestBudget:
     def test_max_trial_number(self, tmp_path):
         strategy = KNAS(tiny_kernel(), candidates=8, top_k=5)
         search(strategy, tmp_path, max_trial_number=2)
-        assert list(strategy.scores().status.iloc[:3]) == ['trained', 'trained', 'scored']
+        assert list(strategy.scores(all=True).status.iloc[:3]) == ['trained', 'trained', 'scored']
 
     @pytest.fixture
     def clock(self, monkeypatch):
@@ -247,7 +249,7 @@ class TestBudget:
 
         strategy = KNAS(tiny_kernel(score=Slow(str(tmp_path / 'log'))), candidates=27, top_k=5)
         search(strategy, tmp_path, max_experiment_duration='1s')
-        assert list(strategy.scores().status) == ['scored'] * 4
+        assert list(strategy.scores(all=True).status) == ['scored'] * 4
 
     def test_max_experiment_duration_ends_the_fine_stage(self, clock, tmp_path):
         def evaluate(network):
@@ -256,7 +258,7 @@ class TestBudget:
 
         strategy = KNAS(tiny_kernel(), candidates=8, top_k=8)
         search(strategy, tmp_path, evaluator=FunctionalEvaluator(evaluate), max_experiment_duration='2s')
-        assert list(strategy.scores().status) == ['trained'] * 2 + ['scored'] * 6
+        assert list(strategy.scores(all=True).status) == ['trained'] * 2 + ['scored'] * 6
 
 
 class TestExport:
@@ -280,7 +282,7 @@ class TestExport:
 
     def test_before_any_run(self):
         with pytest.raises(RuntimeError, match='has not run yet'):
-            KNAS(tiny_kernel(), 8, 3).scores()
+            KNAS(tiny_kernel(), 8, 3).scores(all=True)
 
     def test_without_weights(self, tmp_path):
         experiment = search(KNAS(tiny_kernel(), candidates=4, top_k=1, keep_weights=False), tmp_path)
@@ -292,7 +294,7 @@ class TestFaults:
     def test_faulty_candidates_are_recorded_and_never_trained(self, tmp_path):
         strategy = KNAS(tiny_kernel(), candidates=15, top_k=15)
         search(strategy, tmp_path, space=FaultySpace())
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         assert len(scores) == 15
         faulty = scores.architecture.map(lambda sample: sample['middle'] in ('raises', 'nan', 'misfit'))
         assert faulty.sum() == 9
@@ -307,7 +309,7 @@ class TestFaults:
         strategy = KNAS(tiny_kernel(), candidates=9, top_k=2)
         with pytest.raises(RuntimeError, match=r'none of the 9 candidates could be scored.*3 of 9'):
             search(strategy, tmp_path, space=FaultySpace(good=False))
-        assert list(strategy.scores().status) == ['failed'] * 9
+        assert list(strategy.scores(all=True).status) == ['failed'] * 9
 
     def test_training_that_fails_is_recorded_and_the_others_go_on(self, tmp_path):
         def evaluate(network):
@@ -317,7 +319,7 @@ class TestFaults:
 
         strategy = KNAS(tiny_kernel(), candidates=27, top_k=27)
         search(strategy, tmp_path, evaluator=FunctionalEvaluator(evaluate))
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         unlucky = scores.architecture.map(lambda sample: sample['inner'] == 'tanh')
         assert set(scores.status[unlucky]) == {'training-failed'}
         assert set(scores.status[~unlucky]) == {'trained'}
@@ -331,8 +333,8 @@ class TestFaults:
         strategy = KNAS(tiny_kernel(), candidates=100, top_k=1)
         with pytest.warns(UserWarning, match='only 27 candidates, fewer than the 100'):
             search(strategy, tmp_path)
-        assert len(strategy.scores()) == 27
-        assert strategy.scores().architecture.map(str).nunique() == 27
+        assert len(strategy.scores(all=True)) == 27
+        assert strategy.scores(all=True).architecture.map(str).nunique() == 27
 
 
 class TestRecord:
@@ -360,7 +362,7 @@ class TestRecord:
 
         strategy = KNAS(tiny_kernel(), 6, 2)
         strategy(SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train)), SequentialExecutionEngine())
-        assert list(strategy.scores().status.iloc[:2]) == ['trained', 'trained']
+        assert list(strategy.scores(all=True).status.iloc[:2]) == ['trained', 'trained']
         assert len(list(strategy.list_models())) == 2
 
 
@@ -374,7 +376,7 @@ class TestChoice:
     def test_constraints(self, tmp_path):
         strategy = KNAS(tiny_kernel(), candidates=12, top_k=2, constraints={'parameters': 100})
         search(strategy, tmp_path)
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         filtered = scores[scores.status == 'filtered']
         assert len(scores) - len(filtered) == 12 and (scores.parameters[scores.score.notna()] <= 100).all()
         assert len(filtered) and (filtered.parameters > 100).all() and filtered.score.isna().all()
@@ -384,7 +386,7 @@ class TestChoice:
         """The best are taken from the front, not by score alone; it is found again by comparing all pairs."""
         strategy = KNAS(tiny_kernel(), candidates=27, top_k=3, front='parameters')
         search(strategy, tmp_path)
-        scores = strategy.scores()
+        scores = strategy.scores(all=True)
         best = [
             row.candidate
             for row in scores.itertuples()
@@ -397,17 +399,17 @@ class TestChoice:
                 for other in scores.itertuples()
             )
         ]
-        front = strategy.pareto()
+        front = strategy.pareto(all=True)
         assert sorted(front.candidate) == sorted(best) and front.parameters.is_monotonic_increasing
         trained = scores[scores.status == 'trained']
         assert len(trained) == 3 and set(trained.candidate) <= set(best)
-        assert open_run(tmp_path / strategy._folder.name).pareto().equals(front)
+        assert open_run(tmp_path / strategy._folder.name).pareto(all=True).equals(front)
 
     @pytest.mark.parametrize('mode', ['maximize', 'minimize'])
     def test_optimize_mode(self, mode, tmp_path):
         strategy = KNAS(tiny_kernel(), candidates=6, top_k=3, optimize_mode=mode)
         experiment = search(strategy, tmp_path)
-        metrics = strategy.scores().metric.dropna()
+        metrics = strategy.scores(all=True).metric.dropna()
         best = metrics.max() if mode == 'maximize' else metrics.min()
         run = open_run(tmp_path / experiment.id)
         assert run.metric == best and metrics.nunique() > 1

@@ -205,7 +205,7 @@ def test_wrong_functions():
 def test_explorers(explorer, search_space):
     strategy = KNAS(tiny_kernel(), 12, 0, explorer=explorer(), placement='process')
     strategy(simplified(search_space), SequentialExecutionEngine())
-    scores = strategy.scores()
+    scores = strategy.scores(all=True)
     assert len(scores) == 12 and scores.score.notna().all()
     assert all(contains(simplified(search_space), sample) for sample in scores.architecture)
 
@@ -214,7 +214,7 @@ def test_workers_give_the_same_scores(forked_workers):
     def run(**options):
         strategy = KNAS(tiny_kernel(), 8, 0, explorer=Random(seed=0), **options)
         strategy(simplified(), SequentialExecutionEngine())
-        return {encode_sample(row.architecture): row.score for row in strategy.scores().itertuples()}
+        return {encode_sample(row.architecture): row.score for row in strategy.scores(all=True).itertuples()}
 
     assert run(workers=2) == run(placement='process')
 
@@ -349,7 +349,7 @@ def test_narrowed_by_formats_and_evaluator():
     assert narrowed(space, {}).simplify().keys() == space.simplify().keys()
     strategy = KNAS(tiny_kernel(), 12, 0, placement='process')
     strategy(small, SequentialExecutionEngine())
-    assert {sample['depth'] for sample in strategy.scores().architecture} == {2}
+    assert {sample['depth'] for sample in strategy.scores(all=True).architecture} == {2}
     tuned = SimplifiedModelSpace.from_model(
         TinySpace(), FunctionalEvaluator(train, learning_rate=Categorical([0.1, 0.2], label='learning_rate'))
     )

@@ -73,7 +73,7 @@ def test_the_command_line_searches_in_trials(task, encoder, tmp_path):
     )
     assert result.stderr == ''
     found = open_run(tmp_path / result.stdout.splitlines()[0].split()[1])
-    assert found.scores().metric.notna().sum() == 2
+    assert found.scores(all=True).metric.notna().sum() == 2
     assert found.metrics()['accuracy'] == pytest.approx(found.metric) and 'f1_deviation' in found.metrics()
     assert found.network().encoder.model.config.model_type == 'bert'
 

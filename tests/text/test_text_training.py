@@ -420,14 +420,14 @@ def experiment():
 
 def test_a_search_trains_with_it(experiment):
     run = open_run(experiment.id)
-    trained = run.scores().query('status == "trained"')
+    trained = run.scores(all=True).query('status == "trained"')
     assert len(trained) == 2 and trained.metric.between(0, 1).all()
     metrics = run.metrics()
     assert metrics['accuracy'] == pytest.approx(run.metric)
     assert {'f1', 'test_accuracy', 'accuracy_deviation'} <= metrics.keys()
     assert accuracy(run.network(), VALIDATION) >= run.metric - 1e-6  # the weights of the better seed
     assert run.metrics(int(trained.index[-1])).keys() == metrics.keys()
-    untrained = run.scores().query('status == "scored"').index[0]
+    untrained = run.scores(all=True).query('status == "scored"').index[0]
     assert run.metrics(int(untrained)) == {}
 
 

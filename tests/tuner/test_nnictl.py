@@ -191,10 +191,10 @@ class TestSearch:
             nnictl.get(path)
         assert nnictl.status() == 'RUNNING' and nnictl.trials() == []
         assert scoring.identity in nnictl('experiment', 'list', '--all')
-        assert len(open_run(scoring.folder).scores()) < 27
+        assert len(open_run(scoring.folder).scores(all=True)) < 27
 
     def test_trials(self, search):
-        scores = search.run.scores()
+        scores = search.run.scores(all=True)
         assert list(scores.status) == ['trained'] * 3 + ['scored'] * 24
         trials = sorted(search.nnictl.trials(), key=lambda trial: trial['parameters']['kernel_rank'])
         for (rank, row), trial in zip(scores.iloc[:3].iterrows(), trials, strict=True):
@@ -208,7 +208,7 @@ class TestSearch:
         wait_until(lambda: len(table(browser)) == 3 and all(row.get('metric/kernel_rank') for row in table(browser)))
         rows = {int(row['metric/kernel_rank']): row for row in table(browser)}
         assert sorted(rows) == [1, 2, 3]
-        for rank, row in search.run.scores().iloc[:3].iterrows():
+        for rank, row in search.run.scores(all=True).iloc[:3].iterrows():
             assert float(rows[rank]['metric/kernel_score']) == pytest.approx(row.score, rel=1e-4)
             assert float(rows[rank]['latestAccuracy'].split()[0]) == pytest.approx(row.metric, rel=1e-3)
         assert 'kernel_score (metric)' in browser.find_element('id', 'tableList').text
@@ -225,12 +225,12 @@ class TestSearch:
         nnictl.knas('export', str(run.folder), '--to', str(nnictl.folder / 'winner'), '--formats', 'state-dict')
         weights = torch.load(nnictl.folder / 'winner' / 'winner.pt', weights_only=True)
         assert all(torch.equal(weights[name], value) for name, value in run.network().state_dict().items())
-        assert run.metric == run.scores().metric.max() and run.network()(vectors()[0]).shape == (20, 3)
+        assert run.metric == run.scores(all=True).metric.max() and run.network()(vectors()[0]).shape == (20, 3)
 
     def test_energy(self, search):
         """What is said of a run beside a dispatcher: energy, learning curves, how to start it again."""
         nnictl, run = search.nnictl, search.run
-        footprint, ranking = run.footprint(), run.ranking()
+        footprint, ranking = run.footprint(), run.ranking(all=True)
         assert run.status == 'running'
         results = [json.loads(path.read_text()) for path in (run.folder / 'knas' / 'results').glob('*.json')]
         own = sum(each.own for each in run.record.energies() if each.stage == 'fine')
@@ -255,7 +255,7 @@ class TestSearch:
         narrow = {'inner': {'_type': 'choice', '_value': ['relu']}, 'width': {'_type': 'choice', '_value': [4, 8]}}
 
         def inside():
-            scores = run.scores()
+            scores = run.scores(all=True)
             return scores[[sample['inner'] == 'relu' and sample['width'] < 16 for sample in scores.architecture]]
 
         *others, last = [row.architecture for _, row in inside().iloc[:3].iterrows() if row.status == 'scored']
@@ -264,13 +264,13 @@ class TestSearch:
             json.dumps([{'parameter': architecture, 'value': 0.75} for architecture in others])
         )
         nnictl('experiment', 'import', search.identity, '--filename', str(nnictl.folder / 'import.json'))
-        wait_until(lambda: (run.scores().metric == 0.75).sum() == len(others))
+        wait_until(lambda: (run.scores(all=True).metric == 0.75).sum() == len(others))
 
         (nnictl.folder / 'space.json').write_text(json.dumps(narrow))
         nnictl('update', 'searchspace', search.identity, '--filename', str(nnictl.folder / 'space.json'))
         wait_until(lambda: set(inside().status.iloc[:3]) == {'trained'})
         assert len(nnictl.trials()) == 4  # none for what was imported
-        scores = run.scores()
+        scores = run.scores(all=True)
         assert len(scores) == 27  # all of the new space were known
         outside = scores[scores.status == 'outside']
         assert len(outside) and all(sample['inner'] != 'relu' or sample['width'] == 16 for sample in outside.architecture)
@@ -279,12 +279,12 @@ class TestSearch:
         nnictl, run = search.nnictl, search.run
         count = len(nnictl.trials())
         wait_until(lambda: over(nnictl, count))
-        before = run.scores()
+        before = run.scores(all=True)
         nnictl('stop', search.identity)
         wait_until(lambda: run.status == 'finished')
         nnictl.resume(search.identity)
         wait_until(lambda: over(nnictl, count))
-        assert run.scores().equals(before)
+        assert run.scores(all=True).equals(before)
 
 
 def body(browser) -> str:
@@ -298,15 +298,15 @@ def test_kill_and_resume(nnictl):
     may_train.write_text('1')
     identity = nnictl.create({**ARGUMENTS, 'evaluator_args': {'log': str(log), 'gate': str(may_train)}}, trialConcurrency=1)
     folder = nnictl.folder / identity
-    wait_until(lambda: (folder / 'knas').exists() and len(open_run(folder).scores()) > 2)
+    wait_until(lambda: (folder / 'knas').exists() and len(open_run(folder).scores(all=True)) > 2)
     kill(identity)
-    before = open_run(folder).scores()
+    before = open_run(folder).scores(all=True)
     assert len(before) < 10
 
     may_score.unlink()
     nnictl.resume(identity)
-    wait_until(lambda: 'trained' in open_run(folder).scores().status.values)
-    after = open_run(folder).scores().set_index('candidate')
+    wait_until(lambda: 'trained' in open_run(folder).scores(all=True).status.values)
+    after = open_run(folder).scores(all=True).set_index('candidate')
     assert after.loc[before.candidate, 'seconds'].tolist() == before.seconds.tolist()  # none was scored again
     kill(identity)
 
@@ -316,7 +316,7 @@ def test_kill_and_resume(nnictl):
     shown = nnictl.knas('show', str(folder))
     assert 'interrupted' in shown and 'nnictl_models:GatedSpace' in shown
     nnictl.knas('resume', str(folder), '--port', str(free_port()))
-    wait_until(lambda: list(open_run(folder).scores().status) == ['trained'] * 3 + ['scored'] * 7)
+    wait_until(lambda: list(open_run(folder).scores(all=True).status) == ['trained'] * 3 + ['scored'] * 7)
     assert len([line for line in log.read_text().splitlines() if line.startswith('end')]) == 3
 
 
@@ -351,7 +351,7 @@ def test_own_network_and_trial_command(nnictl):
     wait_until(lambda: over(nnictl, 4))
     run = open_run(nnictl.folder / identity)
     wait_until(lambda: run.record.count('trained') == 4)
-    widths = [architecture['width'] for architecture in run.ranking().architecture]
+    widths = [architecture['width'] for architecture in run.ranking(all=True).architecture]
     assert widths == sorted(widths) and run.metric == widths[0]  # the trial command reports the width
     received = (nnictl.folder / 'log').read_text().splitlines()
     assert received == [repr(['dropout', 'kernel_rank', 'kernel_score', 'knas_candidate', 'width'])] * 4

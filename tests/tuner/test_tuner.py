@@ -75,7 +75,7 @@ class Experiment:
         self.tuner._thread.join()
 
     def scores(self):
-        return open_run(self.folder).scores()
+        return open_run(self.folder).scores(all=True)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_energy(start, monkeypatch):
         experiment.finish(trial, 0.25)
     experiment.request(1)
     assert experiment.ended()
-    footprint, ranking = run.footprint(), run.ranking()
+    footprint, ranking = run.footprint(), run.ranking(all=True)
     assert footprint.stages.seconds['fine'] == pytest.approx(50)
     assert footprint.stages.seconds['coarse'] == pytest.approx(7, abs=2 * meter.Meter.least_covered)
     assert footprint.stages.kwh['fine'] == pytest.approx(0.05)
