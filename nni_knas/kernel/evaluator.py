@@ -268,6 +268,10 @@ def _checked_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
-        return torch.device(device)
+        checked = torch.device(device)
     except RuntimeError:
         raise ValueError(f'unknown device {device!r}: it is "cpu", "cuda" or "cuda:N"') from None
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if checked.type == 'cuda' and (checked.index or 0) >= there:
+        raise ValueError(f'there is no device {str(checked)!r}: torch sees {there or "no"} CUDA device{"s" * (there > 1)}')
+    return checked

@@ -144,6 +144,7 @@ def test_order_does_not_matter():
         ({'normalization': None}, ValueError, 'unknown normalization None'),
         ({'loss': 'cross_entropy'}, TypeError, r"loss is 'cross_entropy': it has to be a callable loss\(outputs, targets\)"),
         ({'device': 'gpu'}, ValueError, 'unknown device \'gpu\': it is "cpu", "cuda" or "cuda:N"'),
+        ({'device': 'cuda:99'}, ValueError, "there is no device 'cuda:99': torch sees .* CUDA device"),
         ({'score': 'half-covariance', 'batch_size': 3}, ValueError, 'two halves of at least 2 samples: batch_size is 3'),
     ],
 )

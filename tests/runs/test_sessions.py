@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -32,12 +33,11 @@ def another():
 
 def at_work(path, pid, **about):
     """Write down that a process is at work on a run."""
-    with session(Record(path), {}, command='nni-knas search --port 8080'):
-        record = Record(path)
-        [begun] = record.sessions()
-    created = psutil.Process(pid).create_time()
-    record.keep_session(1, about={**begun.about, 'pid': pid, 'created': created, **about})
-    record.close()
+    with contextlib.closing(Record(path)) as record:  # whole in its file from here on
+        with session(record, {}, command='nni-knas search --port 8080'):
+            [begun] = record.sessions()
+        created = psutil.Process(pid).create_time()
+        record.keep_session(1, about={**begun.about, 'pid': pid, 'created': created, **about})
 
 
 def contents(folder):
