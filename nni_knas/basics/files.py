@@ -7,16 +7,29 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ['atomic_write']
+__all__ = ['atomic_write', 'private_folder']
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Gives a path to write to, which becomes ``path`` when all is written; its folder is made where there is none."""
+def atomic_write(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Gives a path to write to, which becomes ``path`` when all is written; its folder is made where there is none.
+
+    A file that is ``private`` is readable by its owner alone, from the moment that it is there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'{path.name}.{os.getpid()}')
     try:
+        if private:
+            unfinished.unlink(missing_ok=True)
+            os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         yield unfinished
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that its owner alone can look into, for what others write in it; one that is there becomes such."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # somebody else's, or of a file system without modes
+        path.chmod(0o700)

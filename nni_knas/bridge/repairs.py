@@ -20,6 +20,7 @@ from typing import Any
 
 import requests
 
+from nni_knas.basics.files import private_folder
 from nni_knas.bridge.leftovers import end_leftovers
 
 __all__ = ['quiet_imports', 'repair']
@@ -56,6 +57,7 @@ def repair() -> None:
     TrialCommandChannelV3.receive_parameter = _receive_own_parameter(TrialCommandChannelV3.receive_parameter)
     Experiment._start_nni_manager = _without_leftovers(Experiment._start_nni_manager)
     NasExperiment.start = _with_checked_strategy(NasExperiment.start)
+    NasExperiment.save_checkpoint = _in_private(NasExperiment.save_checkpoint)
     NasExperiment.stop = _unless_refused(NasExperiment.stop)
 
 
@@ -163,8 +165,11 @@ def _without_leftovers(start: Any) -> Any:
 
     @functools.wraps(start)
     def start_alone(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        folder = _folder_of(self)
         if self._action != 'view':
-            end_leftovers(_folder_of(self))
+            end_leftovers(folder)
+        for name in ('db', 'log'):  # both have the experiment's configuration, with passwords and keys
+            private_folder(folder / name)
         return start(self, *arguments, **keywords)
 
     return start_alone
@@ -186,6 +191,18 @@ def _with_checked_strategy(start: Any) -> Any:
         return start(self, *arguments, **keywords)
 
     return start_checked
+
+
+def _in_private(save: Any) -> Any:
+    """A checkpoint has the experiment's configuration, with passwords and keys of training services, for all to read."""
+
+    @functools.wraps(save)
+    def save_in_private(self: Any) -> None:
+        with contextlib.suppress(OSError):  # NNI logs what goes wrong
+            private_folder(self._checkpoint_directory)
+        save(self)
+
+    return save_in_private
 
 
 def _unless_refused(stop: Any) -> Any:

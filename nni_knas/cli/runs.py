@@ -162,7 +162,7 @@ def _run_folders(directory: Path | None) -> Iterator[Path]:
 
 def _see_run(folder: Path) -> _Seen:
     settings = None
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError, ValueError):  # of a script, of another user, or damaged
         settings = Settings.read(folder)
     return _Seen(Run(folder), Experiments().get_all_experiments().get(folder.name, {}), settings)
 

@@ -83,9 +83,9 @@ def _check_folder(config: NasExperimentConfig, resume: str | None) -> None:
 
 
 def _check_writable(folder: Path) -> None:
+    """Raise ``ValueError`` if a folder cannot be written to, or not be made; none is made yet."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=next(each for each in (folder, *folder.parents) if each.exists())):
             pass
     except OSError as error:
         raise ValueError(f'runs cannot be kept in {folder}: {error.strerror}') from error

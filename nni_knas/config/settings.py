@@ -33,8 +33,8 @@ class Settings:
     config: dict[str, Any] | None = field(default=None)
 
     def write(self, folder: Path) -> None:
-        """Write them for the experiment in a folder."""
-        with atomic_write(settings_path(folder)) as unfinished:
+        """Write them for the experiment in a folder; passwords and keys of training services may be among them."""
+        with atomic_write(settings_path(folder), private=True) as unfinished:
             unfinished.write_text(
                 json.dumps(
                     {'options': self.options.to_mapping(), 'search_space': self.search_space, 'config': self.config},
@@ -50,6 +50,15 @@ class Settings:
         ------
         FileNotFoundError
             If there are none.
+        ValueError
+            If they cannot be read.
         """
-        content = json.loads(settings_path(folder).read_text())
-        return cls(SearchOptions.from_mapping(content['options']), content.get('search_space'), content.get('config'))
+        path = settings_path(folder)
+        try:
+            content = json.loads(path.read_text())
+            options = SearchOptions.from_mapping(content['options'])
+        except PermissionError as error:
+            raise ValueError(f'{path} is for its owner alone, since it may hold passwords') from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f'{path} is damaged, it does not say what the run was started with: {error}') from error
+        return cls(options, content.get('search_space'), content.get('config'))

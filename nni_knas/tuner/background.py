@@ -121,7 +121,7 @@ class BackgroundSearch:
     def _write_experiment_file(self, search_space: dict[str, Any]) -> None:
         """Write the experiment's configuration, from which nnictl starts it again."""
         if self._config:
-            with atomic_write(self._experiment_file) as unfinished:
+            with atomic_write(self._experiment_file, private=True) as unfinished:
                 unfinished.write_text(yaml.safe_dump({**self._config, 'searchSpace': search_space}))
 
     # Scoring.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 
 import psutil
 import pytest
@@ -90,5 +91,7 @@ def test_killed_again_and_again_on_one_port(tmp_path, capsys):
         for process in leftovers(tmp_path / 'runs' / search.stdout.split()[1]):
             process.kill()
     assert leftovers(folder) == []
+    secret = [folder / 'knas' / 'config.json', folder / 'db', folder / 'checkpoint']  # they may hold passwords
+    assert [stat.S_IMODE(path.stat().st_mode) & 0o077 for path in secret] == [0, 0, 0]
     assert open_run(folder).scores().status.value_counts().to_dict() == {'trained': 3, 'scored': 3}
     assert lines(tmp_path / 'log').count('end') == 3
