@@ -31,6 +31,8 @@ from nni_knas.tuner import meta_file
 
 __all__ = ['add_commands', 'add_watch']
 
+_WIDEST = 60  # a status in the list
+
 
 def add_commands(commands: Any) -> None:
     """Add the commands to the command line's."""
@@ -170,20 +172,28 @@ def _see_run(folder: Path) -> _Seen:
 def _table_row(seen: _Seen) -> list[str]:
     record = seen.run.record
     trained = seen.run.ranking(all=True).metric
-    config = (seen.settings.config if seen.settings is not None else None) or {}
-    name = seen.entry.get('experimentName') or config.get('experimentName') or ''
-    scored = len(record) - record.count(Status.FAILED, Status.FILTERED, Status.OUTSIDE)
     best = f'{trained.iloc[0]:.4f}' if len(trained) else ''
     return [
         seen.run.folder.name,
-        str(name),
-        seen.run.status,
+        _name_text(seen),
+        _shortened(str(seen.run.state)),
         _start_time_text(seen),
-        str(scored),
+        str(record.scored()),
         str(len(trained)),
         best,
         str(seen.run.folder),
     ]
+
+
+def _name_text(seen: _Seen) -> str:
+    """The name of a run; empty where it has none but NNI's id."""
+    config = (seen.settings.config if seen.settings is not None else None) or {}
+    name = seen.entry.get('experimentName') or config.get('experimentName') or seen.run.name
+    return '' if name == seen.run.folder.name else str(name)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDEST else f'{text[: _WIDEST - 1]}…'
 
 
 def _start_time_text(seen: _Seen) -> str:
@@ -206,7 +216,9 @@ def _show_run(arguments: argparse.Namespace) -> None:
         print_while_running(run, arguments.watch, arguments.top)
         return
     frame = run.frame()
-    print(f'Run {run.folder.name} in {run.folder} ({run.status}, started {_start_time_text(seen)})')
+    name = _name_text(seen)
+    print(f'Run {run.folder.name}{f" ({name})" if name else ""} in {run.folder}')
+    print(f'Status: {run.state}; started {_start_time_text(seen)}')
     print(f'Searched: {_options_text(seen.options)}')
     counts = ', '.join(f'{count} {status}' for status, count in frame.status.value_counts().items())
     print(f'Candidates: {len(frame)}' + (f' ({counts})' if counts else ''))
@@ -243,7 +255,8 @@ def _print_what_next(seen: _Seen) -> None:
     print('\nGo on:')
     print(f'  nni-knas report {name}')
     print(f'  nni-knas export {name} --to FOLDER')
-    print(f'  nni-knas resume {name}')
+    if seen.run.state.stopped:
+        print(f'  {seen.run.how_to_resume()}')
     print(f'  nni_knas.open_run({str(name)!r})  # in Python')
 
 

@@ -17,7 +17,7 @@ from nni_knas.bridge.leftovers import end_leftovers
 from nni_knas.bridge.portal import PORTAL_PAGE
 from nni_knas.cli.watch import watched
 from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
-from nni_knas.record import Status, record_path, settings_path
+from nni_knas.record import Record, Status, record_path, settings_path
 from nni_knas.runs import Run, check_idle, open_run
 
 __all__ = ['check_port', 'free_port', 'print_energy', 'run_folder', 'search', 'stored_config']
@@ -126,14 +126,17 @@ def _print_result(run: Run, options: SearchOptions, seconds: float) -> None:
     print(f'\n{table(["rank", "score", name, "architecture"], rows, {"rank", "score", name})}')
     counts = scores.status.value_counts()
     outside = sum(int(counts.get(status, 0)) for status in (Status.FILTERED, Status.OUTSIDE))
-    count = len(scores) - outside
-    notes = f', {count - counts[Status.SCREENED]} of them in full' if Status.SCREENED in counts else ''
-    notes += f', {counts[Status.FAILED]} failed' if Status.FAILED in counts else ''
+    count = run.record.scored()
+    notes = f', {scores.score.notna().sum()} of them in full' if Status.SCREENED in counts else ''
+    notes += f', {counts[Status.FAILED]} more failed' if Status.FAILED in counts else ''
     notes += f', left {outside} out that are over the limits' if outside else ''
     print(
         f'\nScored {count} candidates in {duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
         f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.'
     )
+    _print_failures(run.record)
+    if run.state.reason:
+        print(f'The run {run.state}.'.replace(' finished: ', ' ended since its '))
     if len(trained):
         print(f'Best: {name} {trained.metric.iloc[0]:.4f}, rank {trained.index[0]} of {count} by score.')
     print_energy(run)
@@ -141,6 +144,14 @@ def _print_result(run: Run, options: SearchOptions, seconds: float) -> None:
         print(f'The Pareto front of score against {options.front}: nni-knas show {run.folder}')
     print(f'Report: nni-knas report {run.folder}')
     print(f'Again from Python: nni_knas.open_run({str(run.folder)!r})')
+
+
+def _print_failures(record: Record) -> None:
+    """Print how many candidates failed, with the most frequent reason."""
+    for status, what in ((Status.FAILED, 'could not be scored'), (Status.TRAINING_FAILED, 'could not be trained')):
+        said = record.frequent_reason(status)
+        if said is not None:
+            print(f'{record.count(status)} {what}; the most frequent reason ({said[1]} times): {said[0]}')
 
 
 def print_energy(run: Run) -> None:

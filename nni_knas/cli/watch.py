@@ -76,8 +76,7 @@ def progress_line(run: Run) -> str:
         'in training': record.count(Status.TRAINING),
         'failed': record.count(Status.FAILED, Status.TRAINING_FAILED),
     }
-    scored = len(record) - record.count(Status.FAILED, Status.FILTERED, Status.OUTSIDE)
-    parts = [f'{scored:,} scored', *(f'{count:,} {name}' for name, count in counts.items() if count)]
+    parts = [f'{record.scored():,} scored', *(f'{count:,} {name}' for name, count in counts.items() if count)]
     sessions = run.sessions()
     if sessions:
         parts.append(f'after {duration(sessions[-1].heard - sessions[-1].started)}')

@@ -93,7 +93,7 @@ def footprint_of(record: Record) -> Footprint:
         index=list(STAGES),
         columns=list(COLUMNS),
     )
-    candidates = record.count(Status.SCREENED, Status.SCORED, Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED)
+    candidates = record.scored()
     trained = record.count(Status.TRAINED)
     kwh = stages.kwh.sum()
     estimate = None

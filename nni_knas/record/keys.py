@@ -26,6 +26,12 @@ SCORING_SECONDS = 'scoring seconds'
 """The time by the clock that scoring has taken."""
 COMPLETE = 'complete'
 """Whether the run has come to its end."""
+FAILURE = 'failure'
+"""The error that ended the run, in a sentence; empty where none did."""
+LIMIT = 'limit'
+"""The limit of the experiment that ended the run, by its name; empty where none did."""
+DEADLINE = 'deadline'
+"""When the experiment's time is over, in seconds since the epoch; 0 where it has no limit."""
 STATEMENT = 'statement'
 """The footprint in one sentence, once a session has ended."""
 METHODS = 'energy methods'

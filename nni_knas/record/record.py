@@ -404,6 +404,12 @@ class Record:
         marks = ', '.join('?' * len(status))
         return self._fetch_one(f'SELECT COUNT(*) FROM candidates WHERE status IN ({marks})', *status)[0]
 
+    def scored(self) -> int:
+        """Number of candidates that have a score, be it a quick one, and can be chosen."""
+        return self._fetch_one(
+            f'SELECT COUNT(*) FROM candidates WHERE COALESCE(score, quick) IS NOT NULL AND status NOT IN {_UNUSABLE}'
+        )[0]
+
     def counted(self) -> int:
         """Number of candidates that count against the budget: all but filtered ones and those outside of the space."""
         return len(self) - self.count(Status.FILTERED, Status.OUTSIDE)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from nni_knas import plots
 from nni_knas.basics.texts import count, duration, energy, known, mass, number
+from nni_knas.bridge.experiment import manager_lives
 from nni_knas.networks import COSTS, example_inputs
 from nni_knas.plots import ENERGIES, number_text, unit_of
 from nni_knas.record import Status, keys
@@ -93,15 +94,15 @@ def write_report(run: Any, path: str | Path) -> Path:
 def _template_values(run: Moment) -> dict[str, Any]:
     frame = run.frame()
     shown = columns(frame, run.metric_name, run.optimize_mode == 'minimize')
-    footprint, sessions, searching = run.footprint(), run.sessions(), run.process is not None
+    footprint, sessions, state = run.footprint(), run.sessions(), run.state
     return {
         'title': f'{run.name}: a KNAS run',
         'run': run,
         'quoted': shlex.quote(str(run.folder)),
         'python': f'import nni_knas\nrun = nni_knas.open_run({str(run.folder)!r})\nrun.scores(), run.metric, run.network()',
-        'status': run.status,
-        'searching': searching,
-        'stopped': not searching and not run.record.get_meta(keys.COMPLETE),
+        'state': state,
+        'manager': state.status != 'running' and manager_lives(run.folder.name),
+        'resume': run.how_to_resume(),
         'now': time.time(),
         'sessions': sessions,
         'tiles': _tiles_of(run),

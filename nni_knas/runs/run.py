@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +19,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace
 from torch import nn
 from tqdm import tqdm
 
-from nni_knas.bridge.experiment import find_folder, manager_lives, reported_steps
+from nni_knas.bridge.experiment import find_folder, reported_steps
 from nni_knas.footprint import Footprint, footprint_of
 from nni_knas.gradients import cpu_threads
 from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
@@ -27,6 +28,7 @@ from nni_knas.runs.ranked import kept_result, load_weights
 from nni_knas.runs.score_table import score_table
 from nni_knas.runs.selection import pareto_front
 from nni_knas.runs.sessions import is_alive
+from nni_knas.runs.state import State, state_of
 
 __all__ = ['Run', 'open_run']
 
@@ -126,18 +128,33 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What the run is called: by its experiment's name, where the user has given one, or else by NNI's id."""
+        """What the run is called: by its experiment's name, or the file of its script, or else by NNI's id."""
         sessions = self.sessions()
         return (sessions[-1].about.get('name') if sessions else None) or self.folder.name
 
     @property
     def status(self) -> str:
-        """``'running'``, as long as its process or NNI's manager with its trials is alive; ``'finished'`` at the end of the
-        search; and ``'interrupted'`` where it has stopped before."""
-        if self.process is not None or manager_lives(self.folder.name):
-            return 'running'
-        complete = self.record.get_meta(keys.COMPLETE) and not self.record.count(Status.TRAINING)
-        return 'finished' if complete else 'interrupted'
+        """``'running'``, ``'finished'``, ``'failed'``, ``'interrupted'`` or ``'killed'``; see :attr:`state`."""
+        return self.state.status
+
+    @property
+    def state(self) -> State:
+        """The status of the run, and the error or the limit that ended it; see :class:`nni_knas.runs.State`."""
+        return state_of(self.record)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether ``nni-knas resume`` can take it up: it was started with settings that are kept, not by a script."""
+        return settings_path(self.folder).exists()
+
+    def how_to_resume(self) -> str:
+        """How the run is taken up: by a command, or in the script that it is of."""
+        if self.resumable:
+            return shlex.join(['nni-knas', 'resume', str(self.folder)])
+        sessions = self.sessions()
+        command = sessions[-1].about.get('command') if sessions else None
+        script = f' ({command})' if command else ''
+        return f'in its script{script}: NasExperiment(..., id={self.folder.name!r}), then experiment.resume()'
 
     @property
     def process(self) -> int | None:

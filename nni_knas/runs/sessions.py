@@ -42,7 +42,7 @@ def session(
     asked
         What the run was asked for, by name.
     name
-        The run's name, where it has one.
+        The run's name, where it has one. Default: the file of the script that runs.
     country
         The country that the energy comes from; see :func:`~nni_knas.footprint.power.power_source`.
     command
@@ -60,7 +60,7 @@ def session(
         'pid': process.pid,
         'created': process.create_time(),
         'host': platform.node(),
-        'name': name,
+        'name': name or script_name(),
         'command': command or command_of(sys.orig_argv),
         'directory': os.getcwd(),
         'asked': dict(asked),
@@ -68,7 +68,8 @@ def session(
         'machine': machine(),
     }
     number = record.begin_session(about)
-    record.set_meta(keys.COMPLETE, 0)
+    for key in (keys.COMPLETE, keys.FAILURE, keys.LIMIT):
+        record.set_meta(key, 0 if key == keys.COMPLETE else '')
     try:
         with Meter(record, number, country, root) as meter:
             yield meter
@@ -130,6 +131,12 @@ def command_of(arguments: list[str]) -> str | None:
         if Path(argument).name == 'nni-knas' or (argument == 'nni_knas' and arguments[i - 1] == '-m'):
             return shlex.join(['nni-knas', *arguments[i + 1 :]])
     return shlex.join(['python', *arguments[1:]])
+
+
+def script_name() -> str | None:
+    """The file of the user's script that runs in this process; ``None`` where it is a program, a module or a notebook."""
+    name = Path(sys.argv[0]).name if sys.argv else ''
+    return name if name.endswith('.py') and name != '__main__.py' and not hasattr(sys, 'ps1') else None
 
 
 def versions() -> dict[str, str]:

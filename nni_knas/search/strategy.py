@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -19,11 +20,12 @@ from nni.nas.strategy.base import Strategy
 from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
 from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
 from nni_knas.engine import Placement
+from nni_knas.footprint import Meter
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import describe_inputs
 from nni_knas.plots import number_text, strategy_html
-from nni_knas.record import Record, keys, record_path, weights_path
-from nni_knas.runs import Run, check_idle, chosen, dump_space, restore_model, session, worked_seconds
+from nni_knas.record import Record, Status, keys, record_path, weights_path
+from nni_knas.runs import Run, check_idle, chosen, dump_space, failures_recorded, restore_model, session, worked_seconds
 from nni_knas.search.coarse import CoarseStage
 from nni_knas.search.explorers import checked_explorer, farthest_ahead
 from nni_knas.search.fine import FineStage
@@ -289,8 +291,12 @@ class KNAS(Strategy):
             (log / PORTAL_PAGE).write_text(portal_page(experiment.id))
         self._record = Record(self._record_path or (record_path(self._folder) if self._folder else None))
         # A run that is resumed has used up a part of its time.
-        deadline = time.monotonic() + max_duration(experiment) - worked_seconds(self._record)
-        self._coarse = self.coarse_stage(model_space, self._record, deadline)
+        left = max_duration(experiment) - worked_seconds(self._record)
+        self._record.set_meta(keys.DEADLINE, 0.0 if math.isinf(left) else time.time() + left)
+        deadline = time.monotonic() + left
+        # A run that was there before has not failed by a mistake in taking it up.
+        with contextlib.nullcontext() if self._record.sessions() else failures_recorded(self._record):
+            self._coarse = self.coarse_stage(model_space, self._record, deadline)
         self._fine = FineStage(
             model_space,
             engine,
@@ -335,13 +341,28 @@ class KNAS(Strategy):
         record = self._coarse.record
         record.set_meta(keys.METRIC, metric_of(self._fine.space.evaluator))
         with session(record, self.asked(), name=self._experiment_name, country=self.request.country) as meter:
-            with meter.stage('coarse'):
-                self._coarse.run(self._fine.engine)
-            if self.request.top_k:
-                with meter.stage('fine'):
-                    self._fine.run(functools.partial(chosen, record, self.request.top_k, self.request.front), meter)
+            with failures_recorded(record):
+                self._run_stages(record, meter)
+            record.set_meta(keys.LIMIT, self._limit_reached())
             record.set_meta(keys.COMPLETE, 1)
         logging.getLogger('nni.knas').info('Energy: %s.', record.get_meta(keys.STATEMENT))  # NNI shows it, unless silenced
+
+    def _run_stages(self, record: Record, meter: Meter) -> None:
+        assert self._coarse is not None and self._fine is not None
+        with meter.stage('coarse'):
+            self._coarse.run(self._fine.engine)
+        if self.request.top_k:
+            with meter.stage('fine'):
+                self._fine.run(functools.partial(chosen, record, self.request.top_k, self.request.front), meter)
+
+    def _limit_reached(self) -> str:
+        """The name of the experiment's limit that ended the run before its own end; empty where none did."""
+        assert self._coarse is not None and self._fine is not None
+        record, fine = self._coarse.record, self._fine
+        if time.monotonic() >= fine.deadline:
+            return 'max_experiment_duration'
+        trained = record.count(Status.TRAINED, Status.TRAINING_FAILED)
+        return 'max_trial_number' if fine.max_trials <= trained < min(self.request.top_k, record.scored()) else ''
 
     def asked(self) -> dict[str, Any]:
         """What this strategy was asked for, as a record or a page can tell it."""

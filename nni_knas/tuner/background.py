@@ -29,7 +29,7 @@ from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
 from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
-from nni_knas.record import Candidate, Record, Status, keys, record_path
+from nni_knas.record import Candidate, Record, Status, keys, reason_of, record_path
 from nni_knas.runs import Ranked, chosen, energy_of, kept_result, session
 from nni_knas.search import CoarseStage
 from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
@@ -114,6 +114,10 @@ class BackgroundSearch:
         log.mkdir(parents=True, exist_ok=True)
         (log / PORTAL_PAGE).write_text(portal_page(folder.name))
 
+    def report_failure(self, error: Exception) -> None:
+        """The experiment ends by an error."""
+        self.record.set_meta(keys.FAILURE, reason_of(error))
+
     def close(self) -> None:
         """The experiment ends."""
         self._session.close()
@@ -134,6 +138,7 @@ class BackgroundSearch:
         Settings(self.options, search_space).write(self.folder)
         self._write_experiment_file(search_space)
         self.record.set_meta(keys.COMPLETE, 0)
+        self.record.set_meta(keys.FAILURE, '')
         before = self.record.get_meta(keys.SEARCH_SPACE)
         choices = search_space_of(space)
         if before is not None and json.loads(before) != choices:
@@ -205,11 +210,12 @@ class BackgroundSearch:
         """Say in the experiment's log, which the portal shows, how far scoring is."""
 
         def say() -> None:
-            best = self.record.best_score()
+            best, failed = self.record.best_score(), self.record.count(Status.FAILED)
             _logger.info(
-                'KNAS: %d of %d candidates scored%s.',
-                min(self.record.counted(), self.options.candidates),
+                'KNAS: %d of %d candidates scored%s%s.',
+                min(self.record.scored(), self.options.candidates),
                 self.options.candidates,
+                f', {failed} failed' if failed else '',
                 '' if best is None else f', best score {best:.4g}',
             )
 
@@ -239,12 +245,20 @@ class BackgroundSearch:
 
     def _complete_if_over(self) -> None:
         """End the search where no trial is under way any more: it says what it has used."""
-        if self._waiting or self._started or self._scoring or self.record.get_meta(keys.COMPLETE):
+        limit = self._limit_reached() if self._waiting else ''
+        if (self._waiting and not limit) or self._started or self._scoring or self.record.get_meta(keys.COMPLETE):
             return
         statement = footprint_of(self.record).statement
+        self.record.set_meta(keys.LIMIT, limit)
         self.record.set_meta(keys.COMPLETE, 1)
         self.record.set_meta(keys.STATEMENT, statement)
         _logger.info('KNAS: %s.', statement)
+
+    def _limit_reached(self) -> str:
+        """The limit of the experiment after which its manager asks for no more trials; empty where it goes on."""
+        most = self._config.get('maxTrialNumber')
+        ended = self.record.count(Status.TRAINED, Status.TRAINING_FAILED)
+        return 'maxTrialNumber' if most is not None and ended >= most else ''
 
     def _mark_energy_interval(self) -> None:
         """Scoring or a trial has begun or ended: what is used from now on is of another kind."""

@@ -192,6 +192,8 @@ class KNAS(Tuner):
         sentence = str(error) if mistake else f'{type(error).__name__}: {error}'
         _logger.error('KNAS: %s', sentence, exc_info=not mistake)
         _logger.debug('Where it came from:', exc_info=True)
+        if self._search is not None:
+            self._search.report_failure(error)
         if self._dispatcher is not None and not self._exiting:
             self._dispatcher.report_error(f'KNAS: {sentence}')
 

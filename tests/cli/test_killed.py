@@ -41,15 +41,15 @@ def test_killed_and_resumed(tmp_path, capsys):
     manager = psutil.Process(Experiments().get_all_experiments()[identity]['pid'])
     family = [manager, *manager.children(recursive=True)]
     try:
-        assert listed_status(identity, capsys) == 'running'  # the manager and its trial live on
+        assert listed_status(identity, capsys) == 'killed'  # though the manager and its trial live on
     finally:
         for member in family:
             member.kill()
         psutil.wait_procs(family)
-    assert listed_status(identity, capsys) == 'interrupted'
+    assert listed_status(identity, capsys) == 'killed'
     successful('show', identity)
     shown = capsys.readouterr().out
-    assert '(interrupted, started ' in shown and 'Candidates: 6 (' in shown and '1 training' in shown
+    assert 'Status: killed; started ' in shown and 'Candidates: 6 (' in shown and '1 training' in shown
     before = open_run(folder).scores(all=True)
 
     (tmp_path / 'gate').touch()

@@ -175,13 +175,13 @@ def test_run_that_goes_on_and_is_killed(tmp_path):
     finally:
         process.kill()
     running = read(tmp_path / 'running.html')
-    assert 'running' in running.texts and 'nni-knas resume' not in running.text
+    assert 'running' in running.texts and 'resume()' not in running.text
     assert running.values()['scored'] == '15' and running.values()['trained'] == '1'
     assert 'in training' in running.text
 
     assert main(['report', str(folder)]) == 0
     killed, run = read(folder / 'report.html'), Run(folder)
-    assert 'interrupted' in killed.texts and f'nni-knas resume {folder}' in killed.texts
+    assert 'killed' in killed.texts and "NasExperiment(..., id='search'), then experiment.resume()" in killed.text
     assert float(killed.values()['metric']) == run.metric
     assert float(killed.values()['kwh']) == run.footprint().kwh > 0
     assert run.footprint().statement in killed.texts

@@ -133,7 +133,7 @@ def test_configuration(pages):
     ('options', 'status', 'text'),
     [
         ({}, 'finished', 'Finished'),
-        ({'complete': 0}, 'interrupted', 'nni-knas resume {}'),
+        ({'complete': 0}, 'interrupted', 'experiment.resume()'),
         ({'process': os.getpid()}, 'running', 'The run goes on: this is how it was at'),
     ],
 )
@@ -142,17 +142,17 @@ def test_status(tmp_path, options, status, text):
     page = report(run, tmp_path)
     assert run.status == status
     assert status in page.texts and text.format(run.folder) in page.text
-    assert ('nni-knas resume' in page.text) == (status == 'interrupted')
+    assert ('resume()' in page.text) == (status == 'interrupted')
 
 
 @pytest.mark.parametrize(('complete', 'text'), [(0, 'The search has stopped before its end'), (1, 'Finished')])
 def test_manager_outlives_the_search(tmp_path, monkeypatch, complete, text):
     """NNI's manager and its trials can go on when the process that searched is gone."""
     run = make(tmp_path / 'run', complete=complete)
-    monkeypatch.setattr('nni_knas.runs.run.manager_lives', lambda identity: True)
+    monkeypatch.setattr('nni_knas.report.single.manager_lives', lambda identity: True)
     page = report(run, tmp_path)
-    assert 'running' in page.texts and text in page.text and "NNI's manager is still at work" in page.text
-    assert ('nni-knas resume' in page.text) == (complete == 0)
+    assert 'running' not in page.texts and text in page.text and "NNI's manager is still there" in page.text
+    assert ('experiment.resume()' in page.text) == (complete == 0)
 
 
 def test_sessions(tmp_path):

@@ -314,7 +314,7 @@ def test_kill_and_resume(nnictl):
     may_train.unlink()
     assert identity in nnictl.knas('list', '--directory', str(nnictl.folder))
     shown = nnictl.knas('show', str(folder))
-    assert 'interrupted' in shown and 'nnictl_models:GatedSpace' in shown
+    assert 'Status: killed; ' in shown and 'nnictl_models:GatedSpace' in shown
     nnictl.knas('resume', str(folder), '--port', str(free_port()))
     wait_until(lambda: list(open_run(folder).scores(all=True).status) == ['trained'] * 3 + ['scored'] * 7)
     assert len([line for line in log.read_text().splitlines() if line.startswith('end')]) == 3
