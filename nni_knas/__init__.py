@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nni_knas.bridge.repairs import quiet_imports, repair
+from nni_knas.basics.faces import opened_later
+from nni_knas.bridge.arrivals import await_nni
 
 if TYPE_CHECKING:
     from nni_knas.kernel import GradientKernelEvaluator
@@ -46,26 +45,16 @@ __all__ = [
     'write_report',
 ]
 
-_MODULES = {'KNAS': 'search', 'GradientKernelEvaluator': 'kernel', 'Run': 'runs', 'open_run': 'runs'}
-_LATER = {
+_PLACES = {
     **dict.fromkeys((name for name in __all__ if name.startswith('plot_')), 'plots'),
+    'KNAS': 'search',
+    'GradientKernelEvaluator': 'kernel',
+    'Run': 'runs',
+    'open_run': 'runs',
     'write_report': 'report',
     'write_comparison': 'report',
-}  # imported when they are asked for
+}
 
+__getattr__ = opened_later(__name__, _PLACES)
 
-def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name) or _LATER.get(name)
-    if module is None:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    with quiet_imports():
-        value = getattr(importlib.import_module(f'{__name__}.{module}'), name)
-    globals()[name] = value
-    return value
-
-
-# NNI's manager gives a tuner ten seconds to come up: there, torch is imported later, by the thread that needs it.
-if os.environ.get('SDK_PROCESS') != 'dispatcher':
-    for _name in _MODULES:
-        __getattr__(_name)
-    repair()
+await_nni()

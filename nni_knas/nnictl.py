@@ -12,12 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import yaml
+from nni.tools.nnictl.nnictl import parse_args
 
-from nni_knas.bridge.repairs import quiet_imports  # with the package come the repairs
 from nni_knas.config import SearchOptions
-
-with quiet_imports():
-    from nni.tools.nnictl.nnictl import parse_args
 
 __all__ = ['check', 'main']
 

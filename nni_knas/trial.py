@@ -21,7 +21,7 @@ from nni.runtime.env_vars import trial_env_vars
 from torch import nn
 
 from nni_knas.bridge import fields
-from nni_knas.bridge.experiment import find_folder
+from nni_knas.bridge.registry import find_folder
 from nni_knas.config import SearchOptions, Settings
 from nni_knas.config import options as all_options
 from nni_knas.data import Data

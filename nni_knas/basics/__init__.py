@@ -1,4 +1,5 @@
-"""What any room may use, and knows no other: files that a kill leaves whole, work at intervals, checks, words for people.
+"""What any room may use, and knows no other: files that a kill leaves whole, work at intervals, checks, words for people,
+and the names that users may give.
 
 Its modules are its faces.
 """

@@ -6,10 +6,10 @@ import datetime
 import json
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from nni.mutable import Sample
+if TYPE_CHECKING:
+    from nni.mutable import Sample
 
 __all__ = ['NONE', 'count', 'duration', 'energy', 'known', 'mass', 'moment', 'number', 'one_line', 'table']
 
@@ -82,4 +82,6 @@ def _plain(value: float) -> str:
     """Three digits that say something, and no powers of ten."""
     if abs(value) >= 1000:
         return f'{value:,.0f}'
+    import numpy as np
+
     return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim='-')

@@ -20,11 +20,10 @@ from nni.experiment import rest
 from nni.experiment.config.utils import parse_time
 from nni.nas.execution import ExecutionEngine, TrainingServiceExecutionEngine
 from nni.nas.experiment import NasExperiment
-from nni.tools.nnictl.config_utils import Experiments
-from nni.tools.nnictl.constants import NNI_HOME_DIR
 
 from nni_knas.bridge import fields
 from nni_knas.bridge.callers import caller
+from nni_knas.bridge.registry import known_experiments, manager_lives
 
 __all__ = [
     'UNNAMED',
@@ -38,12 +37,10 @@ __all__ = [
     'cancel_trials',
     'chunk_trials',
     'experiment_folder',
-    'find_folder',
     'has_checkpoint',
     'is_local',
     'known_port',
     'last_words',
-    'manager_lives',
     'max_duration',
     'max_trials',
     'reported_steps',
@@ -87,7 +84,7 @@ def has_checkpoint(experiment: NasExperiment) -> bool:
 
 def known_port(identity: str) -> int | None:
     """The port that the manager of an experiment had last."""
-    port = Experiments().get_all_experiments().get(identity, {}).get('port')
+    port = known_experiments().get(identity, {}).get('port')
     return port if isinstance(port, int) else None
 
 
@@ -260,14 +257,6 @@ def last_words(experiment: NasExperiment, number: int) -> str:
     return f'{said[-1]} ({where})' if said else where
 
 
-def manager_lives(identity: str) -> bool:
-    """Whether NNI's manager of an experiment is there, with the trials that it runs."""
-    pid = Experiments().get_all_experiments().get(identity, {}).get('pid')
-    with contextlib.suppress(psutil.Error):
-        return isinstance(pid, int) and identity in psutil.Process(pid).cmdline()
-    return False
-
-
 def reported_steps(folder: Path) -> pd.DataFrame:
     """The intermediate metrics that the trials of the experiment in a folder have reported, from its manager's database.
 
@@ -310,22 +299,3 @@ def _candidate_of(text: str) -> int | None:
     parameters = fields.decoded(parameters) if isinstance(parameters, str) else parameters
     number = parameters.get(fields.KNAS_CANDIDATE) if isinstance(parameters, dict) else None
     return number if isinstance(number, int) else None
-
-
-def find_folder(run: str | Path) -> Path:
-    """The directory of an experiment, by the directory itself or by the experiment's id.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    folder = Path(run).expanduser()
-    if folder.is_dir():
-        return folder
-    known = Experiments().get_all_experiments().get(str(run))
-    homes = [Path(known['logDir'])] if known else []
-    for home in [*homes, Path(NNI_HOME_DIR)]:
-        if (home / str(run)).is_dir():
-            return home / str(run)
-    raise FileNotFoundError(f"there is no experiment {str(run)!r}: give the id that NNI printed, or the experiment's folder")

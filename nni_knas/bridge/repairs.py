@@ -1,21 +1,21 @@
 """Repairs of NNI 3.0, which is no longer developed, for what a KNAS run needs on a current stack.
 
-Each names what breaks and why. They are applied when ``nni_knas`` is imported, and change nothing else.
+Each names what breaks and why. They are applied to NNI's modules as these are imported, or at once where they are
+there before ``nni_knas`` (:mod:`nni_knas.bridge.arrivals`), and change nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import json
 import logging
 import os
 import pickle
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import requests
@@ -23,42 +23,55 @@ import requests
 from nni_knas.basics.files import private_folder
 from nni_knas.bridge.leftovers import end_leftovers
 
-__all__ = ['quiet_imports', 'repair']
+__all__ = ['REPAIRS', 'repair']
 
 _logger = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def quiet_imports() -> Iterator[None]:
-    """Import NNI without its noise: nothing comes of it, and a user can do nothing about it.
-
-    NNI warns of names in ``torch.nn`` that are newer than it and no layers; gym, for NNI's PolicyBasedRL, that it is old.
-    """
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter('ignore')
-        yield
+def repair(module: ModuleType) -> None:
+    """Repair one of NNI's modules that :data:`REPAIRS` names, once."""
+    if not hasattr(module, '_repaired_by_knas'):
+        module._repaired_by_knas = True  # type: ignore[attr-defined]
+        REPAIRS[module.__name__](module)
 
 
-def repair() -> None:
-    """Apply all repairs, once."""
-    from nni.experiment import Experiment, launcher
-    from nni.nas.experiment import NasExperiment
-    from nni.nas.utils.serializer import TorchSerializer
-    from nni.runtime.trial_command_channel.v3 import TrialCommandChannelV3
-    from nni.runtime.tuner_command_channel import TunerCommandChannel
-
-    if hasattr(NasExperiment, '_repaired_by_knas'):
-        return
-    NasExperiment._repaired_by_knas = True
+def _repair_launcher(launcher: Any) -> None:
     launcher._start_rest_server = _with_repaired_manager(launcher._start_rest_server)
     launcher._check_rest_server = functools.partial(launcher._check_rest_server, retry=60)
-    TunerCommandChannel._receive = _skip_unknown(TunerCommandChannel._receive)
-    TorchSerializer.load = _load_checkpoint
-    TrialCommandChannelV3.receive_parameter = _receive_own_parameter(TrialCommandChannelV3.receive_parameter)
-    Experiment._start_nni_manager = _without_leftovers(Experiment._start_nni_manager)
-    NasExperiment.start = _with_checked_strategy(NasExperiment.start)
-    NasExperiment.save_checkpoint = _in_private(NasExperiment.save_checkpoint)
-    NasExperiment.stop = _unless_refused(NasExperiment.stop)
+
+
+def _repair_experiment(module: Any) -> None:
+    module.Experiment._start_nni_manager = _without_leftovers(module.Experiment._start_nni_manager)
+
+
+def _repair_nas_experiment(module: Any) -> None:
+    module.NasExperiment.start = _with_checked_strategy(module.NasExperiment.start)
+    module.NasExperiment.save_checkpoint = _in_private(module.NasExperiment.save_checkpoint)
+    module.NasExperiment.stop = _unless_refused(module.NasExperiment.stop)
+
+
+def _repair_serializer(module: Any) -> None:
+    module.TorchSerializer.load = _load_checkpoint
+
+
+def _repair_trial_channel(module: Any) -> None:
+    channel = module.TrialCommandChannelV3
+    channel.receive_parameter = _receive_own_parameter(channel.receive_parameter)
+
+
+def _repair_tuner_channel(module: Any) -> None:
+    module.TunerCommandChannel._receive = _skip_unknown(module.TunerCommandChannel._receive)
+
+
+REPAIRS: dict[str, Callable[[Any], None]] = {
+    'nni.experiment.launcher': _repair_launcher,
+    'nni.experiment.experiment': _repair_experiment,
+    'nni.nas.experiment.experiment': _repair_nas_experiment,
+    'nni.nas.utils.serializer': _repair_serializer,
+    'nni.runtime.trial_command_channel.v3': _repair_trial_channel,
+    'nni.runtime.tuner_command_channel.channel': _repair_tuner_channel,
+}
+"""What repairs each module. They replace attributes of modules and classes, which reach whoever has imported them before."""
 
 
 # NNI gives its manager three seconds to start, which on a busy machine is too short: the experiment then fails with

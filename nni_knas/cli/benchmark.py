@@ -23,7 +23,6 @@ from nni_knas.benchmark import (
     Benchmark,
     Measurement,
     ScoreCache,
-    benchmark_names,
     correlation_table,
     cost,
     default_data,
@@ -36,108 +35,12 @@ from nni_knas.benchmark import (
     score_table,
     search_table,
 )
-from nni_knas.cli.parser import whole_number
-from nni_knas.data import DATA_HELP, load_data
+from nni_knas.data import load_data
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.scores import Score, get_score, score_names
 from nni_knas.search import check_counts
 
-__all__ = ['add_command']
-
-COST_ARCHITECTURES = 8
-
-
-def add_command(commands: Any) -> None:
-    """Add the command to the subparsers of ``nni-knas``."""
-    parser = commands.add_parser(
-        'benchmark',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        help='how well scores rank the architectures of a tabular benchmark',
-        description='Score random architectures of a benchmark and compare the scores with the accuracies in its table:\n'
-        'rank correlations, the best architecture among the top of each ranking, and what each score costs.',
-        epilog='examples:\n'
-        '  nni-knas benchmark --benchmark nats-tss --table NATS-tss-v1_0-3ffb9-simple --data cifar10\n'
-        '  nni-knas benchmark --benchmark autoformer-digits --scores mgm,mgm-sampled --seeds 3\n'
-        "  nni-knas benchmark --protocol knas --table tss.csv --data folder:cifar10    the paper's own search\n",
-    )
-    what = parser.add_argument_group('benchmark and data')
-    what.add_argument(
-        '--benchmark',
-        default='nats-tss',
-        help=f'{", ".join(benchmark_names())}, or yours as module:function (default: %(default)s)',
-    )
-    what.add_argument(
-        '--table',
-        metavar='PATH',
-        help='the table of trained results, where the benchmark has none of its own; for nats-tss a CSV, a '
-        "file or folder of NATS-Bench, NNI's database, or nni for the database where NNI keeps it",
-    )
-    what.add_argument('--metric', metavar='NAMES', help='columns of the table, with commas (default: all final accuracies)')
-    what.add_argument('--data', help=f"what to score on: {DATA_HELP} (default: the benchmark's, or digits)")
-    what.add_argument(
-        '--image-size',
-        type=whole_number,
-        metavar='PIXELS',
-        help="images are resized to this (default: the benchmark's, or 32)",
-    )
-    how = parser.add_argument_group('scoring')
-    how.add_argument(
-        '--scores', default='all', metavar='NAMES', help=f'with commas, of {", ".join(score_names())} (default: %(default)s)'
-    )
-    how.add_argument(
-        '--architectures',
-        type=whole_number,
-        default=1000,
-        metavar='N',
-        help='how many random architectures (default: %(default)s)',
-    )
-    how.add_argument(
-        '--sample-seed', type=whole_number, default=0, metavar='SEED', help='of their draw (default: %(default)s)'
-    )
-    how.add_argument(
-        '--seeds',
-        default='1',
-        metavar='SEEDS',
-        help='of the minibatch and the initial weights: how many, from 0 on, or which, with commas (default: %(default)s)',
-    )
-    how.add_argument(
-        '--batch-size', type=whole_number, default=16, metavar='N', help='images to score on (default: %(default)s)'
-    )
-    how.add_argument(
-        '--normalization',
-        choices=('sample', 'batch'),
-        help="whose statistics a BatchNorm uses while scoring (default: the kernel's)",
-    )
-    how.add_argument('--device', help='cpu, cuda or cuda:N (default: cuda where there is one)')
-    how.add_argument(
-        '--resamples', type=whole_number, default=1000, metavar='N', help='of the bootstrap (default: %(default)s)'
-    )
-    how.add_argument(
-        '--cost-architectures',
-        type=whole_number,
-        default=COST_ARCHITECTURES,
-        metavar='N',
-        help='on how many each score is timed by itself; 0 leaves it out (default: %(default)s)',
-    )
-    search = parser.add_argument_group('the search of the paper')
-    search.add_argument(
-        '--protocol',
-        choices=('correlation', 'knas'),
-        default='correlation',
-        help='knas: draw candidates, take the top k by score, let the fine stage choose by the table (default: %(default)s)',
-    )
-    search.add_argument(
-        '--candidates', type=whole_number, default=300, metavar='N', help='in each repeat (default: %(default)s)'
-    )
-    search.add_argument('--repeats', type=whole_number, default=9, metavar='N', help='(default: %(default)s)')
-    search.add_argument('--top-k', default='20,40', metavar='K', help='numbers with commas (default: %(default)s)')
-    parser.add_argument(
-        '--output',
-        type=Path,
-        metavar='DIR',
-        help='where tables, plots and the cache of scores go (default: nni-knas-benchmark/BENCHMARK)',
-    )
-    parser.set_defaults(command=run)
+__all__ = ['run']
 
 
 class Setup(NamedTuple):

@@ -13,44 +13,10 @@ from typing import Any
 from nni_knas.cli.search import run_folder
 from nni_knas.runs import Run
 
-__all__ = ['add_report_commands']
+__all__ = ['write_run_report', 'write_runs_comparison']
 
 
-def add_report_commands(commands: Any) -> None:
-    """Add the commands to the command line's."""
-    report = commands.add_parser(
-        'report',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        help='a run as one HTML page, and as CSV',
-        description='Write a run, running, finished or killed, as one HTML page that needs no network to be opened, and\n'
-        'the table of its candidates as CSV beside it.',
-        epilog='examples:\n'
-        "  nni-knas report k3vn8qyz                               report.html and report.csv in the run's folder\n"
-        '  nni-knas report k3vn8qyz --to pages/digits.html        pages/digits.html and pages/digits.csv\n',
-    )
-    report.add_argument('run', metavar='RUN', help="NNI's id of the run, or its folder")
-    _add_options(report, "report.html in the run's folder")
-    report.set_defaults(command=_write_run_report)
-
-    compare = commands.add_parser(
-        'compare',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        help='several runs side by side, as one HTML page',
-        description='Write two or more runs side by side as one HTML page that needs no network to be opened.',
-        epilog='examples:\n  nni-knas compare k3vn8qyz 0z1ykqj6                     comparison.html here\n',
-    )
-    compare.add_argument('runs', metavar='RUN', nargs='+', help="NNI's ids of the runs, or their folders")
-    _add_options(compare, 'comparison.html here')
-    compare.set_defaults(command=_write_comparison)
-
-
-def _add_options(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument('--to', type=Path, metavar='FILE', help=f'where to write (default: {default})')
-    parser.add_argument('--directory', type=Path, metavar='DIR', help='look for runs here, too')
-    parser.add_argument('--open', action='store_true', help='show it in the browser')
-
-
-def _write_run_report(arguments: argparse.Namespace) -> None:
+def write_run_report(arguments: argparse.Namespace) -> None:
     write_report, write_csv = _report_function('write_report'), _report_function('write_csv')
     run = _open_run(arguments.run, arguments.directory)
     page = _page_path(arguments.to or run.folder / 'report.html')
@@ -61,7 +27,7 @@ def _write_run_report(arguments: argparse.Namespace) -> None:
     _show_in_browser(page, arguments.open)
 
 
-def _write_comparison(arguments: argparse.Namespace) -> None:
+def write_runs_comparison(arguments: argparse.Namespace) -> None:
     write_comparison = _report_function('write_comparison')
     runs = [_open_run(run, arguments.directory) for run in arguments.runs]
     page = _page_path(arguments.to or Path('comparison.html'))

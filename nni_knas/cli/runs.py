@@ -1,4 +1,4 @@
-"""The commands on runs: ``nni-knas list``, ``show``, ``resume`` and ``export``; and ``nni-knas register``."""
+"""The commands on runs: ``nni-knas show``, ``resume`` and ``export``; and ``nni-knas register``."""
 
 from __future__ import annotations
 
@@ -7,219 +7,39 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nni.experiment.launcher import get_stopped_experiment_config_json
 from nni.tools.nnictl.algo_management import algo_reg
-from nni.tools.nnictl.config_utils import Experiments
-from nni.tools.nnictl.constants import NNI_HOME_DIR
 
-from nni_knas.basics.texts import duration, table
+from nni_knas.basics.texts import duration
 from nni_knas.bridge.experiment import known_port
 from nni_knas.bridge.leftovers import end_leftovers
-from nni_knas.cli.parser import whole_number
+from nni_knas.bridge.registry import known_experiments
+from nni_knas.cli.listing import shown_name, start_time
 from nni_knas.cli.search import check_port, free_port, print_energy, run_folder, search, stored_config
 from nni_knas.cli.watch import best_so_far, candidate_table, print_while_running
 from nni_knas.config import SearchOptions, Settings, options
-from nni_knas.networks import FORMATS
 from nni_knas.record import Status, record_path
 from nni_knas.runs import Run, check_idle, pareto_front
 from nni_knas.tuner import meta_file
 
-__all__ = ['add_commands', 'add_watch']
-
-_WIDEST = 60  # a status in the list
+__all__ = ['export_network', 'register_tuner', 'resume_run', 'show_run']
 
 
-def add_commands(commands: Any) -> None:
-    """Add the commands to the command line's."""
-    listing = commands.add_parser('list', help='list the runs', description='List the runs, the newest last.')
-    _add_directory(listing)
-    listing.set_defaults(command=_list_runs)
-
-    show = commands.add_parser(
-        'show', help='show a run: what was searched, its ranking, its failures', description='Show a run, finished or not.'
-    )
-    _add_run(show)
-    show.add_argument(
-        '--top', type=whole_number, default=10, metavar='N', help='how many of the best to show (default: %(default)s)'
-    )
-    add_watch(show)
-    show.set_defaults(command=_show_run)
-
-    resume = commands.add_parser(
-        'resume',
-        help='take up a run that was interrupted',
-        description='Take up a run that was interrupted, with the options that it began with. '
-        'Nothing is scored or trained twice.',
-    )
-    _add_run(resume)
-    resume.add_argument(
-        '--port', type=whole_number, help='of the web portal (default: that which the run had, 8080, or a free one)'
-    )
-    add_watch(resume)
-    resume.set_defaults(command=_resume_run)
-
-    register = commands.add_parser(
-        'register',
-        help='make the tuner KNAS known to nnictl',
-        description='Make the tuner KNAS known to nnictl, once in an environment: '
-        'nnictl algo register, with the file that comes with the package.',
-    )
-    register.set_defaults(command=_register_tuner)
-
-    export = commands.add_parser(
-        'export',
-        help='write the best network of a run to files',
-        description='Write the best network of a run, or that of a rank, to files of their own.',
-    )
-    _add_run(export)
-    export.add_argument('--to', type=Path, required=True, metavar='FOLDER', help='where to write')
-    export.add_argument(
-        '--formats',
-        metavar='FORMATS',
-        default='program,state-dict',
-        help=f'of {", ".join(FORMATS)}, separated by commas (default: %(default)s)',
-    )
-    export.add_argument(
-        '--rank', type=whole_number, metavar='N', help='the candidate of this rank by score (default: the best)'
-    )
-    export.add_argument('--untrained', action='store_true', help='a network without trained weights, too, with new ones')
-    export.set_defaults(command=_export_network)
-
-
-def add_watch(parser: Any) -> None:
-    """Add the option ``--watch`` to a command: seconds, ``None`` where it is not given."""
-    parser.add_argument(
-        '--watch',
-        type=_parse_seconds,
-        nargs='?',
-        const=5.0,
-        metavar='SECONDS',
-        help='print the ranking while the run goes on, every so often if it has changed (default: 5)',
-    )
-
-
-def _parse_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text!r} is no time: it has to be a number of seconds above 0')
-    return seconds
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('run', metavar='RUN', help="NNI's id of the run, or its folder")
-    _add_directory(parser)
-
-
-def _add_directory(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--directory', type=Path, metavar='DIR', help='look for runs here, too')
-
-
-class _Seen(NamedTuple):
-    """A run as the list shows it."""
-
-    run: Run
-    entry: dict[str, Any]
-    """What NNI's registry says of it; empty where it says nothing"""
-    settings: Settings | None
-
-    @property
-    def options(self) -> SearchOptions | None:
-        return self.settings.options if self.settings is not None else None
-
-
-def _list_runs(arguments: argparse.Namespace) -> None:
-    rows = []
-    for folder in _run_folders(arguments.directory):
-        with contextlib.suppress(sqlite3.Error):  # no table of candidates: a run that has not begun, or no run of KNAS
-            rows.append(_table_row(_see_run(folder)))
-    if not rows:
-        print('There are no runs.')
-        return
-    print(
-        table(
-            ['run', 'name', 'status', 'started', 'scored', 'trained', 'best', 'folder'],
-            sorted(rows, key=lambda row: row[3]),
-            right={'scored', 'trained', 'best'},
-        )
-    )
-
-
-def _run_folders(directory: Path | None) -> Iterator[Path]:
-    """The folders of all runs: those that NNI knows, and those below NNI's home and ``directory``."""
-    known = Experiments().get_all_experiments()
-    folders = [Path(entry.get('logDir') or NNI_HOME_DIR) / name for name, entry in known.items()]
-    for home in filter(None, (Path(NNI_HOME_DIR), directory)):
-        folders += [path.parent.parent for path in sorted(home.expanduser().glob('*/knas/record.sqlite'))]
-    links = {folder.resolve(): None for folder in folders if record_path(folder).exists()}
-    yield from links
-
-
-def _see_run(folder: Path) -> _Seen:
-    settings = None
-    with contextlib.suppress(OSError, ValueError):  # of a script, of another user, or damaged
-        settings = Settings.read(folder)
-    return _Seen(Run(folder), Experiments().get_all_experiments().get(folder.name, {}), settings)
-
-
-def _table_row(seen: _Seen) -> list[str]:
-    record = seen.run.record
-    trained = seen.run.ranking(all=True).metric
-    best = f'{trained.iloc[0]:.4f}' if len(trained) else ''
-    return [
-        seen.run.folder.name,
-        _name_text(seen),
-        _shortened(str(seen.run.state)),
-        _start_time_text(seen),
-        str(record.scored()),
-        str(len(trained)),
-        best,
-        str(seen.run.folder),
-    ]
-
-
-def _name_text(seen: _Seen) -> str:
-    """The name of a run; empty where it has none but NNI's id."""
-    config = (seen.settings.config if seen.settings is not None else None) or {}
-    name = seen.entry.get('experimentName') or config.get('experimentName') or seen.run.name
-    return '' if name == seen.run.folder.name else str(name)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _WIDEST else f'{text[: _WIDEST - 1]}…'
-
-
-def _start_time_text(seen: _Seen) -> str:
-    sessions, milliseconds = seen.run.sessions(), seen.entry.get('startTime')
-    if sessions:
-        seconds = sessions[0].started
-    elif isinstance(milliseconds, (int, float)):
-        seconds = milliseconds / 1000
-    else:
-        seconds = record_path(seen.run.folder).parent.stat().st_mtime
-    return datetime.fromtimestamp(seconds).strftime('%Y-%m-%d %H:%M:%S')
-
-
-def _show_run(arguments: argparse.Namespace) -> None:
+def show_run(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise ValueError(f'--top is {arguments.top}: it has to be 1 or more')
-    seen = _see_run(run_folder(arguments.run, arguments.directory))
-    run = seen.run
+    run = Run(run_folder(arguments.run, arguments.directory))
+    asked, entry = _stored_options(run.folder), known_experiments().get(run.folder.name, {})
     if arguments.watch is not None:
         print_while_running(run, arguments.watch, arguments.top)
         return
-    frame = run.frame()
-    name = _name_text(seen)
+    frame, name = run.frame(), shown_name(run.folder, run.record, entry)
     print(f'Run {run.folder.name}{f" ({name})" if name else ""} in {run.folder}')
-    print(f'Status: {run.state}; started {_start_time_text(seen)}')
-    print(f'Searched: {_options_text(seen.options)}')
+    print(f'Status: {run.state}; started {start_time(run.folder, run.record, entry)}')
+    print(f'Searched: {_options_text(asked)}')
     counts = ', '.join(f'{count} {status}' for status, count in frame.status.value_counts().items())
     print(f'Candidates: {len(frame)}' + (f' ({counts})' if counts else ''))
     for status in (Status.FAILED, Status.TRAINING_FAILED):
@@ -231,13 +51,19 @@ def _show_run(arguments: argparse.Namespace) -> None:
     )
     print_energy(run)
     print(f'\n{candidate_table(best_so_far(run, arguments.top), run.metric_name)}')
-    front = seen.options.front if seen.options is not None else None
+    front = asked.front if asked is not None else None
     if front is not None:
         with contextlib.suppress(LookupError):  # nothing has been measured yet
             members = pareto_front(frame, front)
             print(f'\nPareto front of score against {front}, cheapest first:')
             print(candidate_table(members, run.metric_name))
-    _print_what_next(seen)
+    _print_what_next(run)
+
+
+def _stored_options(folder: Path) -> SearchOptions | None:
+    with contextlib.suppress(OSError, ValueError):  # of a script, of another user, or damaged
+        return Settings.read(folder).options
+    return None
 
 
 def _options_text(search_options: SearchOptions | None) -> str:
@@ -250,17 +76,17 @@ def _options_text(search_options: SearchOptions | None) -> str:
     return ', '.join(f'{name} {values[name]}' for name in (*main, *others))
 
 
-def _print_what_next(seen: _Seen) -> None:
-    name = seen.run.folder
+def _print_what_next(run: Run) -> None:
+    name = run.folder
     print('\nGo on:')
     print(f'  nni-knas report {name}')
     print(f'  nni-knas export {name} --to FOLDER')
-    if seen.run.state.stopped:
-        print(f'  {seen.run.how_to_resume()}')
+    if run.state.stopped:
+        print(f'  {run.how_to_resume()}')
     print(f'  nni_knas.open_run({str(name)!r})  # in Python')
 
 
-def _resume_run(arguments: argparse.Namespace) -> None:
+def resume_run(arguments: argparse.Namespace) -> None:
     folder = run_folder(arguments.run, arguments.directory)
     check_port(arguments.port)
     check_idle(record_path(folder))
@@ -313,11 +139,11 @@ def _resume_by_nnictl(folder: Path, port: int | None) -> None:
         raise RuntimeError(f'nnictl could not resume the experiment {folder.name}')
 
 
-def _register_tuner(arguments: argparse.Namespace) -> None:
+def register_tuner(arguments: argparse.Namespace) -> None:
     algo_reg(argparse.Namespace(meta_path=str(meta_file())))
 
 
-def _export_network(arguments: argparse.Namespace) -> None:
+def export_network(arguments: argparse.Namespace) -> None:
     run = Run(run_folder(arguments.run, arguments.directory))
     for directory in _code_directories(run.folder):
         if directory not in sys.path:

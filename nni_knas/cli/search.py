@@ -12,9 +12,10 @@ from pathlib import Path
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 
 from nni_knas.basics.texts import duration, number, one_line, table
-from nni_knas.bridge.experiment import experiment_folder, find_folder, has_checkpoint, known_port
+from nni_knas.bridge.experiment import experiment_folder, has_checkpoint, known_port
 from nni_knas.bridge.leftovers import end_leftovers
 from nni_knas.bridge.portal import PORTAL_PAGE
+from nni_knas.bridge.registry import find_folder
 from nni_knas.cli.watch import watched
 from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
 from nni_knas.record import Record, Status, record_path, settings_path

@@ -11,7 +11,7 @@ from jsonschema.validators import extend
 from nni.experiment.config.utils import case_insensitive, internal
 
 from nni_knas.basics.spelling import nearest
-from nni_knas.config.schema import DURATION, EITHER, TRIAL, TRIAL_COMMAND, WITHOUT
+from nni_knas.config.json_schema import DURATION, EITHER, TRIAL, TRIAL_COMMAND, WITHOUT
 
 __all__ = ['checked']
 

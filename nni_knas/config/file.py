@@ -16,9 +16,9 @@ from nni.nas.experiment import NasExperimentConfig
 
 from nni_knas.bridge.experiment import UNNAMED
 from nni_knas.config.checking import checked
+from nni_knas.config.json_schema import schema
 from nni_knas.config.options import SearchOptions, checked_values
 from nni_knas.config.reading import read_mapping, read_search_space
-from nni_knas.config.schema import schema
 from nni_knas.data import split_texts
 
 __all__ = ['SearchConfig', 'absolute_data', 'default_config', 'enter', 'load_config', 'with_defaults']

@@ -7,40 +7,39 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
-
-import nni.nas.hub.pytorch as hub
-import nni.nas.strategy as strategies
-import torch
-from nni.nas.evaluator import Evaluator
-from nni.nas.nn.pytorch import ModelSpace
-from nni.nas.strategy.base import Strategy
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from nni_knas.basics.checks import LARGEST_SEED
+from nni_knas.basics.names import (
+    COSTS,
+    DATA_HELP,
+    EXPLORERS,
+    HUB,
+    PLACEMENTS,
+    RECOMMENDED,
+    SCORES,
+    TORCHVISION,
+    Effort,
+    Normalization,
+    OptimizeMode,
+)
 from nni_knas.basics.spelling import nearest
-from nni_knas.data import DATA_HELP, TORCHVISION, Data, load_data, load_object
-from nni_knas.gradients import Normalization
-from nni_knas.kernel import GradientKernelEvaluator
-from nni_knas.networks import COSTS
-from nni_knas.scores import RECOMMENDED, score_names
-from nni_knas.search import FEW, KNAS, PLACEMENTS, Effort, OptimizeMode, SearchRequest
+from nni_knas.search import FEW, SearchRequest
 
-__all__ = ['EXPLORERS', 'HUB', 'Option', 'SearchOptions', 'checked_values', 'options']
+if TYPE_CHECKING:  # the options themselves are known without torch and NNI; what is made of them imports what it is made of
+    from nni.nas.evaluator import Evaluator
+    from nni.nas.nn.pytorch import ModelSpace
+    from nni.nas.strategy.base import Strategy
 
-HUB = sorted(name for name, value in vars(hub).items() if isinstance(value, type) and issubclass(value, ModelSpace))
-"""Names of the spaces in NNI's hub."""
+    from nni_knas.data import Data
+    from nni_knas.kernel import GradientKernelEvaluator
+    from nni_knas.search import KNAS
 
-EXPLORERS: dict[str, Callable[[int], Strategy]] = {
-    'random': lambda seed: strategies.Random(seed=seed),
-    'grid': lambda seed: strategies.GridSearch(seed=seed),
-    'evolution': lambda seed: strategies.RegularizedEvolution(seed=seed, population_size=50, sample_size=10),
-    'tpe': lambda seed: strategies.TPE(seed=seed),
-    'rl': lambda seed: strategies.PolicyBasedRL(),
-}
-"""NNI's strategies that explore, by name, made from the seed."""
+__all__ = ['Option', 'SearchOptions', 'checked_values', 'nearest', 'options']
 
 LARGEST = 2**63 - 1
 """The largest whole number that a record can hold."""
@@ -48,6 +47,12 @@ LARGEST = 2**63 - 1
 REFERENCE = r'[\w.]+:[\w.]+'  # module:function
 
 Section = Literal['space and data', 'scoring', 'coarse stage', 'limits', 'fine stage', 'energy']
+
+
+def _known_scores() -> Sequence[str]:
+    """The names of the scores; with those that a user has registered, who has imported the room for that."""
+    scores = sys.modules.get('nni_knas.scores')
+    return scores.score_names() if scores is not None else SCORES
 
 
 def _option(default: Any, section: Section, text: str, **more: Any) -> Any:
@@ -90,7 +95,7 @@ class SearchOptions:
     image_size: int = _option(32, 'space and data', 'images are resized to this', least=1, metavar='PIXELS')
     images: int | None = _option(None, 'space and data', 'use at most N images for training, and for validation', least=1)
 
-    score: str = _option(RECOMMENDED, 'scoring', 'how networks are judged without training', choices=score_names)
+    score: str = _option(RECOMMENDED, 'scoring', 'how networks are judged without training', choices=_known_scores)
     batch_size: int = _option(16, 'scoring', 'images to score on', least=1)
     normalization: Normalization = _option(
         'sample', 'scoring', 'whose statistics a BatchNorm uses while scoring', choices=get_args(Normalization)
@@ -99,12 +104,12 @@ class SearchOptions:
     device: str | None = _option(None, 'scoring', 'cpu, cuda or cuda:N; by default cuda where there is one')
 
     candidates: int = _option(SearchRequest.candidates, 'coarse stage', 'how many to score', least=1)
-    explorer: str = _option('random', 'coarse stage', 'how the space is explored', choices=tuple(EXPLORERS))
+    explorer: str = _option('random', 'coarse stage', 'how the space is explored', choices=EXPLORERS)
     placement: str = _option(
         SearchRequest.placement,
         'coarse stage',
         "where candidates are scored: in this process, in worker processes, in one for each GPU, or in NNI's trials",
-        choices=tuple(PLACEMENTS),
+        choices=PLACEMENTS,
     )
     workers: int | None = _option(
         None, 'coarse stage', 'score in N worker processes; for placement workers the default is one a core', least=1
@@ -210,6 +215,8 @@ class SearchOptions:
 
     def load_data(self) -> Data:
         """The images; see :func:`nni_knas.data.load_data`."""
+        from nni_knas.data import load_data
+
         return load_data(self.data, size=self.image_size, limit=self.images)
 
     def make_space(self, classes: int, search_space: Mapping[str, Any] | None = None) -> ModelSpace:
@@ -242,6 +249,8 @@ class SearchOptions:
         return self._built_space(classes)
 
     def _built_space(self, classes: int) -> ModelSpace:
+        from nni.nas.nn.pytorch import ModelSpace
+
         factory = _space_factory(self.space)
         try:
             try:
@@ -258,6 +267,8 @@ class SearchOptions:
 
     def make_kernel(self, data: Data) -> GradientKernelEvaluator:
         """What scores."""
+        from nni_knas.kernel import GradientKernelEvaluator
+
         return GradientKernelEvaluator(
             data.train, self.score, self.batch_size, self.seed, self.normalization, device=self.device
         )
@@ -271,7 +282,7 @@ class SearchOptions:
             If it needs packages that are not installed.
         """
         try:
-            return EXPLORERS[self.explorer](self.seed)
+            return _explorer(self.explorer, self.seed)
         except ImportError:
             raise ValueError(
                 f'the explorer {self.explorer} needs packages that are not here: pip install "nni-knas[rl]"'
@@ -290,6 +301,8 @@ class SearchOptions:
 
     def make_strategy(self, kernel: GradientKernelEvaluator, **more: Any) -> KNAS:
         """The strategy; ``more`` are further arguments of :class:`~nni_knas.KNAS`."""
+        from nni_knas.search import KNAS
+
         self.check()
         return KNAS(kernel, explorer=self.make_explorer(), **{**self.request().fields(), **more})
 
@@ -308,6 +321,7 @@ class SearchOptions:
                 'optimize_mode "minimize" goes with an evaluator of your own, since the default one reports '
                 'the accuracy: give evaluator as module:function'
             )
+        import torch
         from nni.nas.evaluator.pytorch import Classification, DataLoader
 
         return Classification(
@@ -462,6 +476,10 @@ def _number(value: Any, kind: type) -> Any:
 
 
 def _space_factory(name: str) -> Callable[..., Any]:
+    import nni.nas.hub.pytorch as hub
+
+    from nni_knas.data import load_object
+
     names = {known.lower(): known for known in HUB}
     if ':' in name:
         return load_object(name)
@@ -470,7 +488,25 @@ def _space_factory(name: str) -> Callable[..., Any]:
     raise ValueError(f'unknown space {name!r}: {nearest(name, HUB)} (your own is module:Class)')
 
 
+def _explorer(name: str, seed: int) -> Strategy:
+    """NNI's strategy of a name."""
+    import nni.nas.strategy as strategies
+
+    explorers: dict[str, Callable[[], Strategy]] = {
+        'random': lambda: strategies.Random(seed=seed),
+        'grid': lambda: strategies.GridSearch(seed=seed),
+        'evolution': lambda: strategies.RegularizedEvolution(seed=seed, population_size=50, sample_size=10),
+        'tpe': lambda: strategies.TPE(seed=seed),
+        'rl': lambda: strategies.PolicyBasedRL(),
+    }
+    return explorers[name]()
+
+
 def _own_evaluator(name: str, data: Data, arguments: Mapping[str, Any]) -> Evaluator:
+    from nni.nas.evaluator import Evaluator
+
+    from nni_knas.data import load_object
+
     function = load_object(name)
     try:
         evaluator = function(data, **arguments)

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from nni_knas.config.json_schema import schema
 from nni_knas.config.options import options
-from nni_knas.config.schema import schema
 
 __all__ = ['markdown']
 

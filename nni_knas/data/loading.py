@@ -16,20 +16,14 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, Subset
 
 from nni_knas.basics.failures import failure
+from nni_knas.basics.names import DATA_HELP, TORCHVISION
 from nni_knas.basics.spelling import nearest
 from nni_knas.data.cache import CACHE
 from nni_knas.data.tokens import text_data
 
-__all__ = ['DATA_HELP', 'Data', 'image_data', 'load_data', 'load_object', 'split_texts']
+__all__ = ['DATA_HELP', 'TORCHVISION', 'Data', 'image_data', 'load_data', 'load_object', 'split_texts']
 
-DATA_HELP = (
-    "digits (scikit-learn's real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first "
-    'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), text:PATH (a folder with '
-    "train.tsv in GLUE's format, as tokens of MiniLM; text:PATH@ENCODER of another Hugging Face encoder), or "
-    'module:function (yours, returning a training and a validation Dataset)'
-)
 HELD_OUT = 0.2  # part of the training images that is kept for validation where the data has no split of its own
-TORCHVISION = {'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100', 'fashion-mnist': 'FashionMNIST'}
 VALIDATION_FOLDERS = ('val', 'valid', 'validation', 'test')
 
 Part = Literal['train', 'validation']

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import random
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
+from nni_knas.basics.names import Normalization
 from nni_knas.gradients.errors import CoupledSamples, ScoringError
 
 __all__ = [
@@ -28,8 +29,6 @@ __all__ = [
     'undisturbed',
     'wait_for_device',
 ]
-
-Normalization = Literal['sample', 'batch']
 
 
 @contextlib.contextmanager

@@ -7,9 +7,7 @@ have the same weights there: what differs between their scores is their architec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 from nni.common.serializer import is_traceable
@@ -18,45 +16,11 @@ from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, model_conte
 from nni.nas.strategy.utils import RetrySamplingHelper
 from torch import nn
 
+from nni_knas.basics.samples import decode_sample, encode_sample
 from nni_knas.gradients import seeded
 from nni_knas.networks.pretrained import only_looked_at
 
 __all__ = ['architecture_of', 'build_network', 'decode_sample', 'encode_sample', 'hyper_parameters_of', 'random_models']
-
-
-def encode_sample(sample: Sample) -> str:
-    """An NNI sample as JSON text that is the same for equal samples, and from which :func:`decode_sample` gets it back."""
-    return json.dumps(_encoded(dict(sample)), sort_keys=True)
-
-
-def decode_sample(text: str) -> Sample:
-    """The sample that :func:`encode_sample` wrote."""
-    return _decoded(json.loads(text))
-
-
-def _encoded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _encoded(v) for key, v in value.items()}
-    if isinstance(value, tuple):  # JSON has lists only, and NNI tells them from tuples when it freezes a space
-        return {'__tuple__': [_encoded(v) for v in value]}
-    if isinstance(value, list):
-        return [_encoded(v) for v in value]
-    if hasattr(value, 'item') and getattr(value, 'ndim', None) == 0:  # numpy scalars
-        return value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(
-        f'a choice of the space is {value!r}: choices have to be numbers, strings, booleans, None, or lists '
-        'and tuples of them'
-    )
-
-
-def _decoded(value: Any) -> Any:
-    if isinstance(value, dict):
-        if '__tuple__' in value:
-            return tuple(_decoded(v) for v in value['__tuple__'])
-        return {key: _decoded(v) for key, v in value.items()}
-    return [_decoded(v) for v in value] if isinstance(value, list) else value
 
 
 def architecture_of(sample: Sample, hyper_parameters: Collection[str] = ()) -> Sample:

@@ -30,12 +30,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
+from nni_knas.basics.names import COSTS
 from nni_knas.gradients import Minibatch, arguments_of, evaluating, undisturbed, wait_for_device
 
 __all__ = ['COSTS', 'check_constraints', 'check_costs', 'measure']
-
-COSTS = ('parameters', 'flops', 'memory', 'latency')
-"""The names of the costs, from what is known at once to what takes longest to measure."""
 
 WARM_UP = 3
 """Forward passes before the time of one is taken."""

@@ -19,12 +19,10 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils._pytree import tree_leaves, tree_map
 
 from nni_knas.basics.files import atomic_write
+from nni_knas.basics.names import FORMATS
 from nni_knas.gradients import arguments_of
 
 __all__ = ['FORMATS', 'describe_inputs', 'example_inputs', 'export']
-
-FORMATS = {'program': 'winner.pt2', 'state-dict': 'winner.pt', 'onnx': 'winner.onnx'}
-"""The file of each format."""
 
 DESCRIPTION = 'winner.json'
 _logger = logging.getLogger(__name__)

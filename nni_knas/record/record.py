@@ -14,14 +14,16 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
-from nni.mutable import Sample
-
-from nni_knas.networks import COSTS, decode_sample, encode_sample
+from nni_knas.basics.names import COSTS
+from nni_knas.basics.samples import decode_sample, encode_sample
 from nni_knas.record import keys
 from nni_knas.record.status import UNUSABLE, Status
+
+if TYPE_CHECKING:  # who only counts candidates needs neither
+    import pandas as pd
+    from nni.mutable import Sample
 
 __all__ = [
     'Candidate',
@@ -617,6 +619,8 @@ class Record:
 
     def steps(self) -> pd.DataFrame:
         """The learning curves: a row an intermediate report, with ``candidate``, ``step`` (from 1) and ``metric``."""
+        import pandas as pd
+
         rows = self._fetch_all('steps', 'SELECT candidate, step, metric FROM steps ORDER BY candidate, step')
         frame = pd.DataFrame(rows, columns=['candidate', 'step', 'metric'])
         return frame.astype({'candidate': 'int64', 'step': 'int64', 'metric': 'float64'})
@@ -638,6 +642,8 @@ class Record:
             scoring), ``training_seconds``, ``training_kwh``, the costs ``parameters``, ``flops``, ``memory``, ``latency``
             (:data:`nni_knas.networks.COSTS`), and ``architecture`` (NNI's sample, a dict).
         """
+        import pandas as pd
+
         fields = self._columns_or_null(
             f'id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, {_COSTS}, sample'
         )

@@ -1,12 +1,19 @@
 """Runs opened again: what was scored and trained, by whom, and what is kept of it."""
 
-from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
-from nni_knas.runs.run import Run, dump_space, open_run, restore_model
-from nni_knas.runs.scalars import search_scalars
-from nni_knas.runs.score_table import score_table
-from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
-from nni_knas.runs.sessions import check_idle, session, worked_seconds
-from nni_knas.runs.state import State, failures_recorded
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nni_knas.basics.faces import opened_later
+
+if TYPE_CHECKING:
+    from nni_knas.runs.columns import score_table
+    from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
+    from nni_knas.runs.run import Run, dump_space, open_run, restore_model
+    from nni_knas.runs.scalars import search_scalars
+    from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
+    from nni_knas.runs.sessions import check_idle, session, worked_seconds
+    from nni_knas.runs.state import State, failures_recorded, state_of
 
 __all__ = [
     'Ranked',
@@ -27,5 +34,18 @@ __all__ = [
     'score_table',
     'search_scalars',
     'session',
+    'state_of',
     'worked_seconds',
 ]
+
+_PLACES = {
+    **dict.fromkeys(('State', 'failures_recorded', 'state_of'), 'state'),
+    **dict.fromkeys(('RankedEvaluator', 'energy_of', 'kept_result', 'ranked_model'), 'ranked'),
+    **dict.fromkeys(('Run', 'dump_space', 'open_run', 'restore_model'), 'run'),
+    'search_scalars': 'scalars',
+    'score_table': 'columns',
+    **dict.fromkeys(('Ranked', 'chosen', 'pareto_front', 'rated_among'), 'selection'),
+    **dict.fromkeys(('check_idle', 'session', 'worked_seconds'), 'sessions'),
+}
+
+__getattr__ = opened_later(__name__, _PLACES)

@@ -19,16 +19,16 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus, RawFormatModelSpace
 from torch import nn
 from tqdm import tqdm
 
-from nni_knas.bridge.experiment import find_folder, reported_steps
+from nni_knas.bridge.experiment import reported_steps
+from nni_knas.bridge.registry import find_folder
 from nni_knas.footprint import Footprint, footprint_of
 from nni_knas.gradients import cpu_threads
 from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
 from nni_knas.record import Candidate, Record, Session, Status, keys, record_path, settings_path, weights_path
+from nni_knas.runs.columns import score_table
 from nni_knas.runs.ranked import kept_result, load_weights
-from nni_knas.runs.score_table import score_table
 from nni_knas.runs.selection import pareto_front
-from nni_knas.runs.sessions import is_alive
-from nni_knas.runs.state import State, state_of
+from nni_knas.runs.state import State, is_alive, state_of
 
 __all__ = ['Run', 'open_run']
 

@@ -16,9 +16,10 @@ from typing import Any
 import psutil
 
 from nni_knas.footprint import Meter, footprint_of, processor_name
-from nni_knas.record import Record, Session, keys
+from nni_knas.record import Record, keys
+from nni_knas.runs.state import is_alive
 
-__all__ = ['check_idle', 'is_alive', 'session', 'worked_seconds']
+__all__ = ['check_idle', 'session', 'worked_seconds']
 
 _PACKAGES = ('nni-knas', 'nni', 'torch', 'torchvision', 'pytorch-lightning', 'numpy', 'transformers', 'codecarbon')
 
@@ -76,18 +77,6 @@ def session(
     finally:
         record.set_meta(keys.STATEMENT, footprint_of(record).statement)
         record.keep_session(number, ended=True)
-
-
-def is_alive(session: Session) -> bool:
-    """Whether a session's process, on this machine, is still at work on the run."""
-    about = session.about
-    if session.ended or about.get('host') != platform.node():
-        return False
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(about['pid'])
-        is_same = abs(process.create_time() - about['created']) < 1
-        return is_same and process.status() != psutil.STATUS_ZOMBIE  # killed, and its parent has not asked for it yet
-    return False
 
 
 def check_idle(path: Path) -> None:

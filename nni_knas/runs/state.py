@@ -1,15 +1,15 @@
-"""The state of a run: whether it goes on, and how it has ended where it does not."""
+"""The state of a run: whether it goes on, and how it has ended where it does not. Nothing heavy is imported for it."""
 
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nni_knas.record import Record, Status, keys, reason_of
-from nni_knas.runs.sessions import is_alive
+from nni_knas.record import Record, Session, Status, keys, reason_of
 
-__all__ = ['State', 'failures_recorded', 'state_of']
+__all__ = ['State', 'failures_recorded', 'is_alive', 'state_of']
 
 _LATE = 15.0  # seconds between the last sign of life of a process and its end, at most
 
@@ -53,6 +53,20 @@ def state_of(record: Record) -> State:
     if record.get_meta(keys.COMPLETE) and not record.count(Status.TRAINING):
         return State('finished')
     return State('killed' if sessions and not sessions[-1].ended else 'interrupted')
+
+
+def is_alive(session: Session) -> bool:
+    """Whether a session's process, on this machine, is still at work on the run."""
+    import psutil
+
+    about = session.about
+    if session.ended or about.get('host') != platform.node():
+        return False
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(about['pid'])
+        is_same = abs(process.create_time() - about['created']) < 1
+        return is_same and process.status() != psutil.STATUS_ZOMBIE  # killed, and its parent has not asked for it yet
+    return False
 
 
 def _limit_of(record: Record) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import ClassVar, TypeVar
 
+from nni_knas.basics.names import RECOMMENDED
 from nni_knas.gradients import Gradients
-
-RECOMMENDED = 'steady-rank'
-"""Name of the score that is used where none is chosen."""
 
 
 class Score:

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from nni.nas.execution import ExecutionEngine
@@ -16,7 +17,7 @@ from nni.nas.strategy.base import Strategy
 from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
-from nni_knas.engine import Placement, Scorer, ScoringEngine
+from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Trials, Workers, gpus
 from nni_knas.gradients import MisfitError, seeded
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import hyper_parameters_of
@@ -33,11 +34,14 @@ from nni_knas.search.explorers import (
     restore_explorer,
     space_size,
 )
-from nni_knas.search.request import PLACEMENTS, SearchRequest
+from nni_knas.search.request import SearchRequest
 
 __all__ = ['CoarseStage']
 
 _logger = logging.getLogger(__name__)
+
+PLACES: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': Trials}
+"""The places where candidates are scored, by name."""
 
 
 class CoarseStage:
@@ -179,7 +183,7 @@ class CoarseStage:
 
     def _placement(self) -> Placement:
         place = self.request.place()
-        return PLACEMENTS[place]() if isinstance(place, str) else place
+        return PLACES[place]() if isinstance(place, str) else place
 
     def _prepare_explorer(self, size: float) -> None:
         if size < self.request.candidates:

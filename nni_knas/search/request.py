@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from nni_knas.basics.checks import check_count
-from nni_knas.engine import InProcess, Placement, Trials, Workers, gpus
-from nni_knas.footprint import check_country
-from nni_knas.networks import COSTS, check_constraints
+from nni_knas.basics.names import COSTS, PLACEMENTS, Effort, OptimizeMode
 
-__all__ = ['FEW', 'PLACEMENTS', 'Effort', 'OptimizeMode', 'SearchRequest', 'check_counts']
+if TYPE_CHECKING:  # all defaults and limits are to be had without what they are about
+    from nni_knas.engine import Placement
 
-Effort = Literal['adaptive', 'full']
-OptimizeMode = Literal['maximize', 'minimize']
-
-PLACEMENTS: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': Trials}
-"""The places where candidates are scored, by name."""
+__all__ = ['FEW', 'Effort', 'OptimizeMode', 'SearchRequest', 'check_counts']
 
 FEW = 3
 """How many are trained where a search is started without Python, and nothing is said of it: enough for a first look."""
@@ -57,6 +52,9 @@ keep_weights
     keep_weights: bool = True
 
     def __post_init__(self) -> None:
+        from nni_knas.footprint import check_country
+        from nni_knas.networks import check_constraints
+
         check_counts(self.candidates, self.top_k)
         self._check_placement()
         if self.effort not in get_args(Effort):
@@ -69,6 +67,8 @@ keep_weights
         object.__setattr__(self, 'country', check_country(self.country))
 
     def _check_placement(self) -> None:
+        from nni_knas.engine import Placement
+
         for name, value in (('workers', self.workers), ('ahead', self.ahead)):
             if value is not None:
                 check_count(name, value)
@@ -88,6 +88,8 @@ keep_weights
         ValueError
             If it is not to be had on this machine.
         """
+        from nni_knas.engine import Workers, gpus
+
         if self.placement == 'gpus':
             gpus()  # says if there are none
         return self.placement if self.workers is None else Workers(self.workers)

@@ -1,0 +1,100 @@
+"""What a user may name, and the names' defaults: for whoever shows them and imports nothing of what is behind them.
+
+The rooms that hold what is behind a name take it from here, or are held against it by a test.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    'BENCHMARKS',
+    'COSTS',
+    'DATA_HELP',
+    'EXPLORERS',
+    'FORMATS',
+    'HUB',
+    'PLACEMENTS',
+    'RECOMMENDED',
+    'SCORES',
+    'TORCHVISION',
+    'Effort',
+    'Normalization',
+    'OptimizeMode',
+]
+
+Effort = Literal['adaptive', 'full']
+Normalization = Literal['sample', 'batch']
+OptimizeMode = Literal['maximize', 'minimize']
+
+HUB = (
+    'AmoebaNet',
+    'AutoFormer',
+    'AutoformerSpace',
+    'DARTS',
+    'ENAS',
+    'MobileNetV3Space',
+    'NASNet',
+    'NDS',
+    'NasBench101',
+    'NasBench201',
+    'PNAS',
+    'ProxylessNAS',
+    'ShuffleNetSpace',
+)
+"""The spaces in NNI's hub."""
+
+RECOMMENDED = 'steady-rank'
+"""The score that is used where none is chosen."""
+SCORES = (
+    'channel-entropy',
+    'channel-rank',
+    'fisher-condition',
+    'fisher-effective-rank',
+    'fisher-entropy',
+    'gradient-norm',
+    'gradient-rank',
+    'gram-condition',
+    'gram-effective-rank',
+    'gram-entropy',
+    'half-covariance',
+    'label-alignment',
+    'log-l1',
+    'log-mgm',
+    'mgm',
+    'mgm-logits',
+    'mgm-sampled',
+    'ntk-condition',
+    'ntk-effective-rank',
+    'ntk-entropy',
+    'snip',
+    'snr',
+    'steady-rank',
+    'zico',
+)
+"""The scores that come with the package."""
+
+COSTS = ('parameters', 'flops', 'memory', 'latency')
+"""The costs, from what is known at once to what takes longest to measure."""
+
+EXPLORERS = ('random', 'grid', 'evolution', 'tpe', 'rl')
+"""NNI's strategies that explore."""
+
+PLACEMENTS = ('process', 'workers', 'gpus', 'trials')
+"""The places where candidates are scored."""
+
+FORMATS = {'program': 'winner.pt2', 'state-dict': 'winner.pt', 'onnx': 'winner.onnx'}
+"""The formats of an export, with the file of each."""
+
+BENCHMARKS = ('autoformer-digits', 'darts-cifar10', 'nats-tss', 'text-rte')
+"""The benchmarks that come with the package."""
+
+TORCHVISION = {'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100', 'fashion-mnist': 'FashionMNIST'}
+"""The data sets of torchvision, with its own names of them."""
+DATA_HELP = (
+    "digits (scikit-learn's real images, always there), cifar10, cifar100, fashion-mnist (downloaded on first "
+    'use), folder:PATH (a folder a class, or such folders below PATH/train and PATH/val), text:PATH (a folder with '
+    "train.tsv in GLUE's format, as tokens of MiniLM; text:PATH@ENCODER of another Hugging Face encoder), or "
+    'module:function (yours, returning a training and a validation Dataset)'
+)
+"""The data sets, in words."""

@@ -1,0 +1,91 @@
+"""``nni-knas score``: scores of given or random architectures as a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+from nni.mutable import Sample
+from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
+from tqdm import tqdm
+
+from nni_knas.basics.texts import one_line
+from nni_knas.cli.given import given_options
+from nni_knas.config import SearchOptions, read_search_space
+from nni_knas.engine import Scorer
+from nni_knas.networks import encode_sample, random_models
+
+__all__ = ['run']
+
+
+def run(parsed: argparse.Namespace) -> None:
+    if parsed.samples < 1:
+        raise ValueError(f'--samples is {parsed.samples}: it has to be 1 or more')
+    score_options = SearchOptions.from_mapping(given_options(parsed))
+    search_space = read_search_space(parsed.search_space) if parsed.search_space is not None else None
+    _find_modules_here()
+    data = score_options.load_data()
+    kernel = score_options.make_kernel(data)
+    candidates = SimplifiedModelSpace.from_model(score_options.make_space(data.classes, search_space))
+    scorer = Scorer(kernel, candidates)
+    rows = []
+    models = list(_chosen_models(parsed, candidates, score_options.seed))
+    for model in tqdm(models, desc='Scoring', unit='candidate', disable=None):
+        network = scorer.build(model.sample or {})
+        parameters = sum(p.numel() for p in network.parameters())
+        start = time.perf_counter()
+        try:
+            score, reason = kernel.score(network), ''
+        except Exception as error:
+            score, reason = float('nan'), str(error)
+        rows.append((score, time.perf_counter() - start, parameters, reason, encode_sample(model.sample or {})))
+    table = pd.DataFrame(rows, columns=['score', 'seconds', 'parameters', 'reason', 'architecture'])
+    table = table.sort_values('score', ascending=False, kind='stable')
+    if parsed.csv is not None:
+        table.to_csv(parsed.csv, index=False)
+    print(f'{"score":>10}  {"parameters":>10}  {"seconds":>7}  architecture')
+    for row in table.itertuples():
+        print(
+            f'{row.score:>10.4g}  {row.parameters:>10}  {row.seconds:>7.2f}  {one_line(json.loads(row.architecture))}'
+            + (f'  ({row.reason})' if row.reason else '')
+        )
+
+
+def _chosen_models(parsed: argparse.Namespace, space: ExecutableModelSpace, seed: int) -> list[ExecutableModelSpace]:
+    """The models to score: those of the file, or different random ones."""
+    if parsed.architectures is not None:
+        return [_freeze(space, sample) for sample in _read_samples(parsed.architectures)]
+    return random_models(space, parsed.samples, seed)
+
+
+def _freeze(space: ExecutableModelSpace, sample: Sample) -> ExecutableModelSpace:
+    try:
+        return space.freeze(sample)
+    except Exception as error:
+        raise ValueError(f'{json.dumps(sample)} is no architecture of the space: {error}') from error
+
+
+def _read_samples(path: Path) -> list[Sample]:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read: {error.strerror}') from error
+    try:
+        samples = json.loads(text)
+    except json.JSONDecodeError:
+        try:
+            samples = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError as error:
+            raise ValueError(f'{path} is neither a JSON list of architectures nor one a line: {error}') from error
+    return [samples] if isinstance(samples, dict) else samples
+
+
+def _find_modules_here() -> None:
+    """Modules of the user's are found in the working directory, as with ``python -m``."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
