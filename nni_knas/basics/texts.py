@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,15 +43,13 @@ def duration(seconds: float | None) -> str:
 
 
 def energy(kwh: float | None) -> str:
-    """An energy, such as ``1.25 kWh`` or ``0.0031 kWh``."""
-    return NONE if kwh is None or not known(kwh) else f'{_plain(kwh)} kWh'
+    """An energy in the unit that suits it, such as ``1.25 kWh``, ``3.1 Wh`` or ``0.782 mWh``."""
+    return _with_unit(kwh, {'kWh': 1.0, 'Wh': 1e-3, 'mWh': 1e-6})
 
 
 def mass(kilograms: float | None) -> str:
-    """A mass, such as ``1.2 kg`` or ``3.4 g``."""
-    if kilograms is None or not known(kilograms):
-        return NONE
-    return f'{_plain(kilograms)} kg' if kilograms >= 1 else f'{_plain(kilograms * 1000)} g'
+    """A mass in the unit that suits it, such as ``1.2 kg``, ``3.4 g`` or ``0.2 mg``."""
+    return _with_unit(kilograms, {'kg': 1.0, 'g': 1e-3, 'mg': 1e-6})
 
 
 def moment(seconds: float | None) -> str:
@@ -76,6 +74,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         ]
         lines.append('  '.join(cells).rstrip())
     return '\n'.join(lines)
+
+
+def _with_unit(value: float | None, units: Mapping[str, float]) -> str:
+    """A quantity in the largest of some units that it reaches as it is rounded; the largest comes first."""
+    if value is None or not known(value):
+        return NONE
+    name = next((name for name, size in units.items() if abs(value) >= 0.9995 * size), list(units)[-1])
+    return f'{_plain(value / units[name])} {name}'
 
 
 def _plain(value: float) -> str:

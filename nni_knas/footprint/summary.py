@@ -227,4 +227,7 @@ def _statement(candidates: int, trained: int, stages: pd.DataFrame, estimate: Es
         if math.isnan(estimate.low)
         else (f' (between {energy(estimate.low)} and {energy(estimate.high)} with 95 % confidence)')
     )
-    return f'{said}; training all {candidates:,} would have taken about {energy(estimate.kwh)}{interval}'
+    about = f'about {energy(estimate.kwh)}{interval}'
+    if stages.kwh.sum() > estimate.kwh:
+        return f'{said}, which is more than training all {candidates:,} would have taken: {about}'
+    return f'{said}; training all {candidates:,} would have taken {about}'

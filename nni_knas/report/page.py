@@ -16,12 +16,11 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from nni_knas import __version__
 from nni_knas.basics import texts
 from nni_knas.basics.files import atomic_write
-from nni_knas.plots import ENERGIES, unit_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
-__all__ = ['Plot', 'energy_text', 'json_script', 'plot', 'write_page']
+__all__ = ['Plot', 'json_script', 'plot', 'write_page']
 
 
 class Plot(NamedTuple):
@@ -62,14 +61,6 @@ def plot(name: str, title: str, figure: Figure, caption: str, wide: bool = False
     return Plot(name, title, html.unescape(' '.join(lines)), caption, json_script(content), height, wide)
 
 
-def energy_text(kwh: float | None) -> str:
-    """An energy in the unit that suits it, such as ``0.782 Wh``."""
-    if kwh is None or not texts.known(kwh):
-        return texts.NONE
-    size, unit = unit_of(kwh, ENERGIES)
-    return f'{kwh / size:,.0f} {unit}' if kwh >= 1000 else f'{kwh / size:.3g} {unit}'
-
-
 def json_script(content: Any) -> Markup:
     """JSON that may stand in a ``<script>`` element, whatever texts it has; numbers that are none become ``null``."""
     text = json.dumps(_without_infinities(content), separators=(',', ':'), allow_nan=False)
@@ -106,9 +97,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(
-        {name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'}, energy_text=energy_text
-    )
+    environment.filters.update({name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'})
     folder = Path(__file__).parent
     text = environment.get_template(template).render(
         {

@@ -17,7 +17,7 @@ from nni_knas.bridge.experiment import manager_lives
 from nni_knas.networks import COSTS, example_inputs
 from nni_knas.plots import ENERGIES, number_text, unit_of
 from nni_knas.record import Status, keys
-from nni_knas.report.page import Plot, energy_text, json_script, plot, write_page
+from nni_knas.report.page import Plot, json_script, plot, write_page
 from nni_knas.report.snapshot import Moment
 from nni_knas.report.table import STATUS_TEXTS, candidate_data, columns
 from nni_knas.runs import Run
@@ -161,7 +161,7 @@ def _tiles_of(run: Moment) -> list[Tile]:
             duration(seconds),
             f'scoring {duration(run.record.scoring_seconds())}, trials {duration(float(frame.training_seconds.sum()))}',
         ),
-        Tile('kwh', 'energy', kwh, energy_text(kwh), energy(kwh) if metered else 'not recorded'),
+        Tile('kwh', 'energy', kwh, energy(kwh), 'in both stages' if metered else 'not recorded'),
         Tile('co2_kg', 'CO₂ equivalent', co2_kg, mass(co2_kg), 'of this energy' if metered else 'not recorded'),
     ]
 
@@ -212,7 +212,7 @@ def _winner_values(run: Moment) -> dict[str, Any] | None:
         ('memory (bytes)', row.memory, number(row.memory, ',.0f')),
         ('latency (s)', row.latency, number(row.latency, '.3g')),
         ('training time', row.training_seconds, duration(row.training_seconds)),
-        ('training energy', row.training_kwh, energy_text(row.training_kwh)),
+        ('training energy', row.training_kwh, energy(row.training_kwh)),
     ]
     drawing, why_not = _network_drawings(run, rank)
     return {

@@ -311,7 +311,7 @@ def test_a_run(tmp_path, caplog):
     assert footprint.stages.seconds['fine'] >= 3 * 0.1 and footprint.stages.seconds['coarse'] > 0
     assert footprint.estimate.kwh == pytest.approx(12 * ranking.training_kwh.mean())
     assert footprint.statement.startswith('scored 12 candidates and trained 3 for ')
-    assert '; training all 12 would have taken about ' in footprint.statement
+    assert ' training all 12 would have taken' in footprint.statement
     assert 'France' in footprint.methods['co2']
     assert run.record.get_meta('statement') == footprint.statement  # in the record
     assert f'Energy: {footprint.statement}.' in caplog.text  # and at the end of the run
@@ -376,3 +376,27 @@ def test_trial_processes_are_included(tmp_path, monkeypatch):
     assert reported_steps(run.folder).sort_values('candidate').to_dict('list') == steps.to_dict('list')
     assert set(run.curves()['rank']) == set(ranking.index)
     assert Path(run.sessions()[0].about['directory']) == Path.cwd()
+
+
+@pytest.mark.parametrize(
+    ('used', 'trained', 'said'),
+    [
+        (0.002, 1e-3, 'for 2 Wh (800 mg CO2e); training all 4 would have taken about 4 Wh (between 4 Wh and 4 Wh with'),
+        (
+            0.00021,
+            2e-5,
+            'for 210 mWh (84 mg CO2e), which is more than training all 4 would have taken: about 80 mWh (between 80 mWh',
+        ),
+        (3.2, 1e-3, 'for 3.2 kWh (1.28 kg CO2e), which is more than'),
+    ],
+)
+def test_statement_says_what_the_search_was_worth(used, trained, said):
+    record = Record(None)
+    record.set_energy(record.begin_session({}), Energy('coarse', 0.0, 60.0, used, 0.0, 0.0, 0.4, 1.0, 1.0, 0))
+    for i in range(4):
+        record.add_scored({'n': i}, str(i), float(i), 0.1)
+    for candidate in record.best(2):
+        record.start_training(candidate.id)
+        record.set_metric(candidate.id, 0.5)
+        record.end_training(candidate.id, 10.0, kwh=trained)
+    assert said in footprint_of(record).statement

@@ -15,8 +15,8 @@ from made_up_runs import usable
 from pages import HOSTILE, METHODS, make, report
 
 from nni_knas import write_report
+from nni_knas.basics.texts import energy
 from nni_knas.record import Record, record_path
-from nni_knas.report.page import energy_text
 from nni_knas.report.table import columns
 from nni_knas.runs import Run
 
@@ -53,7 +53,7 @@ def test_footprint(pages):
         assert method in page.texts
     assert 'CPU (Wh)' in page.texts
     estimate = run.footprint().estimate
-    assert f'own trials: {energy_text(estimate.kwh)}, between {energy_text(estimate.low)}' in page.text
+    assert f'own trials: {energy(estimate.kwh)}, between {energy(estimate.low)}' in page.text
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_footprint(pages):
     ],
 )
 def test_energies_have_the_unit_that_suits_them(kwh, text):
-    assert energy_text(kwh) == text
+    assert energy(kwh) == text
 
 
 def test_winner(pages):
