@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 
-__all__ = ['nearest']
+__all__ = ['nearest', 'quoted']
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -13,3 +14,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, 1)
     return f'did you mean "{close[0]}"?' if close else f'there are {", ".join(known) or "none"}'
+
+
+def quoted(word: object) -> str:
+    """A word of the user's between quotes, on one line whatever is in it."""
+    return json.dumps(str(word), ensure_ascii=False)

@@ -10,7 +10,7 @@ from jsonschema import Draft4Validator, Draft202012Validator
 from jsonschema.validators import extend
 from nni.experiment.config.utils import case_insensitive, internal
 
-from nni_knas.basics.spelling import nearest
+from nni_knas.basics.spelling import nearest, quoted
 from nni_knas.config.json_schema import DURATION, EITHER, TRIAL, TRIAL_COMMAND, WITHOUT
 
 __all__ = ['checked']
@@ -132,7 +132,7 @@ def _unknown(error: _Error) -> str:
     key = next(key for key in error.instance if key not in known)
     if not error.absolute_path and internal.camel_case(key) in map(internal.camel_case, WITHOUT):
         return f'{key} has no use in a search: leave it out'
-    return f'unknown field "{key}": {nearest(key, known)}'
+    return f'unknown field {quoted(key)}: {nearest(key, known)}'
 
 
 def _missing(error: _Error) -> str:

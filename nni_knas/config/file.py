@@ -102,6 +102,11 @@ def enter(config: NasExperimentConfig) -> None:
         config.canonical_copy()
     except (AssertionError, AttributeError, ValueError, TypeError) as error:
         raise ValueError(f'NNI refuses the configuration: {error or type(error).__name__}') from error
+    except OSError as error:  # NNI asks the network which address this machine has
+        raise ValueError(
+            f'the address of this machine is not known ({error.strerror or error}): give nniManagerIp, where the training '
+            'machines can reach it'
+        ) from error
 
 
 def absolute_data(name: str, base: Path) -> str:

@@ -27,7 +27,7 @@ from nni_knas.basics.names import (
     Normalization,
     OptimizeMode,
 )
-from nni_knas.basics.spelling import nearest
+from nni_knas.basics.spelling import nearest, quoted
 from nni_knas.search import FEW, SearchRequest
 
 if TYPE_CHECKING:  # the options themselves are known without torch and NNI; what is made of them imports what it is made of
@@ -424,7 +424,7 @@ def checked_values(mapping: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in mapping.items():
         name = _snake_case(str(key))
         if name not in known:
-            raise ValueError(f'unknown field "{key}": {nearest(name, known)}')
+            raise ValueError(f'unknown field {quoted(key)}: {nearest(name, known)}')
         if name in values:
             raise ValueError(f'the field {name} is given twice')
         values[name] = known[name].checked(value)

@@ -297,6 +297,15 @@ class TestMistakes:
             loaded.config.canonical_copy()
         assert str(of_nni.value) and str(error.value) == f'NNI refuses the configuration: {of_nni.value}'
 
+    def test_no_network(self, file, here, monkeypatch):
+        def address():
+            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+        monkeypatch.setattr('nni.experiment.config.utils.get_ipv4_address', address)
+        with pytest.raises(ValueError, match=r'this machine is not known \(Network is unreachable\): give nniManagerIp'):
+            enter(load_config(file({'trainingService': REMOTE})).config)
+        enter(load_config(file({'trainingService': REMOTE, 'nniManagerIp': '127.0.0.1'})).config)
+
 
 def values_of(rules):
     """Values that keep the rules of an option in the schema."""

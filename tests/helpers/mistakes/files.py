@@ -28,6 +28,7 @@ MISTAKES = [
     file('trialConcurrency: 1\ntrial_concurrency: 2', 'twice'),
     file('3: 4', 'unknown field "3"'),
     file('null: 4', 'unknown field'),
+    file('"a\\nb": 4', 'unknown field'),
     file('[1, 2]: 4', 'is no YAML', '`? [1, 2]` as a key'),
     file('trialConcurency: 3', 'unknown field "trialConcurency": did you mean "trialConcurrency"?'),
     file('candidates: 50', 'unknown field "candidates"'),

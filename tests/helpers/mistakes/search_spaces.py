@@ -54,6 +54,11 @@ MISTAKES = [
     width('choice', '[]', 'that takes a list of different'),
     width('choice', '4', 'that takes a list of different'),
     width('choice', '[4, 4]', 'that takes a list of different'),
+    space(
+        f'{{"width": {{"_type": "choice", "_value": [1{"0" * 400}]}}}}',
+        'that takes a list of different',
+        'a number of 401 digits',
+    ),
     width('choice', '[4, NaN]', 'that takes a list of different'),
     width('choice', '[{"_name": "a", "b": {"_type": "choice", "_value": [1]}}]', 'nested choices'),
     width('randint', '[8, 4]', 'lower < upper'),
