@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import re
 import sys
@@ -139,10 +140,11 @@ class SearchOptions:
     )
 
     top_k: int = _option(FEW, 'fine stage', 'how many of the best to train; 0 stops after scoring', least=0, metavar='K')
-    optimize_mode: OptimizeMode = _option(
+    optimize_mode: OptimizeMode | None = _option(
         SearchRequest.optimize_mode,
         'fine stage',
-        'whether a higher or a lower metric of training is better',
+        "whether a higher or a lower metric of training is better; by default as the evaluator's metric asks where known, "
+        'and else maximize',
         choices=get_args(OptimizeMode),
     )
     epochs: int = _option(4, 'fine stage', 'training epochs for each', least=1)
@@ -316,17 +318,20 @@ class SearchOptions:
         """
         if self.evaluator is not None:
             return _own_evaluator(self.evaluator, data, self.evaluator_args)
-        if self.optimize_mode == 'minimize':
-            raise ValueError(
-                'optimize_mode "minimize" goes with an evaluator of your own, since the default one reports '
-                'the accuracy: give evaluator as module:function'
-            )
         import torch
-        from nni.nas.evaluator.pytorch import Classification, DataLoader
+        from nni.nas.evaluator.pytorch import Classification, DataLoader, Regression
 
-        return Classification(
+        from nni_knas.data import has_values
+
+        values = has_values(data.train)
+        if self.optimize_mode == ('maximize' if values else 'minimize'):
+            raise ValueError(
+                f'optimize_mode "{self.optimize_mode}" goes with an evaluator of your own, since the default one reports '
+                f'the {"mean squared error" if values else "accuracy"}: give evaluator as module:function'
+            )
+        make = Regression if values else functools.partial(Classification, num_classes=data.classes)
+        return make(
             learning_rate=self.learning_rate,
-            num_classes=data.classes,
             max_epochs=self.epochs,
             train_dataloaders=DataLoader(data.train, batch_size=self.train_batch, shuffle=True),
             val_dataloaders=DataLoader(data.validation, batch_size=256),

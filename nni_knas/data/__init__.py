@@ -1,7 +1,7 @@
 """Labelled images and texts by name: what is searched on."""
 
 from nni_knas.data.corpus import Corpus, read_corpus
-from nni_knas.data.loading import DATA_HELP, TORCHVISION, Data, image_data, load_data, load_object, split_texts
+from nni_knas.data.loading import DATA_HELP, TORCHVISION, Data, has_values, image_data, load_data, load_object, split_texts
 from nni_knas.data.tokens import LengthBatches, TextData, TokenDataset, load_text, pad, text_data
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     'LengthBatches',
     'TextData',
     'TokenDataset',
+    'has_values',
     'image_data',
     'load_data',
     'load_object',

@@ -21,7 +21,7 @@ from nni_knas.basics.spelling import nearest
 from nni_knas.data.cache import CACHE
 from nni_knas.data.tokens import text_data
 
-__all__ = ['DATA_HELP', 'TORCHVISION', 'Data', 'image_data', 'load_data', 'load_object', 'split_texts']
+__all__ = ['DATA_HELP', 'TORCHVISION', 'Data', 'has_values', 'image_data', 'load_data', 'load_object', 'split_texts']
 
 HELD_OUT = 0.2  # part of the training images that is kept for validation where the data has no split of its own
 VALIDATION_FOLDERS = ('val', 'valid', 'validation', 'test')
@@ -30,7 +30,10 @@ Part = Literal['train', 'validation']
 
 
 class Data(NamedTuple):
-    """A training and a validation set, traced so that they travel to NNI's trials, and the number of classes."""
+    """A training and a validation set, traced so that they travel to NNI's trials, and the number of classes.
+
+    Where the targets are values to predict, ``classes`` is how many a sample has.
+    """
 
     train: Dataset
     validation: Dataset
@@ -226,9 +229,21 @@ def _to_rgb(image: Any) -> Any:
     return image.convert('RGB')
 
 
+def has_values(dataset: Any) -> bool:
+    """Whether the targets of a dataset are values to predict, rather than classes."""
+    try:
+        target = torch.as_tensor(dataset[0][1])
+    except (TypeError, ValueError, IndexError, KeyError, RuntimeError):
+        return False
+    return target.is_floating_point()
+
+
 def _count_classes(dataset: Any, name: str) -> int:
+    """The number of classes; where the targets are values, how many each sample has."""
     if hasattr(dataset, 'classes'):
         return len(dataset.classes)
+    if has_values(dataset):
+        return torch.as_tensor(dataset[0][1]).numel()
     try:
         return int(max(int(dataset[i][1]) for i in range(len(dataset)))) + 1
     except (TypeError, ValueError, IndexError) as error:

@@ -248,8 +248,9 @@ class Scorer:
 
 def _kernel_parts(kernel: GradientKernelEvaluator) -> tuple[type, dict[str, Any]]:
     """Class and attributes of a kernel, but for its dataset."""
+    minibatch = kernel.minibatch.to(torch.device('cpu'))  # which may have to be drawn yet, and then suggests a loss
     attributes = {name: value for name, value in vars(kernel).items() if not name.startswith('_nni_')}  # nni.trace's notes
-    attributes.update(dataset=None, _minibatch=kernel.minibatch.to(torch.device('cpu')))
+    attributes.update(dataset=None, _minibatch=minibatch)
     cls = type(kernel)
     if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls or cls.__module__ == '__main__':
         cls = vars(cls).get('__wrapped__', cls)  # what nni.trace wraps a class in can only be imported

@@ -21,7 +21,7 @@ from nni_knas.gradients.errors import (
     is_out_of_memory,
     is_raised_by_user,
 )
-from nni_knas.gradients.losses import Loss, check_classes, main_output, sample_losses, scalar_loss
+from nni_knas.gradients.losses import Loss, check_classes, check_one_output, main_output, sample_losses, scalar_loss
 from nni_knas.gradients.samples import Minibatch, described, per_sample_leaves
 from nni_knas.gradients.scoring_mode import Normalization, ScoringMode
 
@@ -85,6 +85,12 @@ class Gradients:
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name, in the order of ``named_parameters``."""
         return {name: p for name, p in _named_parameters(self.network) if p.requires_grad}
+
+    @functools.cached_property
+    def _is_binary(self) -> bool:
+        """Whether the targets are classes 0 and 1, which one output tells apart."""
+        targets = self.minibatch.targets
+        return isinstance(targets, Tensor) and not bool(((targets != 0) & (targets != 1)).any())
 
     def mean(self) -> dict[str, Tensor]:
         r"""The mean gradient :math:`\bar g`, from one forward-backward pass of the mean loss.
@@ -326,6 +332,8 @@ class Gradients:
                     *arguments,
                     tie_weights=False,
                 )
+            if self.loss is None and not self._is_binary and main_output(outputs).numel() == 1:
+                raise MisfitError  # a pass of one sample after the other says it
             return scalar_loss(self.loss, outputs, one_target(targets))
 
         values = {name: p.detach() for name, p in chosen.items()}
@@ -378,6 +386,8 @@ class Gradients:
 
     def _losses(self, outputs: Any, samples: Minibatch) -> Tensor:
         """The loss of each sample, shape ``n``."""
+        if self.loss is None and not self._is_binary:
+            check_one_output(main_output(outputs), self.minibatch.targets)
         try:
             return sample_losses(self.loss, outputs, samples.targets, samples.size)
         except Exception as error:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from nni_knas.gradients.errors import MisfitError, is_out_of_memory
 from nni_knas.gradients.samples import per_sample_leaves
 
-__all__ = ['Loss', 'check_classes', 'main_output', 'sample_losses', 'scalar_loss']
+__all__ = ['Loss', 'check_classes', 'check_one_output', 'main_output', 'sample_losses', 'scalar_loss']
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -21,7 +21,7 @@ Loss = Callable[[Any, Any], Tensor]
 def sample_losses(loss: Loss | None, outputs: Any, targets: Any, n: int) -> Tensor:
     if loss is None:
         logits = main_output(outputs)
-        if isinstance(targets, Tensor) and logits.dim() == 2:
+        if isinstance(targets, Tensor) and logits.dim() == 2 and logits.shape[1] > 1:
             return F.cross_entropy(logits, targets, reduction='none')
     output_leaves, one_output = per_sample_leaves(outputs, n)
     target_leaves, one_target = per_sample_leaves(targets, n)
@@ -42,9 +42,40 @@ def sample_losses(loss: Loss | None, outputs: Any, targets: Any, n: int) -> Tens
 def scalar_loss(loss: Loss | None, outputs: Any, targets: Any) -> Tensor:
     """The loss of a batch of one sample, without dimensions."""
     if loss is None:
-        return F.cross_entropy(main_output(outputs), targets)
+        logits = main_output(outputs)
+        single = logits.numel() == 1 and isinstance(targets, Tensor) and targets.numel() == 1
+        return _of_one_logit(logits, targets) if single else F.cross_entropy(logits, targets)
     of_torch = isinstance(loss, _Loss) or getattr(loss, '__module__', None) == F.__name__
-    return loss(main_output(outputs) if of_torch else outputs, targets).mean()
+    if of_torch:
+        outputs = main_output(outputs)
+    if isinstance(loss, _ELEMENTWISE) or loss in _ELEMENTWISE_FUNCTIONS:
+        targets = _aligned(targets, outputs)
+    return loss(outputs, targets).mean()
+
+
+_ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
+_ELEMENTWISE_FUNCTIONS = (
+    F.mse_loss,
+    F.l1_loss,
+    F.smooth_l1_loss,
+    F.huber_loss,
+    F.binary_cross_entropy_with_logits,
+    F.binary_cross_entropy,
+)
+
+
+def _of_one_logit(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy: over a single class cross-entropy is 0 whatever the logit."""
+    return F.binary_cross_entropy_with_logits(logits.reshape(()), targets.reshape(()).to(logits.dtype))
+
+
+def _aligned(targets: Any, outputs: Tensor) -> Any:
+    """Targets in the shape of the outputs: torch would stretch ``n`` values over ``n x 1`` outputs to ``n x n``."""
+    if not isinstance(targets, Tensor):
+        return targets
+    if targets.numel() != outputs.numel():
+        raise MisfitError(f'a sample has {outputs.numel()} outputs and {targets.numel()} targets')
+    return targets.reshape(outputs.shape).to(outputs.dtype)
 
 
 def main_output(outputs: Any) -> Tensor:
@@ -62,9 +93,20 @@ def main_output(outputs: Any) -> Tensor:
     return outputs
 
 
+def check_one_output(logits: Tensor, targets: Any) -> None:
+    """Say it clearly when a network has one output, and the targets are other than the classes 0 and 1."""
+    if isinstance(targets, Tensor) and logits[:1].numel() == 1 and targets[:1].numel() == 1:
+        others = targets[(targets != 0) & (targets != 1)]
+        if others.numel():
+            raise MisfitError(
+                'the network has one output, which tells the classes 0 and 1 apart, but there are targets such as '
+                f'{others[0].item():.6g}: give it an output for each class, or give the kernel a loss'
+            )
+
+
 def check_classes(logits: Tensor, targets: Any) -> None:
     """Say it clearly when class indices do not fit the number of outputs (on a GPU torch would stop the process)."""
-    if not isinstance(targets, Tensor) or targets.is_floating_point() or logits.dim() < 2:
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or logits.dim() < 2 or logits.shape[1] == 1:
         return
     counted = targets[targets != -100]  # cross-entropy's index for "ignore this one"
     classes = logits.shape[1]

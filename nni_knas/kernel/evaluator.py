@@ -20,6 +20,7 @@ from torch import nn
 from nni_knas.basics.checks import check_count, check_seed
 from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, cpu_threads, seeded, undisturbed
 from nni_knas.kernel.identity import name_of_loss
+from nni_knas.kernel.losses import criterion_of, is_plain_cross_entropy, loss_in_words, suggested_loss
 from nni_knas.kernel.minibatch import check_data, draw_minibatch
 from nni_knas.networks import build_network
 from nni_knas.scores import Score, get_score
@@ -53,7 +54,10 @@ class GradientKernelEvaluator(Evaluator):
     normalization
         Whose statistics a BatchNorm uses: ``'sample'`` (each sample's own) or ``'batch'`` (the minibatch's).
     loss
-        ``loss(outputs, targets)``; cross-entropy by default. See :class:`~nni_knas.gradients.Gradients`.
+        ``loss(outputs, targets)``; see :class:`~nni_knas.gradients.Gradients`. Default: within :class:`~nni_knas.KNAS` the
+        criterion of the experiment's evaluator, where that is one of NNI's Lightning evaluators. Else the mean squared error
+        for floating-point targets, and cross-entropy for classes (for their probabilities, too; binary, where a network has
+        one output and the classes are 0 and 1).
     device
         The device to score on: cuda where there is one, else cpu, by default.
     micro_batch
@@ -118,6 +122,9 @@ class GradientKernelEvaluator(Evaluator):
         self.micro_batch = micro_batch
         self.resolution = resolution
         self.threads = threads
+        self._criterion: nn.Module | None = None  # the evaluator's
+        self._is_told = False  # an evaluator has said what the loss is
+        self._suggested: Loss | None = None  # what the targets suggest
         self._minibatch: Minibatch | None = None
 
     def extra_repr(self) -> str:
@@ -132,7 +139,7 @@ class GradientKernelEvaluator(Evaluator):
             'score': self.score_function.name,
             'seed': self.seed,
             'normalization': self.normalization,
-            'loss': name_of_loss(self.loss),
+            'loss': name_of_loss(self.used_loss),
             'minibatch': self.minibatch.digest(),
         }
 
@@ -148,9 +155,41 @@ class GradientKernelEvaluator(Evaluator):
                         self.batch_size,
                         minibatch.size,
                     )
+                self._suggest_loss(minibatch)
                 self.score_function.check(minibatch.size)
                 self._minibatch = minibatch.reduced(self.resolution).to(self.device)
         return self._minibatch
+
+    @property
+    def used_loss(self) -> Loss | None:
+        """The loss that networks are scored by: the one given, else the evaluator's, else what the targets suggest.
+
+        ``None`` is cross-entropy.
+        """
+        if self.loss is not None or self._criterion is not None:
+            return self.loss or self._criterion
+        _ = self.minibatch  # whose targets suggest one
+        return self._suggested
+
+    def for_evaluator(self, evaluator: Any) -> GradientKernelEvaluator:
+        """This kernel; where it was given no loss, and an evaluator has another criterion, a copy that takes that one."""
+        criterion = criterion_of(evaluator) if self.loss is None else None
+        if criterion is None:
+            return self
+        kernel = copy.copy(self)
+        kernel._is_told, kernel._suggested = True, None
+        if not is_plain_cross_entropy(criterion):
+            kernel._criterion = criterion
+        return kernel
+
+    def _suggest_loss(self, minibatch: Minibatch) -> None:
+        if self.loss is None and not self._is_told:
+            self._suggested = suggested_loss(minibatch.targets)
+            if self._suggested is not None:
+                _logger.warning(
+                    'The targets are numbers, not classes, and no loss was given: networks are scored by the %s.',
+                    loss_in_words(self._suggested),
+                )
 
     def example(self) -> Any:
         """Inputs as networks take them: those of the minibatch, of their full resolution."""
@@ -257,7 +296,7 @@ class GradientKernelEvaluator(Evaluator):
         return Gradients(
             network,
             self.minibatch.to(self.device, dtype),
-            loss=self.loss,
+            loss=self.used_loss if self._criterion is None else self._criterion.to(self.device),
             normalization=self.normalization,
             micro_batch=self.micro_batch,
             seed=self.seed,

@@ -9,8 +9,9 @@ from nni_knas.search.request import FEW, Effort, OptimizeMode, SearchRequest, ch
 
 if TYPE_CHECKING:
     from nni_knas.search.coarse import CoarseStage
+    from nni_knas.search.evaluators import metric_of
     from nni_knas.search.strategy import KNAS
 
-__all__ = ['FEW', 'KNAS', 'CoarseStage', 'Effort', 'OptimizeMode', 'SearchRequest', 'check_counts']
+__all__ = ['FEW', 'KNAS', 'CoarseStage', 'Effort', 'OptimizeMode', 'SearchRequest', 'check_counts', 'metric_of']
 
-__getattr__ = opened_later(__name__, {'CoarseStage': 'coarse', 'KNAS': 'strategy'})
+__getattr__ = opened_later(__name__, {'CoarseStage': 'coarse', 'KNAS': 'strategy', 'metric_of': 'evaluators'})

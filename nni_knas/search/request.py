@@ -47,7 +47,7 @@ keep_weights
     merge_identical: bool = False
     constraints: Mapping[str, float] = field(default_factory=dict)
     front: str | None = None
-    optimize_mode: OptimizeMode = 'maximize'
+    optimize_mode: OptimizeMode | None = None
     country: str | None = None
     keep_weights: bool = True
 
@@ -59,7 +59,7 @@ keep_weights
         self._check_placement()
         if self.effort not in get_args(Effort):
             raise ValueError(f'unknown effort {self.effort!r}: it is "adaptive" or "full"')
-        if self.optimize_mode not in get_args(OptimizeMode):
+        if self.optimize_mode is not None and self.optimize_mode not in get_args(OptimizeMode):
             raise ValueError(f'unknown optimize_mode {self.optimize_mode!r}: it is "maximize" or "minimize"')
         if self.front is not None and self.front not in COSTS:
             raise ValueError(f'unknown front {self.front!r}: it is one of {", ".join(COSTS)}')

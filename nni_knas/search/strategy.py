@@ -21,12 +21,23 @@ from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_f
 from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
 from nni_knas.engine import Placement
 from nni_knas.footprint import Meter
-from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.kernel import GradientKernelEvaluator, loss_in_words
 from nni_knas.networks import describe_inputs
 from nni_knas.plots import number_text, strategy_html
 from nni_knas.record import Record, Status, keys, record_path, weights_path
-from nni_knas.runs import Run, check_idle, chosen, dump_space, failures_recorded, restore_model, session, worked_seconds
+from nni_knas.runs import (
+    Run,
+    check_idle,
+    chosen,
+    dump_space,
+    failures_recorded,
+    kept_result,
+    restore_model,
+    session,
+    worked_seconds,
+)
 from nni_knas.search.coarse import CoarseStage
+from nni_knas.search.evaluators import metric_of, optimize_mode_of, warn_of_error
 from nni_knas.search.explorers import checked_explorer, farthest_ahead
 from nni_knas.search.fine import FineStage
 from nni_knas.search.request import Effort, OptimizeMode, SearchRequest
@@ -95,7 +106,8 @@ class KNAS(Strategy):
         against this cost instead of by score alone; see :meth:`pareto`. All candidates are scored in full then.
     optimize_mode
         Whether the metric of training is to be maximised or minimised: ``'maximize'`` or ``'minimize'``. (Higher scores are
-        better in any case.)
+        better in any case.) Default: what the evaluator's metric asks for where that is known, as of NNI's ``Regression``,
+        and else ``'maximize'``.
     country
         The country that the energy comes from, as ISO 3166 code of three letters (``'DEU'``), for its
         CO2-equivalent. Default: the country of codecarbon's configuration, or else of the locale.
@@ -131,7 +143,7 @@ class KNAS(Strategy):
         merge_identical: bool = SearchRequest.merge_identical,
         constraints: Mapping[str, float] | None = None,
         front: str | None = SearchRequest.front,
-        optimize_mode: OptimizeMode = SearchRequest.optimize_mode,
+        optimize_mode: OptimizeMode | None = SearchRequest.optimize_mode,
         country: str | None = SearchRequest.country,
     ) -> None:
         super().__init__()
@@ -166,6 +178,7 @@ class KNAS(Strategy):
         self._folder: Path | None = None
         self._experiment_name: str | None = None
         self._model_space: ExecutableModelSpace | None = None
+        self._optimize_mode = optimize_mode_of(None, optimize_mode)
         self._coarse: CoarseStage | None = None
         self._fine: FineStage | None = None
 
@@ -309,7 +322,9 @@ class KNAS(Strategy):
         )
         return model_space
 
-    def coarse_stage(self, space: ExecutableModelSpace, record: Record, deadline: float = math.inf) -> CoarseStage:
+    def coarse_stage(
+        self, space: ExecutableModelSpace, record: Record, deadline: float = math.inf, *, evaluator: Any = None
+    ) -> CoarseStage:
         """The coarse stage of a search of this strategy, for use without an experiment.
 
         Parameters
@@ -320,11 +335,21 @@ class KNAS(Strategy):
             Receives the candidates; what it has already is not scored again.
         deadline
             ``time.monotonic()`` after which no candidate is scored.
+        evaluator
+            What trains the best, which says what the loss is and whether its metric is an error. Default: the space's.
         """
+        evaluator = evaluator or space.evaluator
+        kernel = self.kernel
+        self.kernel = kernel.for_evaluator(evaluator)
+        if self.kernel is not kernel and self.kernel.used_loss is not None:
+            _logger.info(
+                'Networks are scored by the %s, by which the evaluator trains.', loss_in_words(self.kernel.used_loss)
+            )
+        self._optimize_mode = optimize_mode_of(evaluator, self.request.optimize_mode)
         stage = CoarseStage(self.kernel, space, record, self.explorer, self.request, deadline=deadline)
         self.explorer = stage.explorer
         record.set_meta(keys.SPACE, dump_space(space))
-        record.set_meta(keys.OPTIMIZE_MODE, self.request.optimize_mode)
+        record.set_meta(keys.OPTIMIZE_MODE, self._optimize_mode)
         record.set_meta(keys.FRONT, self.request.front or '')
         record.set_meta(keys.TOP_K, self.request.top_k)
         record.set_meta(keys.EXAMPLE, describe_inputs(self.kernel.example()))
@@ -354,6 +379,7 @@ class KNAS(Strategy):
         if self.request.top_k:
             with meter.stage('fine'):
                 self._fine.run(functools.partial(chosen, record, self.request.top_k, self.request.front), meter)
+                self._check_reported_metric()
 
     def _limit_reached(self) -> str:
         """The name of the experiment's limit that ended the run before its own end; empty where none did."""
@@ -363,6 +389,12 @@ class KNAS(Strategy):
             return 'max_experiment_duration'
         trained = record.count(Status.TRAINED, Status.TRAINING_FAILED)
         return 'max_trial_number' if fine.max_trials <= trained < min(self.request.top_k, record.scored()) else ''
+
+    def _check_reported_metric(self) -> None:
+        trained = self._opened_record().trained()
+        result = kept_result(self._folder, trained[0].id) if trained else None
+        if result is not None and self._optimize_mode == 'maximize':
+            warn_of_error(result.metric, result.metrics)
 
     def asked(self) -> dict[str, Any]:
         """What this strategy was asked for, as a record or a page can tell it."""
@@ -375,6 +407,7 @@ class KNAS(Strategy):
             'batch_size': kernel.batch_size,
             'device': str(kernel.device),
             **self.request.fields(),
+            'optimize_mode': self._optimize_mode,
             'placement': str(self.placement),
             'explorer': repr(self.explorer),
             'evaluator': _name_of(getattr(space, 'evaluator', None)),
@@ -399,14 +432,6 @@ class KNAS(Strategy):
             assert experiment is not None
             self._model_space = experiment.executable_model_factory(experiment.config.canonical_copy().model_format)
         return self._model_space
-
-
-def metric_of(evaluator: Any) -> str:
-    """What the metric of an evaluator is, as far as is known: one of the user's own may report anything."""
-    if isinstance(getattr(evaluator, 'metric', None), str):
-        return evaluator.metric
-    kinds = {kind.__name__ for kind in type(evaluator).__mro__ if kind.__module__.startswith('nni.')}
-    return 'accuracy' if 'Classification' in kinds else 'mean squared error' if 'Regression' in kinds else 'metric'
 
 
 def _name_of(thing: Any) -> str | None:

@@ -31,7 +31,7 @@ from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
 from nni_knas.record import Candidate, Record, Status, keys, reason_of, record_path
 from nni_knas.runs import Ranked, chosen, energy_of, kept_result, session
-from nni_knas.search import CoarseStage
+from nni_knas.search import CoarseStage, metric_of
 from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
 
 __all__ = ['BackgroundSearch']
@@ -97,8 +97,9 @@ class BackgroundSearch:
         self._lock = threading.RLock()
         self._generation = 0
         own_command = not str(config.get('trialCommand', '')).endswith('nni_knas.trial')
-        known = self.options.evaluator is None and self.options.optimize_mode == 'maximize' and not own_command
-        self.record.set_meta(keys.METRIC, 'accuracy' if known else 'metric')
+        # A trial command of the user's own trains as it likes.
+        self._evaluator = None if own_command else self.options.make_evaluator(self.data)
+        self.record.set_meta(keys.METRIC, metric_of(self._evaluator))
         self._session = contextlib.ExitStack()
         self._meter = self._session.enter_context(
             session(
@@ -144,7 +145,7 @@ class BackgroundSearch:
         if before is not None and json.loads(before) != choices:
             self._exclude_candidates_outside(space)
         strategy = self.options.make_strategy(kernel)
-        stage = strategy.coarse_stage(space, self.record)
+        stage = strategy.coarse_stage(space, self.record, evaluator=self._evaluator)
         self.record.set_meta(keys.SEARCH_SPACE, json.dumps(choices))
         with self._lock:
             self.space, self._stage, self._waiting = space, stage, []
