@@ -240,6 +240,12 @@ def _add_reports(commands: Any) -> None:
     )
     report.add_argument('run', metavar='RUN', help="NNI's id of the run, or its folder")
     _add_page_options(report, "report.html in the run's folder")
+    report.add_argument(
+        '--trust',
+        action='store_true',
+        help='measure costs and draw the network first, of a run that was interrupted or is of an earlier version; '
+        'this executes what its networks are made of',
+    )
     report.set_defaults(command='report.write_run_report')
 
     compare = commands.add_parser(

@@ -18,7 +18,9 @@ __all__ = ['write_run_report', 'write_runs_comparison']
 
 def write_run_report(arguments: argparse.Namespace) -> None:
     write_report, write_csv = _report_function('write_report'), _report_function('write_csv')
-    run = _open_run(arguments.run, arguments.directory)
+    run = Run(run_folder(arguments.run, arguments.directory))
+    if arguments.trust:
+        _prepare(run)
     page = _page_path(arguments.to or run.folder / 'report.html')
     _write_to(page, lambda path: write_report(run, path))
     print(f'Report: {page}')
@@ -29,7 +31,7 @@ def write_run_report(arguments: argparse.Namespace) -> None:
 
 def write_runs_comparison(arguments: argparse.Namespace) -> None:
     write_comparison = _report_function('write_comparison')
-    runs = [_open_run(run, arguments.directory) for run in arguments.runs]
+    runs = [Run(run_folder(run, arguments.directory)) for run in arguments.runs]
     page = _page_path(arguments.to or Path('comparison.html'))
     _write_to(page, lambda path: write_comparison(runs, path))
     print(f'Comparison: {page}')
@@ -44,13 +46,12 @@ def _report_function(name: str) -> Callable[..., Path]:
         raise ValueError(str(error)) from error
 
 
-def _open_run(name: str, directory: Path | None) -> Run:
-    """A run; the modules that its space needs are found where it was started, and here."""
-    run = Run(run_folder(name, directory))
+def _prepare(run: Run) -> None:
+    """Build the run's networks for what the page shows of them; modules are found where it was started, and here."""
     for place in [*(session.about.get('directory') for session in run.sessions()), str(Path.cwd())]:
         if place and place not in sys.path:
             sys.path.append(place)
-    return run
+    run.prepare_report()
 
 
 def _page_path(path: Path) -> Path:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from nni_knas.networks import COSTS
 from nni_knas.record import Status, keys
 from nni_knas.runs import Run, chosen, rated_among
 
@@ -183,14 +182,12 @@ def empty(title: str, sentence: str) -> Figure:
     return figure.add_annotation(text=text, xref='paper', yref='paper', x=0.5, y=0.5, showarrow=False)
 
 
-def rated_of(run: Run, costs: Sequence[str] = ()) -> pd.DataFrame:
+def rated_of(run: Run) -> pd.DataFrame:
     """The candidates that have a score and can be chosen, best first: as :meth:`Run.frame` has them, and two columns.
 
     ``top`` says whether the candidate is among the top k; ``kind`` is the name of its :class:`Kind`.
     """
-    costs = [cost for cost in costs if cost in COSTS]
-    frame = run.measured(costs) if costs else run.frame()
-    rated = rated_among(frame)
+    rated = rated_among(run.frame())
     top = [candidate.id for _, candidate in chosen(run.record, run.top_k, front_of(run))] if run.top_k else []
     rated = rated.assign(top=rated.candidate.isin(top))
     kind = np.where(rated.score.isna(), QUICK.name, SCORED.name).astype(object)

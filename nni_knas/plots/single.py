@@ -179,7 +179,7 @@ def plot_costs(source: Any, cost: str | None = None) -> Figure:
     graph_objects()
     run = Run.of(source)
     what = f'Score and {_COST_NAMES[cost][0]}' if cost else 'Score and cost'
-    rated, title = rated_of(run, ('parameters', 'flops') if cost is None else (cost,)), f'{what} of {run.name}'
+    rated, title = rated_of(run), f'{what} of {run.name}'
     if not len(rated):
         return empty(title, NO_SCORE)
     known = [name for name in ([cost] if cost else _COST_NAMES) if rated[name].notna().any()]

@@ -18,6 +18,8 @@ TOP_K = 'top_k'
 """How many of the best are trained."""
 FRONT = 'front'
 """The cost of the Pareto front that the best are taken from; empty where they are taken by score."""
+DRAWING = 'drawing'
+"""The drawing of the winner's network, as JSON, so that who looks at the run need not build it."""
 OPTIMIZE_MODE = 'optimize_mode'
 """Which metrics are better: ``'maximize'`` or ``'minimize'``."""
 METRIC = 'metric'

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from nni_knas import plots
 from nni_knas.basics.texts import count, duration, energy, known, mass, number
 from nni_knas.bridge.experiment import manager_lives
-from nni_knas.networks import COSTS, example_inputs
+from nni_knas.networks import COSTS
 from nni_knas.plots import ENERGIES, number_text, unit_of
 from nni_knas.record import Status, keys
 from nni_knas.report.page import Plot, json_script, plot, write_page
@@ -58,7 +58,7 @@ class Tile(NamedTuple):
 
 
 def write_report(run: Any, path: str | Path) -> Path:
-    """Write the page of a run: running, finished or killed.
+    """Write the page of a run: running, finished or killed. Nothing of the run is executed; see :meth:`Run.prepare_report`.
 
     Parameters
     ----------
@@ -84,7 +84,6 @@ def write_report(run: Any, path: str | Path) -> Path:
     >>> nni_knas.write_report('k3vn8qyz', 'report.html')
     """
     opened, path = Run.of(run), Path(path)
-    opened.measured()  # kept in the record, from where all that follows has it
     with opened.record.transaction():  # of a run that goes on, every part of the page shows the same moment
         values = _template_values(Moment(opened))
     write_page(path, 'single.html', values)
@@ -214,7 +213,7 @@ def _winner_values(run: Moment) -> dict[str, Any] | None:
         ('training time', row.training_seconds, duration(row.training_seconds)),
         ('training energy', row.training_kwh, energy(row.training_kwh)),
     ]
-    drawing, why_not = _network_drawings(run, rank)
+    drawing, why_not = _network_drawings(run)
     return {
         'facts': [fact for fact in facts if known(fact[1])],
         'architecture': row.architecture,
@@ -225,22 +224,22 @@ def _winner_values(run: Moment) -> dict[str, Any] | None:
     }
 
 
-def _network_drawings(run: Moment, rank: int) -> tuple[list[tuple[str, Markup]], str]:
-    """Drawings of a network with their captions, its blocks first; or why there are none."""
-    from nni_knas.networks.drawing import draw_network
+def _network_drawings(run: Moment) -> tuple[list[tuple[str, Markup]], str]:
+    """The drawings that the run has kept of the winner's network, with their captions; or why there are none.
 
-    example = run.record.get_meta(keys.EXAMPLE)
-    if not example:
+    None is made here: somebody else's run may be looked at, and to build its network would execute what it brings along.
+    """
+    if not run.record.get_meta(keys.EXAMPLE):
         return [], "There is no drawing, since the run does not know the shape of its networks' inputs."
-    try:
-        drawing = draw_network(run.network(rank), example_inputs(example))
-    except Exception as error:  # it runs what the user has written; the page is worth having without it
-        return [], f'There is no drawing: {error}'
-    blocks = [
-        (f'{block.name}, as {block.modules} modules of the network are', Markup(block.svg)) for block in drawing.blocks
-    ]
-    caption = 'The network' if drawing.traced else 'The modules of the network, in the order of their definition'
-    return [*blocks, (caption, Markup(drawing.svg))], ''
+    kept = run.drawing()
+    if kept is None:
+        return [], (
+            'There is no drawing: a search keeps one at its end. nni-knas report --trust makes it, which executes what the '
+            "run's networks are made of."
+        )
+    if not kept.drawings:
+        return [], f'There is no drawing: {kept.why_not}'
+    return [(caption, Markup(svg)) for caption, svg in kept.drawings], ''
 
 
 def _failures(frame: pd.DataFrame) -> list[tuple[str, str, int, list[int]]]:

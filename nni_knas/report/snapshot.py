@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import cached_property
 
 import pandas as pd
@@ -21,9 +20,6 @@ class Moment(Run):
 
     def frame(self) -> pd.DataFrame:
         return self._frame
-
-    def measured(self, costs: Collection[str] = ()) -> pd.DataFrame:
-        return self._frame  # nothing is measured while a page is made
 
     def footprint(self) -> Footprint:
         return self._footprint

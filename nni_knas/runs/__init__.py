@@ -9,7 +9,7 @@ from nni_knas.basics.faces import opened_later
 if TYPE_CHECKING:
     from nni_knas.runs.columns import score_table
     from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
-    from nni_knas.runs.run import Run, dump_space, open_run, restore_model
+    from nni_knas.runs.run import Run, dump_space, open_run, report_seconds, restore_model
     from nni_knas.runs.scalars import search_scalars
     from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
     from nni_knas.runs.sessions import check_idle, session, worked_seconds
@@ -30,6 +30,7 @@ __all__ = [
     'pareto_front',
     'ranked_model',
     'rated_among',
+    'report_seconds',
     'restore_model',
     'score_table',
     'search_scalars',
@@ -41,7 +42,7 @@ __all__ = [
 _PLACES = {
     **dict.fromkeys(('State', 'failures_recorded', 'state_of'), 'state'),
     **dict.fromkeys(('RankedEvaluator', 'energy_of', 'kept_result', 'ranked_model'), 'ranked'),
-    **dict.fromkeys(('Run', 'dump_space', 'open_run', 'restore_model'), 'run'),
+    **dict.fromkeys(('Run', 'dump_space', 'open_run', 'report_seconds', 'restore_model'), 'run'),
     'search_scalars': 'scalars',
     'score_table': 'columns',
     **dict.fromkeys(('Ranked', 'chosen', 'pareto_front', 'rated_among'), 'selection'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import shlex
@@ -22,15 +23,16 @@ from tqdm import tqdm
 from nni_knas.bridge.experiment import reported_steps
 from nni_knas.bridge.registry import find_folder
 from nni_knas.footprint import Footprint, footprint_of
-from nni_knas.gradients import cpu_threads
+from nni_knas.gradients import cpu_threads, seeded
 from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
 from nni_knas.record import Candidate, Record, Session, Status, keys, record_path, settings_path, weights_path
 from nni_knas.runs.columns import score_table
+from nni_knas.runs.looks import KeptDrawing, keep_drawing, kept_drawing
 from nni_knas.runs.ranked import kept_result, load_weights
 from nni_knas.runs.selection import pareto_front
 from nni_knas.runs.state import State, is_alive, state_of
 
-__all__ = ['Run', 'open_run']
+__all__ = ['Run', 'dump_space', 'open_run', 'report_seconds', 'restore_model']
 
 _logger = logging.getLogger(__name__)
 
@@ -172,7 +174,9 @@ class Run:
         asked = sessions[-1].about.get('asked', {}) if sessions else {}
         try:
             options = json.loads(settings_path(self.folder).read_text())['options']
-        except OSError:
+        except (OSError, ValueError, LookupError, TypeError):  # none, or a broken one
+            return asked
+        if not isinstance(options, dict):
             return asked
         return {**options, **{name: value for name, value in asked.items() if name not in options}}
 
@@ -213,6 +217,8 @@ class Run:
         What is measured is kept in the run's record. The best candidates come first, and then a random choice: of many,
         those are measured that :attr:`measuring_seconds` suffice for. Where the space cannot be built again, none is.
 
+        This builds the run's networks, and so executes what its space is made of, as :meth:`network` does.
+
         Parameters
         ----------
         costs
@@ -250,14 +256,66 @@ class Run:
         return found
 
     def _keep_costs(self, found: Mapping[int, Mapping[str, float]]) -> None:
-        path = self.record.path
-        with contextlib.suppress(sqlite3.Error):  # the run is another user's, or on a medium that is only read
-            record = self.record if not self.record.readonly or path is None else Record(path)
+        def write(record: Record) -> None:
             with record.transaction():
                 for number, values in found.items():
                     record.set_costs(number, values)
-            if record is not self.record:
-                record.close()
+
+        self._write(write)
+
+    def _write(self, write: Callable[[Record], None]) -> None:
+        """Write to the record; nothing is where the run is another user's, or on a medium that is only read."""
+        path = self.record.path
+        with contextlib.suppress(sqlite3.Error):
+            if not self.record.readonly or path is None:
+                write(self.record)
+            else:
+                with contextlib.closing(Record(path)) as record:
+                    write(record)
+
+    def prepare_report(self, seconds: float | None = None) -> None:
+        """Measure costs, see :meth:`measured`, and draw the winner's network; reports and plots show what is kept of it.
+
+        A search does this at its end. For a run that was interrupted, or is of an earlier version, it can be done later.
+        It builds the run's networks, and so executes what its space is made of, as :meth:`network` does.
+
+        Parameters
+        ----------
+        seconds
+            How long to measure at most. Default: :attr:`measuring_seconds`.
+        """
+        self.measuring_seconds = self.measuring_seconds if seconds is None else seconds
+        with seeded(0):
+            self.measured()
+            with contextlib.suppress(LookupError):  # no candidate has a score
+                row = self.winner
+                drawn = self._drawn(int(row.name))  # type: ignore[call-overload]
+                self._write(functools.partial(keep_drawing, candidate=int(row.candidate), drawn=drawn))
+
+    def _drawn(self, rank: int) -> KeptDrawing:
+        """Drawings of the network of a rank, or why there are none."""
+        from nni_knas.networks.drawing import draw_network
+
+        example = self.record.get_meta(keys.EXAMPLE)
+        if not example:
+            return KeptDrawing([], "the run does not know the shape of its networks' inputs")
+        try:
+            drawing = draw_network(self.network(rank), example_inputs(example))
+        except Exception as error:  # it runs what the user has written
+            return KeptDrawing([], str(error))
+        blocks = [(f'{block.name}, as {block.modules} modules of the network are', block.svg) for block in drawing.blocks]
+        caption = 'The network' if drawing.traced else 'The modules of the network, in the order of their definition'
+        return KeptDrawing([*blocks, (caption, drawing.svg)])
+
+    def drawing(self) -> KeptDrawing | None:
+        """The drawing of the winner's network, as far as the run has kept one; it is read, and nothing is executed.
+
+        Raises
+        ------
+        LookupError
+            If no candidate has a score.
+        """
+        return kept_drawing(self.record, int(self.winner.candidate))
 
     def pareto(self, cost: str | None = None, *, all: bool = False) -> pd.DataFrame:
         """The candidates that no other one beats in both score and cost; see :func:`nni_knas.runs.selection.pareto_front`.
@@ -319,6 +377,10 @@ class Run:
 
         It has the weights that the fine stage trained, where they were kept, and else those of a new initialisation.
 
+        The network is built from what the record says of the space, which may import any module and hold code of its own:
+        this **executes what the run brings along**, as :meth:`export`, :meth:`measured` and :meth:`prepare_report` do.
+        Call it for runs that you trust. The other methods execute nothing of a run.
+
         Raises
         ------
         LookupError
@@ -362,6 +424,8 @@ class Run:
         untrained: bool = False,
     ) -> dict[str, Path]:
         """Write a network, the winner's or that of a rank, to files that can be used without NNI.
+
+        It builds the network, and so executes what the run's space is made of, as :meth:`network` does.
 
         Parameters
         ----------
@@ -420,6 +484,9 @@ class Run:
 def open_run(run: str | Path) -> Run:
     """Open a KNAS run by NNI's experiment id or by the experiment's folder.
 
+    Nothing of the run is executed by that, nor by its methods but for :meth:`Run.network` and those that need it, which
+    say so.
+
     Raises
     ------
     FileNotFoundError
@@ -433,6 +500,11 @@ def open_run(run: str | Path) -> Run:
     >>> network = run.network()
     """
     return Run(find_folder(run))
+
+
+def report_seconds(record: Record) -> float:
+    """How long a search may measure for its report at its end: little beside the time that its scoring has taken."""
+    return min(Run.measuring_seconds, max(2.0, record.scoring_seconds() / 10))
 
 
 def dump_space(space: ExecutableModelSpace) -> str:

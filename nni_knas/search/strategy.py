@@ -17,6 +17,7 @@ from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import Random
 from nni.nas.strategy.base import Strategy
 
+from nni_knas.basics.harmless import Harmless
 from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
 from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
 from nni_knas.engine import Placement
@@ -32,6 +33,7 @@ from nni_knas.runs import (
     dump_space,
     failures_recorded,
     kept_result,
+    report_seconds,
     restore_model,
     session,
     worked_seconds,
@@ -181,6 +183,7 @@ class KNAS(Strategy):
         self._optimize_mode = optimize_mode_of(None, optimize_mode)
         self._coarse: CoarseStage | None = None
         self._fine: FineStage | None = None
+        self._harmless = Harmless('The report will have no drawing, since the network could not be built again.')
 
     @property
     def candidates(self) -> int:
@@ -370,6 +373,8 @@ class KNAS(Strategy):
                 self._run_stages(record, meter)
             record.set_meta(keys.LIMIT, self._limit_reached())
             record.set_meta(keys.COMPLETE, 1)
+            with self._harmless():
+                self.open_run().prepare_report(report_seconds(record))
         logging.getLogger('nni.knas').info('Energy: %s.', record.get_meta(keys.STATEMENT))  # NNI shows it, unless silenced
 
     def _run_stages(self, record: Record, meter: Meter) -> None:

@@ -30,7 +30,7 @@ from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
 from nni_knas.record import Candidate, Record, Status, keys, reason_of, record_path
-from nni_knas.runs import Ranked, chosen, energy_of, kept_result, session
+from nni_knas.runs import Ranked, Run, chosen, energy_of, kept_result, report_seconds, session
 from nni_knas.search import CoarseStage, metric_of
 from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
 
@@ -87,8 +87,9 @@ class BackgroundSearch:
         self._stage: CoarseStage | None = None
         self._waiting: Ranked = []
         self._started: dict[int, float] = {}
+        self._preparation: threading.Thread | None = None
         self._no_number: dict[int, str] = {}  # what is wrong with the last metric of candidates in training
-        self._harmless = Harmless('The energy of a trial could not be told: the search goes on without it.')
+        self._harmless = Harmless('Something beside the search could not be done: it goes on without.')
         self._resumed = resumed
         self._config = dict(config)
         self._experiment_file = folder / 'knas' / 'experiment.yml'
@@ -121,6 +122,8 @@ class BackgroundSearch:
 
     def close(self) -> None:
         """The experiment ends."""
+        if self._preparation is not None:
+            self._preparation.join(timeout=10)
         self._session.close()
 
     def _write_experiment_file(self, search_space: dict[str, Any]) -> None:
@@ -254,6 +257,13 @@ class BackgroundSearch:
         self.record.set_meta(keys.COMPLETE, 1)
         self.record.set_meta(keys.STATEMENT, statement)
         _logger.info('KNAS: %s.', statement)
+        # Beside the dispatcher, which nothing may keep waiting.
+        self._preparation = threading.Thread(target=self._prepare_report, name='KNAS report', daemon=True)
+        self._preparation.start()
+
+    def _prepare_report(self) -> None:
+        with self._harmless():
+            Run(self.folder, self.record).prepare_report(report_seconds(self.record))
 
     def _limit_reached(self) -> str:
         """The limit of the experiment after which its manager asks for no more trials; empty where it goes on."""

@@ -47,12 +47,13 @@ def test_strategy_after_its_run(strategy):
     html, run = strategy._repr_html_(), Run.of(strategy)
     assert f'run {run.name}, finished' in html
     table = rows(html)
-    head = table.index(['rank', 'score', run.metric_name, 'architecture'])
+    head = table.index(['rank', 'score', run.metric_name, 'parameters', 'architecture'])
     expected = pd.concat([run.ranking(all=True), run.scores(all=True)[5:]])[:10]
     assert len(run.ranking(all=True)) == 5
     for cells, (rank, row) in zip(table[head + 1 :], expected.iterrows(), strict=True):
-        assert cells[:3] == [str(rank), plots.number_text(row.score), '' if pd.isna(row.metric) else f'{row.metric:.5g}']
-        assert cells[3] == plots.architecture_text(row.architecture)
+        metric = '' if pd.isna(row.metric) else f'{row.metric:.5g}'
+        assert cells[:3] == [str(rank), plots.number_text(row.score), metric]
+        assert cells[3:] == [f'{row.parameters:,.0f}', plots.architecture_text(row.architecture)]
 
 
 def test_sizes_of_a_strategy(tmp_path):

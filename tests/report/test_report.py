@@ -193,16 +193,24 @@ def test_winner_is_drawn(pages, tiny):
 
 
 def test_space_that_cannot_be_built(tiny, tmp_path):
+    """What was kept is shown; where nothing was, a page cannot be drawn, and says what does."""
     shutil.copytree(tiny.folder, tmp_path / 'run')
     record = Record(record_path(tmp_path / 'run'))
     record.set_meta('space', record.get_meta('space').replace('spaces', 'gone'))
+    assert 'svg' in [tag for tag, _ in report(Run(tmp_path / 'run'), tmp_path).tags]
+    record.forget_meta('drawing')
     page = report(Run(tmp_path / 'run'), tmp_path)
-    assert 'There is no drawing: the space of' in page.text and 'svg' not in [tag for tag, _ in page.tags]
+    assert 'There is no drawing: a search keeps one at its end.' in page.text
+    assert 'svg' not in [tag for tag, _ in page.tags]
+    Run(tmp_path / 'run').prepare_report()
+    assert 'There is no drawing: the space of' in report(Run(tmp_path / 'run'), tmp_path).text
 
 
 def test_network_that_cannot_be_drawn(tiny, tmp_path):
+    shutil.copytree(tiny.folder, tmp_path / 'run')
     with mock.patch.object(Run, 'network', side_effect=RuntimeError('this layer is broken')):
-        assert 'There is no drawing: this layer is broken' in report(tiny, tmp_path).texts
+        Run(tmp_path / 'run').prepare_report()
+    assert 'There is no drawing: this layer is broken' in report(Run(tmp_path / 'run'), tmp_path).texts
 
 
 # How the page is written.
@@ -281,10 +289,12 @@ def test_units_of_columns(tmp_path):
     assert not next(column.falling for column in columns(frame, 'loss', minimize=True) if column.key == 'metric')
 
 
-def test_what_is_measured_is_measured_once(tiny, tmp_path):
+def test_nothing_is_measured_for_a_page(tiny, tmp_path):
     shutil.copytree(tiny.folder, tmp_path / 'run')
     record = Record(record_path(tmp_path / 'run'))
     record._write('UPDATE candidates SET parameters = NULL')
-    with mock.patch.object(Run, 'measured', autospec=True, side_effect=lambda run, costs=(): run.frame()) as measured:
+    with mock.patch('nni_knas.runs.run.nni.load', side_effect=AssertionError):
         write_report(Run(tmp_path / 'run'), tmp_path / 'report.html')
-    assert measured.call_count == 1
+    assert Run(tmp_path / 'run').frame().parameters.isna().all()
+    Run(tmp_path / 'run').prepare_report()
+    assert Run(tmp_path / 'run').frame().parameters.notna().all()

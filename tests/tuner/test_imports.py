@@ -63,7 +63,7 @@ def test_on_a_front(search, tmp_path):
     tuner = search(front='flops')
     sample = unknown(tuner)
     tuner.import_result(sample, 0.5)
-    frame = open_run(tmp_path).scores()
+    frame = open_run(tmp_path).scores(all=True)
     assert frame.flops.notna().all() and frame.status.tolist().count('trained') == 1
 
 
