@@ -2,6 +2,9 @@
 
 python measurements/identity.py
 python measurements/identity.py --every 10
+python measurements/identity.py --unused
+
+With ``--unused`` it says instead what it costs to leave out choices that are not used, which every search does.
 """
 
 import argparse
@@ -12,11 +15,13 @@ import time
 from nni_knas import GradientKernelEvaluator
 from nni_knas.data import DATA_HELP, load_data
 from nni_knas.engine import Scorer
-from nni_knas.networks import Identity
+from nni_knas.networks import Canonical, Identity, encode_sample
 
+import nni
 import numpy as np
 import torch
-from nni.nas.hub.pytorch import NasBench201
+from nni.nas.hub.pytorch import DARTS, NasBench201
+from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableConv2d, MutableLinear, Repeat
 from nni.nas.space import SimplifiedModelSpace
 from tqdm import tqdm
 
@@ -36,14 +41,62 @@ def canonical(sample) -> str:
     return nodes[3]
 
 
+class Depths(ModelSpace):
+    """One to four layers of a width, of two kinds each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = nni.choice('width', [8, 16, 32])
+        self.stem = MutableConv2d(3, width, 3, stride=2, padding=1)
+        self.body = Repeat(
+            lambda i: LayerChoice(
+                [MutableConv2d(width, width, 3, padding=1), MutableConv2d(width, width, 1)], label=f'layer{i}'
+            ),
+            (1, 4),
+            label='depth',
+        )
+        self.head = MutableLinear(width, 10)
+
+    def forward(self, images):
+        return self.head(torch.relu(self.body(self.stem(images))).mean((2, 3)))
+
+
+def leave_out_unused(kernel) -> None:
+    spaces = {
+        'depths': Depths(),
+        'NAS-Bench-201': NasBench201(),
+        'DARTS': DARTS(width=8, num_cells=5, dataset='cifar'),
+    }
+    for name, made in spaces.items():
+        space = SimplifiedModelSpace.from_model(made)
+        random_state = np.random.RandomState(1)
+        samples = [space.random(random_state=random_state).sample for _ in range(300)]
+        canonical, scorer = Canonical(space), Scorer(kernel, space)
+        start = time.perf_counter()
+        canonical.sample(samples[0])
+        once = time.perf_counter() - start
+        start = time.perf_counter()
+        different = {encode_sample(canonical.sample(sample)) for sample in samples}
+        each = (time.perf_counter() - start) / len(samples)
+        drawn = len({encode_sample(sample) for sample in samples})
+        quick = statistics.median(scorer.score(sample, quick=True).seconds for sample in samples[:40])
+        print(
+            f'{name}: {drawn} different samples of {len(samples)} drawn, {len(different)} without their unused choices; '
+            f'{1e3 * each:.3f} ms each, {100 * each / quick:.2g} % of a quick score, and {once:.2f} s once'
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', default='digits', help=DATA_HELP)
     parser.add_argument('--every', type=int, default=1, metavar='N', help='take one in N architectures, at random')
+    parser.add_argument('--unused', action='store_true', help='what leaving out unused choices costs')
     options = parser.parse_args()
     torch.set_num_threads(1)
     space = SimplifiedModelSpace.from_model(NasBench201())
     kernel = GradientKernelEvaluator(load_data(options.data).train)
+    if options.unused:
+        return leave_out_unused(kernel)
     identity, scorer = Identity(space, kernel.minibatch), Scorer(kernel, space)
     choices = {label: mutable.values for label, mutable in space.simplify().items()}
     samples = [dict(zip(choices, values)) for values in itertools.product(*choices.values())]

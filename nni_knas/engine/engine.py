@@ -197,7 +197,7 @@ class ScoringEngine(ExecutionEngine):
 
     def _candidate_for(self, sample: Sample) -> tuple[_Scored, bool]:
         """The candidate of a sample: one of the record, one that is pending, or a new one; and whether it comes first."""
-        text = encode_sample(sample)
+        text = encode_sample(self.scorer.canonical(sample))
         candidate = self._find_known(sample, text)
         following = self._number + 1
         first = candidate is None or candidate.number == following  # when a run is resumed, what the record has comes anew
@@ -216,7 +216,7 @@ class ScoringEngine(ExecutionEngine):
     def _find_known(self, sample: Sample, text: str) -> _Scored | None:
         if text in self._pending:
             return self._pending[text]
-        row = self.record.find(sample)
+        row = self.record.find(decode_sample(text)) or self.record.find(sample)  # records of old have samples as they came
         if row is None:
             return None
         return _Scored(row.id, sample, known=True, score=self._score_of(row), filtered=row.status == Status.FILTERED)

@@ -20,6 +20,7 @@ from nni_knas.gradients import cpu_threads
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import (
     COSTS,
+    Canonical,
     Identity,
     NetworkBuilder,
     architecture_of,
@@ -105,6 +106,7 @@ class Scorer:
         self.costs = tuple(name for name in COSTS if name in costs or name in self.constraints)
         device = kernel.device if kernel.device.type != 'cpu' else None  # on the CPU networks are built anyway
         self._builder = NetworkBuilder(space, kernel.seed, device)
+        self._canonical = Canonical(space)
         self._identity = Identity(space, kernel.minibatch) if merge_identical else None
 
     @functools.cached_property
@@ -154,6 +156,10 @@ class Scorer:
     def architecture(self, sample: Sample) -> Sample:
         """The part of a sample that shapes the network."""
         return architecture_of(sample, self.hyper_parameters)
+
+    def canonical(self, sample: Sample) -> Sample:
+        """The sample by which its network is known: unused choices are as they are by default."""
+        return self._canonical.sample(sample)
 
     @property
     def has_twins(self) -> bool:

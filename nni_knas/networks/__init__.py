@@ -3,7 +3,7 @@
 :mod:`nni_knas.networks.drawing` draws them.
 """
 
-from nni_knas.networks.builder import NetworkBuilder
+from nni_knas.networks.builder import NetworkBuilder, past_the_watch, watched_parameters
 from nni_knas.networks.candidates import (
     architecture_of,
     build_network,
@@ -12,6 +12,7 @@ from nni_knas.networks.candidates import (
     hyper_parameters_of,
     random_models,
 )
+from nni_knas.networks.canonical import Canonical
 from nni_knas.networks.costs import COSTS, check_constraints, check_costs, measure
 from nni_knas.networks.exporting import FORMATS, check_formats, describe_inputs, example_inputs, export
 from nni_knas.networks.identity import Identity
@@ -20,6 +21,7 @@ from nni_knas.networks.pretrained import weights_are_shared
 __all__ = [
     'COSTS',
     'FORMATS',
+    'Canonical',
     'Identity',
     'NetworkBuilder',
     'architecture_of',
@@ -34,6 +36,8 @@ __all__ = [
     'export',
     'hyper_parameters_of',
     'measure',
+    'past_the_watch',
     'random_models',
+    'watched_parameters',
     'weights_are_shared',
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,13 +17,13 @@ from typing import Any, NamedTuple
 import nni.nas.nn.pytorch.base as nni_layers
 import torch
 from nni.mutable import Sample, frozen_context
-from nni.nas.nn.pytorch import LayerChoice
+from nni.nas.nn.pytorch import LayerChoice, Repeat
 from nni.nas.space import ExecutableModelSpace, model_context
 from torch import nn
 
 from nni_knas.networks.candidates import build_network
 
-__all__ = ['NetworkBuilder']
+__all__ = ['NetworkBuilder', 'Watch', 'are_alike', 'past_the_watch', 'watched_construction', 'watched_parameters']
 
 _logger = logging.getLogger(__name__)
 _LOCK = threading.Lock()  # constructors are watched through names that all threads share
@@ -87,7 +88,7 @@ class NetworkBuilder:
         if not skeleton.unproven(sample):
             return network
         constructed = self._construct(sample)
-        if _are_alike(network, constructed):
+        if are_alike(network, constructed):
             skeleton.prove(sample)
             return network
         _logger.debug("The space's networks are constructed one by one: they do not differ in single layers alone.")
@@ -111,10 +112,10 @@ class NetworkBuilder:
             self._stop_reusing()
             return self._construct(sample)
         del self._skeletons[: max(0, 1 + len(self._skeletons) - self.capacity)]  # before the new one takes its memory
-        with _watched_construction() as reads:
+        with watched_construction() as watch:
             network = build_network(self.space.freeze(sample), self.seed)
         try:
-            read = {label: sample[label] for label in reads & sample.keys()}
+            read = {label: sample[label] for label in watch.reads & sample.keys()}
             skeleton = _Skeleton(network, read, _layer_slots(network), sample)
         except _NotSwappable:
             self._stop_reusing()
@@ -224,20 +225,86 @@ class _Reads(dict):
     def __copy__(self) -> _Reads:
         return _Reads(dict(super().items()), self.seen)
 
+    def pop(self, label: str, *default: Any) -> Any:
+        self.seen.add(label)
+        return super().pop(label, *default)
+
+
+def _looking_at_all(name: str) -> Callable[..., Any]:
+    def method(self: _Reads, *arguments: Any) -> Any:
+        self.seen.update(dict.keys(self))
+        return getattr(dict, name)(self, *arguments)
+
+    return method
+
+
+for _name in ('__eq__', '__ne__', '__or__', '__ror__', '__repr__', '__reversed__', 'copy', 'popitem', 'setdefault'):
+    setattr(_Reads, _name, _looking_at_all(_name))
+
+
+class Watch:
+    """What is seen while a network is constructed.
+
+    Attributes
+    ----------
+    reads
+        The labels that were looked at, but for the choice of a layer.
+    choices
+        The layers that were chosen: label, the layer, all options.
+    dropped
+        Blocks that a depth leaves out.
+    """
+
+    def __init__(self) -> None:
+        self.reads: set[str] = set()
+        self.choices: list[tuple[str, nn.Module, dict[Any, nn.Module]]] = []
+        self.dropped: list[nn.Module] = []
+        self.parameters: list[_Reads] = []
+
+    def close(self) -> None:
+        """Who has kept the parameters may look at any of them later."""
+        while self.parameters:
+            parameters = self.parameters.pop()
+            if sys.getrefcount(parameters) > 2:
+                self.reads.update(dict.keys(parameters))
+
+
+_watches = threading.local()
+
+
+def watched_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters for a function of the user's, of which the watch notes those that it looks at."""
+    watch = getattr(_watches, 'current', None)
+    if watch is None:
+        return parameters
+    watch.parameters.append(_Reads(parameters, watch.reads))
+    return watch.parameters[-1]
+
 
 @contextlib.contextmanager
-def _watched_construction() -> Iterator[set[str]]:
+def past_the_watch() -> Iterator[None]:
+    """What is looked at inside is not noted."""
+    watch, _watches.current = getattr(_watches, 'current', None), None
+    try:
+        yield
+    finally:
+        _watches.current = watch
+
+
+@contextlib.contextmanager
+def watched_construction() -> Iterator[Watch]:
     """While networks are constructed: keep the options of layer choices, and note what else is asked of the sample.
 
-    Gives the labels that were looked at, which are complete at the end. A chosen layer carries its choice's label and
+    What is seen is complete at the end. A chosen layer carries its choice's label and
     options under ``_TAG``, where they follow it when a block is copied.
     """
-    seen: set[str] = set()
-    current = frozen_context.current
+    watch = Watch()
+    current, fixed_repeat = frozen_context.current, Repeat.create_fixed_module
 
     def current_reads() -> dict | None:
         sample = current()
-        return None if sample is None else _Reads(sample, seen)
+        watching = getattr(_watches, 'current', None)
+        return sample if sample is None or watching is None else _Reads(sample, watching.reads)
 
     def create_fixed_module(
         cls: type[LayerChoice],
@@ -252,13 +319,21 @@ def _watched_construction() -> Iterator[set[str]]:
         options = dict(zip(names, modules))
         chosen = options[choice.freeze(dict(dict.items(sample)))]  # past the notes
         chosen.__dict__.setdefault(_TAG, []).append((choice.label, options))
+        watch.choices.append((choice.label, chosen, options))
         return chosen
+
+    def create_repeat(cls: type[Repeat], sample: Sample, blocks: Any, *arguments: Any, **keywords: Any) -> nn.Module:
+        repeated = fixed_repeat(sample, blocks, *arguments, **keywords)
+        if isinstance(blocks, list):
+            watch.dropped += [block for block in blocks[len(repeated) :] if isinstance(block, nn.Module)]
+        return repeated
 
     def unread_context(sample: Sample) -> frozen_context:
         return model_context(dict(dict.items(sample)))  # NNI's layers put the whole sample into a context of their own
 
     replaced = [
         (LayerChoice, 'create_fixed_module', classmethod(create_fixed_module)),
+        (Repeat, 'create_fixed_module', classmethod(create_repeat)),
         (frozen_context, 'current', staticmethod(current_reads)),
         (nni_layers, 'model_context', unread_context),
     ]
@@ -267,8 +342,11 @@ def _watched_construction() -> Iterator[set[str]]:
         try:
             for owner, name, replacement in replaced:
                 setattr(owner, name, replacement)
-            yield seen
+            _watches.current = watch
+            yield watch
         finally:
+            _watches.current = None
+            watch.close()
             for owner, name, original in before:
                 setattr(owner, name, original)
 
@@ -300,7 +378,7 @@ def _layer_slots(network: nn.Module) -> list[_Slot]:
     return slots
 
 
-def _are_alike(one: nn.Module, other: nn.Module) -> bool:
+def are_alike(one: nn.Module, other: nn.Module) -> bool:
     """Whether two networks are alike: in structure, weights, buffers, and whatever their layers are told by plain values."""
     pairs = [(one, other)]
     while pairs:

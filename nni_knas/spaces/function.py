@@ -30,6 +30,7 @@ from nni_knas.basics.failures import failure
 from nni_knas.basics.spelling import nearest
 from nni_knas.data import load_object
 from nni_knas.gradients import seeded
+from nni_knas.networks import past_the_watch, watched_parameters
 
 __all__ = ['FunctionSpace', 'contains', 'narrowed', 'search_space_of']
 
@@ -77,10 +78,11 @@ class FunctionSpace(ModelSpace):
     def __init__(self, network: str, search_space: dict[str, Any]) -> None:
         super().__init__()
         parameters = {}
-        for label, mutable in mutables_of(search_space).items():
-            value = ensure_frozen(self.add_mutable(mutable))
-            parameters[label] = value.item() if isinstance(value, np.generic) else value
-        self.network = _build_network(network, parameters)
+        with past_the_watch():  # what counts is what the function looks at
+            for label, mutable in mutables_of(search_space).items():
+                value = ensure_frozen(self.add_mutable(mutable))
+                parameters[label] = value.item() if isinstance(value, np.generic) else value
+        self.network = _build_network(network, watched_parameters(parameters))
 
     @property
     def forward(self) -> Callable[..., Any]:  # type: ignore[override]

@@ -325,6 +325,10 @@ class BackgroundSearch:
         """The candidate of a sample that is not in the record: that of the same network, or a new one."""
         assert self._stage is not None
         scorer = self._stage.scoring.scorer
+        sample = scorer.canonical(sample)
+        known = self.record.find(sample)
+        if known is not None:
+            return known
         network = scorer.identity(sample)
         twin = self.record.find_architecture(network) if scorer.has_twins else None
         if twin is not None:

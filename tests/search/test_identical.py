@@ -11,8 +11,9 @@ import pytest
 import torch
 from image_searches import Faulty, by_candidate, cells, image_kernel, without_times
 from nni.nas.evaluator import FunctionalEvaluator
-from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+from nni.nas.nn.pytorch import LayerChoice, ModelSpace, Repeat
 from nni.nas.space import SimplifiedModelSpace
+from nni.nas.strategy import Random, RegularizedEvolution
 from searches import report, run
 from spaces import LoggedMGM, lines, write_line
 from torch import nn
@@ -43,6 +44,27 @@ class Sums(ModelSpace):
 
     def forward(self, x):
         return self.last(torch.relu(sum(branch(x) for branch in self.branches)).mean((2, 3)))
+
+
+class Deep(ModelSpace):
+    """One to three layers: 81 samples of 39 networks."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = Repeat(
+            lambda i: LayerChoice([nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3, padding=1), nn.Tanh()], label=f'layer{i}'),
+            (1, 3),
+            label='depth',
+        )
+        self.last = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.layers(x)).mean((2, 3)))
+
+
+def used(scores):
+    """What is used of each sample of the space."""
+    return scores.architecture.map(lambda sample: tuple(sample[f'layer{i}'] for i in range(sample['depth'])))
 
 
 def kinds(scores):
@@ -138,3 +160,33 @@ class TestIdentical:
         before = torch.get_rng_state(), copy.deepcopy(np.random.get_state()[1])
         assert identity.fingerprint(space.random(random_state=np.random.RandomState(0)).sample)
         assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
+
+
+class TestUnusedChoices:
+    @pytest.mark.parametrize('explorer', [Random, lambda: RegularizedEvolution(population_size=8, sample_size=4)])
+    def test_candidates_are_different_networks(self, explorer):
+        scores = run(Deep(), image_kernel(3), 30, 2, explorer=explorer()).scores()
+        assert len(scores) == used(scores).nunique() == 30
+
+    def test_all_of_a_space(self):
+        with pytest.warns(UserWarning, match='only 81 candidates'):
+            scores = run(Deep(), image_kernel(3), 100, 2).scores()
+        assert len(scores) == used(scores).nunique() == 39
+
+    def test_everywhere(self, forked_workers):
+        frames = [without_times(run(Deep(), image_kernel(3), 30, 2, **options)) for options in ({}, {'workers': 2})]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+    def test_hyper_parameters_count(self):
+        scores = run(Deep(), image_kernel(3), 60, 2, evaluator=rated()).scores()
+        assert used(scores).nunique() <= 39 and scores.architecture.map(str).nunique() == 60
+
+    def test_a_record_with_samples_as_they_came(self, tmp_path, monkeypatch):
+        log = str(tmp_path / 'log')
+        kernel = image_kernel(3, score=LoggedMGM(log))
+        with monkeypatch.context() as patch:
+            patch.setattr(Scorer, 'canonical', lambda self, sample: sample)
+            before = run(Deep(), kernel, 30, 2, record=tmp_path / 'record').scores()
+        assert used(before).nunique() < 30
+        after = run(Deep(), kernel, 30, 2, record=tmp_path / 'record').scores()
+        assert len(lines(log)) == 30 and list(after.score) == list(before.score)
