@@ -22,6 +22,7 @@ from torch import nn
 
 from nni_knas.bridge import fields
 from nni_knas.bridge.registry import find_folder
+from nni_knas.bridge.trial_threads import share_cores
 from nni_knas.config import SearchOptions, Settings
 from nni_knas.config import options as all_options
 from nni_knas.data import Data
@@ -43,6 +44,7 @@ def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.M
         Fields of :class:`~nni_knas.config.SearchOptions`, such as ``space``. Default: those of the experiment, which a
         trial on another machine does not know.
     """
+    share_cores()
     options = _options_with(changes)
     parameters = parameters or nni.get_current_parameter() or nni.get_next_parameter()
     space = _build_space(options, options.load_data(), parameters)
@@ -121,6 +123,7 @@ def _train_candidate(options: SearchOptions) -> None:
             'there are no parameters: this is the trial command of an experiment with the tuner KNAS, '
             'started by nnictl create'
         )
+    share_cores()
     data = options.load_data()
     space = _build_space(options, data, parameters)
     space.evaluator = options.make_evaluator(data)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ['NNI_HOME', 'find_folder', 'known_experiments', 'manager_lives']
+__all__ = ['NNI_HOME', 'find_folder', 'known_experiments', 'manager_address', 'manager_lives']
 
 NNI_HOME = Path('~/nni-experiments').expanduser()
 """Where NNI keeps experiments, and the list of them."""
@@ -45,6 +45,15 @@ def find_folder(run: str | Path) -> Path:
         if (home / str(run)).is_dir():
             return home / str(run)
     raise FileNotFoundError(f"there is no experiment {str(run)!r}: give the id that NNI printed, or the experiment's folder")
+
+
+def manager_address(identity: str | None) -> str | None:
+    """The address of the REST API of an experiment's manager, where that is on this machine."""
+    manager = known_experiments().get(identity or '')
+    if not manager:
+        return None
+    prefix = f'{manager["prefixUrl"]}/' if manager.get('prefixUrl') else ''
+    return f'http://localhost:{manager["port"]}/{prefix}api/v1/nni'
 
 
 def manager_lives(identity: str) -> bool:

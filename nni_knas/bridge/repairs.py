@@ -20,8 +20,10 @@ from typing import Any
 
 import requests
 
+from nni_knas.basics.cores import sharing_cores
 from nni_knas.basics.files import private_folder
 from nni_knas.bridge.leftovers import end_leftovers
+from nni_knas.bridge.registry import manager_address
 
 __all__ = ['REPAIRS', 'repair']
 
@@ -119,13 +121,11 @@ def _receive_own_parameter(receive: Any) -> Any:
 def _meant_for_this_trial() -> Any:
     import nni
     from nni.runtime.env_vars import trial_env_vars
-    from nni.tools.nnictl.config_utils import Experiments
 
-    manager = Experiments().get_all_experiments().get(trial_env_vars.NNI_EXP_ID)
-    if not manager or trial_env_vars.NNI_TRIAL_JOB_ID is None:
+    manager = manager_address(trial_env_vars.NNI_EXP_ID)
+    if manager is None or trial_env_vars.NNI_TRIAL_JOB_ID is None:
         return None
-    prefix = f'{manager["prefixUrl"]}/' if manager.get('prefixUrl') else ''
-    url = f'http://localhost:{manager["port"]}/{prefix}api/v1/nni/trial-jobs/{trial_env_vars.NNI_TRIAL_JOB_ID}'
+    url = f'{manager}/trial-jobs/{trial_env_vars.NNI_TRIAL_JOB_ID}'
     for _ in range(10):  # a manager that has just started a trial may not have written down yet for what
         answer = requests.get(url, timeout=20)
         parameters = answer.json().get('hyperParameters') if answer.ok and answer.text else None
@@ -183,7 +183,11 @@ def _without_leftovers(start: Any) -> Any:
             end_leftovers(folder)
         for name in ('db', 'log'):  # both have the experiment's configuration, with passwords and keys
             private_folder(folder / name)
-        return start(self, *arguments, **keywords)
+        service = self.config.training_service
+        if getattr(service, 'platform', None) != 'local':
+            return start(self, *arguments, **keywords)
+        with sharing_cores(self.config.trial_concurrency):  # the manager's trials inherit it
+            return start(self, *arguments, **keywords)
 
     return start_alone
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -14,10 +15,13 @@ from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from tqdm import tqdm
 
-from nni_knas.basics.texts import one_line
+from nni_knas.basics.failures import failure
+from nni_knas.basics.texts import number, one_line
 from nni_knas.cli.given import given_options
 from nni_knas.config import SearchOptions, read_search_space
 from nni_knas.engine import Scorer
+from nni_knas.gradients import ScoringError
+from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import encode_sample, random_models
 
 __all__ = ['run']
@@ -36,24 +40,30 @@ def run(parsed: argparse.Namespace) -> None:
     rows = []
     models = list(_chosen_models(parsed, candidates, score_options.seed))
     for model in tqdm(models, desc='Scoring', unit='candidate', disable=None):
-        network = scorer.build(model.sample or {})
-        parameters = sum(p.numel() for p in network.parameters())
-        start = time.perf_counter()
-        try:
-            score, reason = kernel.score(network), ''
-        except Exception as error:
-            score, reason = float('nan'), str(error)
-        rows.append((score, time.perf_counter() - start, parameters, reason, encode_sample(model.sample or {})))
+        rows.append((*_scored(scorer, kernel, model.sample or {}), encode_sample(model.sample or {})))
     table = pd.DataFrame(rows, columns=['score', 'seconds', 'parameters', 'reason', 'architecture'])
     table = table.sort_values('score', ascending=False, kind='stable')
     if parsed.csv is not None:
         table.to_csv(parsed.csv, index=False)
     print(f'{"score":>10}  {"parameters":>10}  {"seconds":>7}  architecture')
     for row in table.itertuples():
-        print(
-            f'{row.score:>10.4g}  {row.parameters:>10}  {row.seconds:>7.2f}  {one_line(json.loads(row.architecture))}'
-            + (f'  ({row.reason})' if row.reason else '')
-        )
+        parameters, architecture = number(row.parameters, '.0f'), one_line(json.loads(row.architecture))
+        reason = f'  ({row.reason})' if row.reason else ''
+        print(f'{row.score:>10.4g}  {parameters:>10}  {row.seconds:>7.2f}  {architecture}{reason}')
+
+
+def _scored(scorer: Scorer, kernel: GradientKernelEvaluator, sample: Sample) -> tuple[float, float, float, str]:
+    """Score, seconds, parameters and the reason why there is no score, of an architecture that may not even be built."""
+    parameters, start = math.nan, time.perf_counter()
+    try:
+        network = scorer.build(sample)
+        parameters, start = sum(p.numel() for p in network.parameters()), time.perf_counter()
+        score, reason = kernel.score(network), ''
+    except ScoringError as error:
+        score, reason = math.nan, str(error)
+    except Exception as error:
+        score, reason = math.nan, failure(error)
+    return score, time.perf_counter() - start, parameters, reason
 
 
 def _chosen_models(parsed: argparse.Namespace, space: ExecutableModelSpace, seed: int) -> list[ExecutableModelSpace]:

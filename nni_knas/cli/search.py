@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import tempfile
 import time
@@ -50,8 +49,6 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     data = options.load_data()
     space = options.make_space(data.classes, search_space)
     strategy = options.make_strategy(options.make_kernel(data))
-    # The trials share the cores. (This process has its threads already.)
-    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // config.trial_concurrency)))
     experiment = NasExperiment(space, options.make_evaluator(data), strategy, config, id=resume)
     folder = experiment_folder(experiment)
     end_leftovers(folder)  # of a run that is resumed: they may hold the port

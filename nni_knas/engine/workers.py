@@ -26,11 +26,12 @@ import torch
 from nni.nas.execution import ExecutionEngine
 
 from nni_knas.basics.checks import check_count
+from nni_knas.basics.cores import available_cores
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.record import reason_of
 
-__all__ = ['Workers', 'gpus', 'serve', 'usable_cpus']
+__all__ = ['Workers', 'available_cores', 'gpus', 'serve']
 
 _logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Workers(Placement):
         if devices is not None and not len(devices):
             raise ValueError('devices is empty: name one device for each worker, such as ["cuda:0", "cuda:1"]')
         if workers is None:
-            workers = len(devices) if devices is not None else usable_cpus()
+            workers = len(devices) if devices is not None else available_cores()
         check_count('workers', workers)
         if threads is not None:
             check_count('threads', threads)
@@ -207,11 +208,6 @@ def gpus() -> Workers:
     if not count:
         raise ValueError('placement="gpus" needs a CUDA device, and torch sees none: take "workers" or "process"')
     return Workers(devices=[f'cuda:{i}' for i in range(count)])
-
-
-def usable_cpus() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 class _Event(NamedTuple):

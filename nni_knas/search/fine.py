@@ -15,6 +15,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
 from nni_knas.basics.harmless import Harmless
+from nni_knas.basics.texts import duration, number
 from nni_knas.bridge.experiment import UNSUCCESSFUL, answer_of, trials
 from nni_knas.bridge.fields import number_of, why_no_number
 from nni_knas.footprint import Meter
@@ -24,6 +25,7 @@ from nni_knas.runs import Ranked, energy_of, kept_result, ranked_model
 __all__ = ['FineStage']
 
 _logger = logging.getLogger(__name__)
+_said = logging.getLogger('nni.knas')  # what NNI's own log is to show of a search, on the console and in its file
 
 _REASON = "the trial ended as {}; its own log in the experiment's folder says why"
 
@@ -75,6 +77,7 @@ class FineStage:
         self.deadline = deadline
         self.local = local
         self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
+        self._ranks: dict[int, int] = {}  # of those that are to be trained, by score
         self._no_number: dict[int, str] = {}  # what is wrong with the last metric of candidates in training
         self._resumed_trials: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
         self._events = threading.RLock()  # whoever sees that a training is over sees its end in the record
@@ -114,6 +117,7 @@ class FineStage:
         self._meter = meter
         self._adopt_resumed_trials([candidate for _, candidate in choose()])
         ranked = choose()
+        self._ranks = {candidate.id: rank for rank, candidate in ranked}
         done = sum(candidate.finished for _, candidate in ranked)
         waiting = self._within_trial_limit(
             [
@@ -248,6 +252,19 @@ class FineStage:
             if self._bar is not None:
                 self._show_best()
                 self._bar.update()
+        with self._harmless():
+            self._say_end(candidate_id)
+
+    def _say_end(self, candidate_id: int) -> None:
+        """A line a training: where there is no terminal, nothing else is seen of it until all are over."""
+        candidate = self.record.get(candidate_id)
+        rank = self._ranks.get(candidate_id)
+        by_score = f' (rank {rank} by score)' if rank is not None else ''
+        ended = self.record.count(Status.TRAINED, Status.TRAINING_FAILED)
+        told = candidate.reason if candidate.status == Status.TRAINING_FAILED else f'metric {number(candidate.metric)}'
+        seconds = candidate.training_seconds
+        took = f', {duration(seconds)}' if seconds is not None else ''
+        _said.info('Trained %d of %d%s: %s%s', ended, max(ended, len(self._ranks)), by_score, told, took)
 
     def _mark_energy_interval(self) -> None:
         """A trial has begun or ended: an interval of the energy ends here, in which all that were under way had part."""

@@ -23,6 +23,15 @@ from nni_knas.config.settings import Settings
 SMALL = ['--space-args', '{"num_modules_per_stack": 1, "stem_out_channels": 4}', '--image-size', '16', '--batch-size', '4']
 
 
+HALF_BROKEN = """
+from torch import nn
+def build(parameters):
+    if not parameters['width']:
+        raise ZeroDivisionError('no width')
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+"""
+
+
 def command(*arguments):
     return subprocess.run([sys.executable, '-m', 'nni_knas', *arguments], capture_output=True, text=True)
 
@@ -53,6 +62,18 @@ class TestScore:
             main(['score', '--samples', '2', '--seed', seed, *SMALL])
             outputs.append([row.split()[0] for row in capsys.readouterr().out.splitlines()[1:]])
         assert outputs[0] == outputs[1] != outputs[2]
+
+    def test_one_that_cannot_be_built(self, tmp_path, monkeypatch, capsys):
+        """Its row has the reason, and where; the others have their scores."""
+        (tmp_path / 'half_broken.py').write_text(HALF_BROKEN)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / 'space.json').write_text('{"width": {"_type": "choice", "_value": [4, 0]}}')
+        network = ['--network', 'half_broken:build', '--search-space', 'space.json']
+        assert main(['score', *network, '--samples', '2', '--image-size', '16']) == 0
+        _, good, bad = capsys.readouterr().out.splitlines()
+        assert 'nan' not in good and 'width: 4' in good
+        assert 'nan' in bad and 'ZeroDivisionError: no width in half_broken.py, line 5' in bad
 
 
 class TestMistakes:

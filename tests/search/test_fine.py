@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 
 import pytest
@@ -69,3 +71,15 @@ def test_stage_waits_until_the_end_of_a_training_is_recorded(metric, late):
     finally:
         late.set()
     assert statuses == ['training-failed' if metric is None else 'trained', *['scored'] * 4]
+
+
+@pytest.mark.parametrize('metric, said', [(0.5, 'metric 0.5'), (None, 'the trial ended as')], ids=['trained', 'failed'])
+def test_each_training_is_told_in_a_line_of_the_log_of_nni(metric, said, caplog):
+    caplog.set_level('INFO', logger='nni.knas')
+    strategy = KNAS(tiny_kernel(), candidates=5, top_k=2)
+    space = SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train))
+    with contextlib.suppress(RuntimeError):  # where all failed
+        strategy(space, Threaded(metric))
+    lines = sorted(line for line in caplog.messages if line.startswith('Trained'))
+    assert [line.partition(':')[0].partition(' (')[0] for line in lines] == ['Trained 1 of 2', 'Trained 2 of 2']
+    assert all(said in line and re.search(r'\(rank [12] by score\)', line) for line in lines)
