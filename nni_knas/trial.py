@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.runtime.env_vars import trial_env_vars
 from torch import nn
 
+from nni_knas.basics.failures import is_said_by_us, told
 from nni_knas.bridge import fields
 from nni_knas.bridge.registry import find_folder
 from nni_knas.bridge.trial_threads import share_cores
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 when all went well, 2 for a mistake of the user's.
+        Exit status: 0 when all went well, 2 for a mistake of the user's, 1 for any other error.
     """
     parser = argparse.ArgumentParser(
         prog='python -m nni_knas.trial',
@@ -110,9 +112,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(arguments))
     try:
         _train_candidate(_options_with({name: value for name, value in given.items() if value is not None}))
-    except (ValueError, TypeError, LookupError, FileNotFoundError) as error:
-        print(f'nni_knas.trial: {error}', file=sys.stderr)
-        return 2
+    except Exception as error:
+        if not is_said_by_us(error):  # the trial's log shows it whole, and says last what it comes to
+            traceback.print_exception(error)
+        print(f'nni_knas.trial: {told(error)}', file=sys.stderr)
+        return 2 if is_said_by_us(error) else 1
     return 0
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 
+from nni_knas.basics.failures import is_said_by_us, told
 from nni_knas.cli.commands import build_parser
 
 __all__ = ['main']
@@ -19,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 when all went well, 1 when the run failed, 2 for a mistake in the arguments.
+        Exit status: 0 when all went well, 1 when something failed, 2 for a mistake of the user's.
     """
     parsed = build_parser().parse_args(arguments)
     module, _, function = parsed.command.partition('.')
@@ -27,16 +29,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = getattr(importlib.import_module(f'nni_knas.cli.{module}'), function)
         _silence_libraries()
         command(parsed)
-    except (ValueError, TypeError, LookupError, FileNotFoundError) as error:
-        print(f'nni-knas: {error}', file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        print(f'nni-knas: {error}', file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print('nni-knas: interrupted', file=sys.stderr)
         return 130
+    except Exception as error:
+        if getattr(parsed, 'traceback', False):
+            traceback.print_exception(error)
+        return _explained(error)
     return 0
+
+
+def _explained(error: Exception) -> int:
+    """Say in a line what went wrong: a mistake as it is; anything else with its kind, its place, and how to see it whole."""
+    print(f'nni-knas: {told(error)}', file=sys.stderr)
+    if not is_said_by_us(error):
+        print('nni-knas: this is no mistake in the arguments; nni-knas --traceback ... shows it whole', file=sys.stderr)
+        return 1
+    return 2 if isinstance(error, (ValueError, TypeError, LookupError, FileNotFoundError)) else 1
 
 
 def _silence_libraries() -> None:

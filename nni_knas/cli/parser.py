@@ -16,6 +16,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        self.add_argument(
+            '--traceback',
+            action='store_true',
+            default=argparse.SUPPRESS,  # before a command and after it
+            help='show errors whole, with the lines of code that they come from',
+        )
         self.set_defaults(parser=self)  # the command's own takes the place of this one
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore

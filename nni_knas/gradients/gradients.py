@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
+from nni_knas.basics.failures import failure
 from nni_knas.gradients.errors import (
     CoupledSamples,
     MisfitError,
@@ -380,9 +381,9 @@ class Gradients:
         except Exception as error:
             if is_out_of_memory(error) or isinstance(error, CoupledSamples) or is_raised_by_user(error):
                 raise
-            raise MisfitError(
-                f'the network cannot take inputs {described(self.minibatch.inputs)}: {first_line(error)}'
-            ) from error
+            # torch says of inputs that do not fit all there is to say; any other error is one of the network's code
+            said = first_line(error) if isinstance(error, (RuntimeError, ValueError, TypeError)) else failure(error)
+            raise MisfitError(f'the network cannot take inputs {described(self.minibatch.inputs)}: {said}') from error
 
     def _losses(self, outputs: Any, samples: Minibatch) -> Tensor:
         """The loss of each sample, shape ``n``."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nni.runtime.tuner_command_channel import CommandType
 from nni.tuner import Tuner
 
+from nni_knas.basics.failures import is_said_by_us, told
 from nni_knas.bridge.dispatcher import calling_dispatcher, experiment_config, experiment_directory, is_resumed
 
 if TYPE_CHECKING:
@@ -188,9 +189,8 @@ class KNAS(Tuner):
 
     def _report_failure(self, error: Exception) -> None:
         """Tell the manager, whose experiment ends with an error, in the words that a user should read."""
-        mistake = isinstance(error, (ValueError, TypeError, LookupError, FileNotFoundError, RuntimeError))
-        sentence = str(error) if mistake else f'{type(error).__name__}: {error}'
-        _logger.error('KNAS: %s', sentence, exc_info=not mistake)
+        sentence = told(error)
+        _logger.error('KNAS: %s', sentence, exc_info=not is_said_by_us(error))
         _logger.debug('Where it came from:', exc_info=True)
         if self._search is not None:
             self._search.report_failure(error)
