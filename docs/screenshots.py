@@ -106,7 +106,7 @@ def photograph(address: str) -> None:
         wait_until(lambda: 'conv_3x3' in browser.find_element('tag name', 'body').text)
         time.sleep(2)
         browser.save_screenshot(str(IMAGES / 'search-space.png'))
-        browser.get(f'{address}/logs/knas.html')
+        browser.get(f'{address}/logs/knas.html#trials')
         wait_until(lambda: 'kernel_rank' in browser.find_element('tag name', 'body').text)
         time.sleep(3)
         browser.save_screenshot(str(IMAGES / 'trials.png'))

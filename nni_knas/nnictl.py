@@ -10,13 +10,35 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
 from nni.tools.nnictl.nnictl import parse_args
 
+from nni_knas.bridge.portal import portal_address
 from nni_knas.config import SearchOptions
 
 __all__ = ['check', 'main']
+
+
+def page_address(arguments: Sequence[str]) -> str | None:
+    """The address of our page in the portal of an experiment of the tuner that ``nnictl create`` is to start."""
+    if arguments[:1] != ['create'] or _tuner_of(arguments) is None:
+        return None
+    given = dict(pairwise(arguments))
+    prefix = given.get('--url_prefix') or given.get('-u') or ''
+    return portal_address(int(given.get('--port') or given.get('-p') or 8080), prefix)
+
+
+def _tuner_of(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """The tuner KNAS in the configuration that ``nnictl create`` is given; ``None`` where it is another."""
+    for option, file in pairwise(arguments[1:]):
+        if arguments[0] == 'create' and option in ('--config', '-c') and Path(file).is_file():
+            content = yaml.safe_load(Path(file).read_text(encoding='utf-8'))
+            tuner = content.get('tuner') if isinstance(content, dict) else None
+            if isinstance(tuner, dict) and 'KNAS' in (tuner.get('name'), str(tuner.get('className')).rpartition('.')[2]):
+                return tuner
+    return None
 
 
 def check(arguments: Sequence[str]) -> None:
@@ -27,12 +49,9 @@ def check(arguments: Sequence[str]) -> None:
     ValueError
         If one cannot be; the message says what would be right.
     """
-    for option, file in pairwise(arguments[1:]):
-        if arguments[0] == 'create' and option in ('--config', '-c') and Path(file).is_file():
-            content = yaml.safe_load(Path(file).read_text(encoding='utf-8'))
-            tuner = content.get('tuner') if isinstance(content, dict) else None
-            if isinstance(tuner, dict) and 'KNAS' in (tuner.get('name'), str(tuner.get('className')).rpartition('.')[2]):
-                SearchOptions.from_mapping(tuner.get('classArgs') or {})
+    tuner = _tuner_of(arguments)
+    if tuner is not None:
+        SearchOptions.from_mapping(tuner.get('classArgs') or {})
 
 
 def main() -> int:
@@ -43,6 +62,9 @@ def main() -> int:
         print(f'nni_knas.nnictl: {error}', file=sys.stderr)
         return 2
     parse_args()
+    address = page_address(sys.argv[1:])
+    if address is not None:
+        print(f'The progress of the search, and its trials with their scores: {address}')
     return 0
 
 

@@ -18,6 +18,7 @@ from nni.runtime.msg_dispatcher import MsgDispatcher
 
 from nni_knas.bridge import fields
 from nni_knas.bridge.callers import caller
+from nni_knas.bridge.portal import PORTAL_PAGE
 
 __all__ = [
     'calling_dispatcher',
@@ -25,6 +26,7 @@ __all__ = [
     'experiment_directory',
     'is_resumed',
     'manager_process',
+    'portal_page_address',
     'show_search_space',
     'unfinished_trials',
 ]
@@ -80,6 +82,13 @@ def unfinished_trials() -> dict[int, str]:
             if isinstance(parameters, dict) and isinstance(parameters.get(fields.KNAS_CANDIDATE), int):
                 trials[parameters[fields.KNAS_CANDIDATE]] = job['status']
     return {candidate: status for candidate, status in trials.items() if status != 'SUCCEEDED'}
+
+
+def portal_page_address() -> str:
+    """The address of our page in the manager's portal, as far as it is known here."""
+    if 'NNI_TUNER_COMMAND_CHANNEL' not in os.environ:
+        return f'/logs/{PORTAL_PAGE} of the portal'
+    return f'{_manager_url("").removesuffix("/api/v1/nni")}/logs/{PORTAL_PAGE}'
 
 
 def _manager_url(path: str) -> str:

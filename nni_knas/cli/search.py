@@ -13,7 +13,7 @@ from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni_knas.basics.texts import duration, number, one_line, table
 from nni_knas.bridge.experiment import experiment_folder, has_checkpoint, known_port
 from nni_knas.bridge.leftovers import end_leftovers
-from nni_knas.bridge.portal import PORTAL_PAGE
+from nni_knas.bridge.portal import portal_address
 from nni_knas.bridge.registry import find_folder
 from nni_knas.cli.watch import watched
 from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
@@ -56,8 +56,7 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     Settings(options, search_space, config.json()).write(folder)
     print(f'Run {experiment.id} in {folder}')
     print(
-        f'Web portal while it runs: http://127.0.0.1:{port} (trials with their scores: '
-        f'http://127.0.0.1:{port}/logs/{PORTAL_PAGE})',
+        f'Web portal while it runs: http://127.0.0.1:{port} (progress, trials with their scores: {portal_address(port)})',
         flush=True,
     )
     start = time.monotonic()

@@ -8,6 +8,7 @@ from nni_knas.basics.faces import opened_later
 
 if TYPE_CHECKING:
     from nni_knas.runs.columns import score_table
+    from nni_knas.runs.progress import progress_of, progress_shown
     from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
     from nni_knas.runs.run import Run, dump_space, open_run, report_seconds, restore_model
     from nni_knas.runs.scalars import search_scalars
@@ -28,6 +29,8 @@ __all__ = [
     'kept_result',
     'open_run',
     'pareto_front',
+    'progress_of',
+    'progress_shown',
     'ranked_model',
     'rated_among',
     'report_seconds',
@@ -43,6 +46,7 @@ _PLACES = {
     **dict.fromkeys(('State', 'failures_recorded', 'state_of'), 'state'),
     **dict.fromkeys(('RankedEvaluator', 'energy_of', 'kept_result', 'ranked_model'), 'ranked'),
     **dict.fromkeys(('Run', 'dump_space', 'open_run', 'report_seconds', 'restore_model'), 'run'),
+    **dict.fromkeys(('progress_of', 'progress_shown'), 'progress'),
     'search_scalars': 'scalars',
     'score_table': 'columns',
     **dict.fromkeys(('Ranked', 'chosen', 'pareto_front', 'rated_among'), 'selection'),

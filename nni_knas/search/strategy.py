@@ -19,7 +19,7 @@ from nni.nas.strategy.base import Strategy
 
 from nni_knas.basics.harmless import Harmless
 from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
-from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
+from nni_knas.bridge.portal import progress_path, write_portal_page
 from nni_knas.engine import Placement
 from nni_knas.footprint import Meter
 from nni_knas.kernel import GradientKernelEvaluator, loss_in_words
@@ -33,6 +33,7 @@ from nni_knas.runs import (
     dump_space,
     failures_recorded,
     kept_result,
+    progress_shown,
     report_seconds,
     restore_model,
     session,
@@ -284,7 +285,8 @@ class KNAS(Strategy):
     def check_start(self, folder: Path | None) -> None:
         """Check that the run in an experiment's folder can begin or go on, before anything is written or stopped.
 
-        An experiment calls it before its manager starts, if ``nni_knas`` has been imported.
+        An experiment calls it before its manager starts, if ``nni_knas`` has been imported. Where all is well, our page of
+        its portal is there from then on.
 
         Raises
         ------
@@ -294,6 +296,9 @@ class KNAS(Strategy):
         path = self._record_path or (record_path(folder) if folder is not None else None)
         if path is not None:
             check_idle(path)
+        if folder is not None:  # before NNI's manager is there, so that its page is
+            progress_path(folder).unlink(missing_ok=True)
+            write_portal_page(folder)
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         experiment = calling_experiment()
@@ -302,9 +307,6 @@ class KNAS(Strategy):
             self._folder = experiment_folder(experiment)
             name = experiment.config.experiment_name
             self._experiment_name = name if name != UNNAMED else None
-            log = self._folder / 'log'
-            log.mkdir(parents=True, exist_ok=True)
-            (log / PORTAL_PAGE).write_text(portal_page(experiment.id))
         self._record = Record(self._record_path or (record_path(self._folder) if self._folder else None))
         # A run that is resumed has used up a part of its time.
         left = max_duration(experiment) - worked_seconds(self._record)
@@ -368,7 +370,8 @@ class KNAS(Strategy):
         assert self._coarse is not None and self._fine is not None
         record = self._coarse.record
         record.set_meta(keys.METRIC, metric_of(self._fine.space.evaluator))
-        with session(record, self.asked(), name=self._experiment_name, country=self.request.country) as meter:
+        shown = progress_shown(record, self._folder, self.request.candidates, self.request.top_k)
+        with shown, session(record, self.asked(), name=self._experiment_name, country=self.request.country) as meter:
             with failures_recorded(record):
                 self._run_stages(record, meter)
             record.set_meta(keys.LIMIT, self._limit_reached())

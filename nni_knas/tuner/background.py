@@ -25,12 +25,11 @@ from nni_knas.basics.periodic import repeated
 from nni_knas.bridge.dispatcher import manager_process, show_search_space, unfinished_trials
 from nni_knas.bridge.experiment import UNSUCCESSFUL
 from nni_knas.bridge.fields import number_of, why_no_number
-from nni_knas.bridge.portal import PORTAL_PAGE, portal_page
 from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
 from nni_knas.record import Candidate, Record, Status, keys, reason_of, record_path
-from nni_knas.runs import Ranked, Run, chosen, energy_of, kept_result, report_seconds, session
+from nni_knas.runs import Ranked, Run, chosen, energy_of, kept_result, progress_shown, report_seconds, session
 from nni_knas.search import CoarseStage, metric_of
 from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
 
@@ -102,6 +101,7 @@ class BackgroundSearch:
         self._evaluator = None if own_command else self.options.make_evaluator(self.data)
         self.record.set_meta(keys.METRIC, metric_of(self._evaluator))
         self._session = contextlib.ExitStack()
+        self._session.enter_context(progress_shown(self.record, folder, self.options.candidates, self.options.top_k))
         self._meter = self._session.enter_context(
             session(
                 self.record,
@@ -112,9 +112,6 @@ class BackgroundSearch:
                 command=shlex.join(['nnictl', 'create', '--config', str(self._experiment_file)]) if config else None,
             )
         )
-        log = folder / 'log'
-        log.mkdir(parents=True, exist_ok=True)
-        (log / PORTAL_PAGE).write_text(portal_page(folder.name))
 
     def report_failure(self, error: Exception) -> None:
         """The experiment ends by an error."""

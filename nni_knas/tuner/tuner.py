@@ -18,7 +18,14 @@ from nni.runtime.tuner_command_channel import CommandType
 from nni.tuner import Tuner
 
 from nni_knas.basics.failures import is_said_by_us, told
-from nni_knas.bridge.dispatcher import calling_dispatcher, experiment_config, experiment_directory, is_resumed
+from nni_knas.bridge.dispatcher import (
+    calling_dispatcher,
+    experiment_config,
+    experiment_directory,
+    is_resumed,
+    portal_page_address,
+)
+from nni_knas.bridge.portal import write_portal_page
 
 if TYPE_CHECKING:
     from nni_knas.tuner.background import BackgroundSearch
@@ -122,9 +129,12 @@ class KNAS(Tuner):
 
     def _run_searches(self) -> None:
         try:
+            folder = experiment_directory()
+            write_portal_page(folder)  # before what takes long
+            _logger.info('KNAS: the progress of the search: %s', portal_page_address())
             from nni_knas.tuner.background import BackgroundSearch
 
-            search = BackgroundSearch(self._arguments, experiment_directory(), experiment_config(), resumed=is_resumed())
+            search = BackgroundSearch(self._arguments, folder, experiment_config(), resumed=is_resumed())
             with self._lock:
                 self._search = search
             while self._wait_for_work():

@@ -128,7 +128,7 @@ def searched(request, tmp_path_factory):
 
 
 def rows_of(browser, port):
-    browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
+    browser.get(f'http://127.0.0.1:{port}/logs/knas.html#trials')
     wait_until(lambda: len(portal.table(browser)) >= 2)
     return portal.table(browser)
 
@@ -172,7 +172,7 @@ class TestSearch:
         port = searched.experiment.port
         browser.get(f'http://127.0.0.1:{port}/oview')
         wait_until(lambda: len(browser.find_elements('css selector', '[data-automationid="DetailsRow"]')) == 1)
-        browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
+        browser.get(f'http://127.0.0.1:{port}/logs/knas.html#trials')
         wait_until(lambda: len(portal.table(browser)) >= 4)
         browser.execute_script('document.querySelector(\'#tableList [data-automation-key="_expand"] i\').click()')
         wait_until(lambda: browser.find_elements('css selector', '.openRow .bgHyper'))

@@ -363,7 +363,7 @@ class Portal:
     def press_tensorboard(self):
         """Select all trials in the detail page's table, and press the button; gives the window that it opens."""
         browser = self.browser
-        browser.get(f'{self.address}/logs/knas.html')
+        browser.get(f'{self.address}/logs/knas.html#trials')
         boxes = '#tableList [data-automation-key="_selected"] input'
         wait_until(lambda: len(browser.find_elements('css selector', boxes)) == 2)
         for number in range(2):

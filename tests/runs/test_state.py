@@ -65,11 +65,13 @@ def test_failed(tmp_path, monkeypatch, stage):
     monkeypatch.setattr(f'nni_knas.search.coarse.CoarseStage.{stage}', fail)
     with pytest.raises(OSError):
         experiment.run()
+    experiment.stop()
     run = Run(tmp_path / 'failed')
     assert str(run.state) == 'failed: OSError: the disk is full'
     monkeypatch.undo()
     again = make('sequential', 'failed', tmp_path)
     (again.resume if stage == '_run_explorer' else again.run)()
+    again.stop()
     assert str(run.state) == 'finished'
 
 
@@ -77,6 +79,7 @@ def test_limit_of_trials(tmp_path):
     experiment = make('sequential', 'limited', tmp_path, top_k=3)
     experiment.config.max_trial_number = 1
     experiment.run()
+    experiment.stop()
     assert str(Run(tmp_path / 'limited').state) == 'finished: max_trial_number was reached'
 
 

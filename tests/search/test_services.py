@@ -68,7 +68,7 @@ def test_search_and_portal(run, tmp_path, browser_if_any):
 
 def check_portal(browser, port, scores):
     """What a person sees: a row a trial, with accuracy, score and rank."""
-    browser.get(f'http://127.0.0.1:{port}/logs/knas.html')
+    browser.get(f'http://127.0.0.1:{port}/logs/knas.html#trials')
     rows = []
 
     def all_shown():

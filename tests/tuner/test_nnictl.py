@@ -204,7 +204,7 @@ class TestSearch:
 
     def test_portal(self, search, browser):
         """What a person sees: the trials with metric, score and rank, and the search space."""
-        browser.get(f'http://127.0.0.1:{search.nnictl.port}/logs/knas.html')
+        browser.get(f'http://127.0.0.1:{search.nnictl.port}/logs/knas.html#trials')
         wait_until(lambda: len(table(browser)) == 3 and all(row.get('metric/kernel_rank') for row in table(browser)))
         rows = {int(row['metric/kernel_rank']): row for row in table(browser)}
         assert sorted(rows) == [1, 2, 3]
