@@ -162,6 +162,11 @@ class Scorer:
         return self._canonical.sample(sample)
 
     @property
+    def leaves_out_unused(self) -> bool:
+        """Whether the space has choices that may be unused, and different samples so may be one candidate."""
+        return self._canonical.has_unused
+
+    @property
     def has_twins(self) -> bool:
         """Whether different samples may be one network."""
         return bool(self.hyper_parameters) or self._identity is not None

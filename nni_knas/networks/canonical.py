@@ -53,7 +53,7 @@ class Canonical:
 
     def sample(self, sample: Sample) -> Sample:
         """The sample with its unused choices as they are by default; the network is the same to the last bit."""
-        if not self._has_unused:
+        if not self.has_unused:
             return sample
         try:
             unused = self._unused(sample)
@@ -71,7 +71,7 @@ class Canonical:
         return {label: mutable.default() for label, mutable in self._mutables.items()}
 
     @functools.cached_property
-    def _has_unused(self) -> bool:
+    def has_unused(self) -> bool:
         """Whether it is worth looking: the same in each process and after each restart, so it is asked of fixed samples."""
         if not _is_constructed(self._space):
             return False

@@ -121,7 +121,7 @@ class Checkpoints:
     together are not much larger than the last one, and with what they cost.
 
     Explorers other than NNI's ``Random`` and ``RegularizedEvolution`` do not tell all that they know; resumed, they explore
-    again from the beginning, against the record.
+    again from the beginning, against the record; so do all in a space with choices that may be unused.
 
     Parameters
     ----------
@@ -147,7 +147,9 @@ class Checkpoints:
         self.engine = engine
         self.record = record
         self._identity = f'{keys.CHECKPOINT}{explorer!r}'
-        self._next = self.least if type(explorer) in (Random, RegularizedEvolution) else math.inf
+        # What an explorer has tried is taken from the record, which has no samples that differ in unused choices alone.
+        told = type(explorer) in (Random, RegularizedEvolution) and not engine.scorer.leaves_out_unused
+        self._next = self.least if told else math.inf
         self._not_before = 0.0
 
     def __call__(self) -> None:

@@ -190,3 +190,23 @@ class TestUnusedChoices:
         assert used(before).nunique() < 30
         after = run(Deep(), kernel, 30, 2, record=tmp_path / 'record').scores()
         assert len(lines(log)) == 30 and list(after.score) == list(before.score)
+
+    @pytest.mark.parametrize(
+        'explorer', [lambda: Random(seed=0), lambda: RegularizedEvolution(population_size=8, sample_size=4, seed=0)]
+    )
+    def test_interrupted(self, explorer, tmp_path, frequent_checkpoints):
+        class Dying(LoggedMGM):
+            def __call__(self, gradients):
+                if len(lines(self.log)) in (10, 20):
+                    write_line(self.log, 'dies')
+                    raise KeyboardInterrupt
+                return super().__call__(gradients)
+
+        log = str(tmp_path / 'log')
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                run(Deep(), image_kernel(3, score=Dying(log)), 30, 2, explorer=explorer(), record=tmp_path / 'record')
+        resumed = run(Deep(), image_kernel(3, score=Dying(log)), 30, 2, explorer=explorer(), record=tmp_path / 'record')
+        expected = run(Deep(), image_kernel(3, score='mgm'), 30, 2, explorer=explorer())
+        pd.testing.assert_frame_equal(without_times(resumed), without_times(expected), check_exact=True)
+        assert len(lines(log)) == 30 + 2
