@@ -33,6 +33,7 @@ from nni_knas.basics.files import atomic_write
 from nni_knas.bridge import fields
 from nni_knas.footprint import cpu_seconds, energy_within
 from nni_knas.record import Candidate, Record, result_path, weights_path
+from nni_knas.runs.lightning import quiet_lightning
 from nni_knas.runs.scalars import trial_scalars
 
 __all__ = ['RankedEvaluator', 'Result', 'energy_of', 'kept_result', 'load_weights', 'ranked_model']
@@ -118,7 +119,10 @@ class RankedEvaluator(Evaluator):
                 metrics = before.metrics
                 return nni.report_final_result({fields.METRIC: before.metric, **metrics} if metrics else before.metric)
             start, used = time.monotonic(), _begin_counting_usage()
-            with trial_scalars(self.folder, self.candidate, **channel.entries) as channel.listener:
+            with (
+                quiet_lightning(self.evaluator),
+                trial_scalars(self.folder, self.candidate, **channel.entries) as channel.listener,
+            ):
                 returned = self._train_and_keep_weights(model)
             if self.folder is not None and channel.reported:
                 metrics = dict(channel.reported[-1])

@@ -251,7 +251,7 @@ class TestRunOfAScript:
         output = capsys.readouterr().out
         assert 'Candidates: 15 (12 scored, 3 trained)' in output and 'by a script of your own' in output
         table = output.split('\n\n')[1].splitlines()
-        assert table[0].split() == ['rank', 'score', 'metric', 'architecture'] and len(table) == 5
+        assert table[0].split() == ['rank', 'score', 'parameters', 'flops', 'metric', 'architecture'] and len(table) == 5
         run = open_run(script_run)
         assert [int(row.split()[0]) for row in table[1:4]] == list(run.ranking(all=True).index)
         assert float(table[1].split()[2]) == pytest.approx(run.metric, abs=1e-4)
