@@ -254,7 +254,7 @@ class TestRunOfAScript:
         assert table[0].split() == ['rank', 'score', 'parameters', 'flops', 'metric', 'architecture'] and len(table) == 5
         run = open_run(script_run)
         assert [int(row.split()[0]) for row in table[1:4]] == list(run.ranking(all=True).index)
-        assert float(table[1].split()[2]) == pytest.approx(run.metric, abs=1e-4)
+        assert float(table[1].split()[4]) == pytest.approx(run.metric, abs=1e-4)
 
     def test_resume_is_up_to_the_script(self, script_run, capsys):
         assert main(['resume', str(script_run)]) == 2
