@@ -54,17 +54,13 @@ def choose(remaining: list[str], search: Search) -> str | None:
 
 def wait_for_moment(search: Search, way: str, draw: random.Random) -> bool:
     """Wait for a random moment; ``False`` if the search has ended before."""
-    log = search.log()
-    scored, trained = (sum(line.what == what for line in log) for what in ('scored', 'trained'))
-    stage = {'worker': 'coarse', 'trial': 'fine'}.get(way) or draw.choice(['start', 'coarse', 'coarse', 'fine', 'fine'])
-    if stage == 'start':
-        return search.goes_on_for(draw.uniform(0, 15))
-    if stage == 'coarse' and scored < CANDIDATES - 1:
+    if way == 'trial':
+        return search.waits_until(search.training) and search.goes_on_for(draw.uniform(0, SECONDS_TO_TRAIN))
+    scored = search.count('scored')
+    if scored < CANDIDATES - 1 and (way == 'worker' or draw.random() < 0.7):
         wanted = draw.randint(max(1, scored), CANDIDATES - 1)
         return search.waits_until(lambda: search.count('scored') >= wanted) and search.goes_on_for(draw.uniform(0, 0.3))
-    wanted = draw.randint(min(trained, TOP_K - 1), TOP_K - 1)
-    began = search.waits_until(lambda: search.count('trained') >= wanted and search.training())
-    return began and search.goes_on_for(draw.uniform(0, SECONDS_TO_TRAIN))
+    return search.goes_on_for(draw.uniform(0, 25))  # while it starts, between the stages, or while trials start and train
 
 
 def strike(search: Search, way: str, draw: random.Random) -> Kill | None:
@@ -111,9 +107,9 @@ def finish(search: Search, kills: list[Kill]) -> Counter[str]:
     after = search.record()
     counts = judged(kills, search.log(), after)
     counts['candidates lost'] += CANDIDATES - len(after.scores)
-    counts['trainings lost'] += max(0, TOP_K - len(after.metrics) - len(after.failed)) + sum(
-        not r for r in after.failed.values()
-    )
+    # A trial that was killed has failed, with a reason; all others were trained.
+    excused = min(sum(bool(reason) for reason in after.failed.values()), sum(kill.way == 'trial' for kill in kills))
+    counts['trainings lost'] += max(0, TOP_K - len(after.metrics) - excused)
     alive = search.left_alive()
     counts['processes left alive'] += len(alive)
     print(

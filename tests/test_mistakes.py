@@ -89,7 +89,9 @@ def sentence_of(mistake: Mistake) -> str:
         mistake.attempt()
     error = got.value
     if not isinstance(error, SystemExit):
-        assert isinstance(error, (ValueError, TypeError, LookupError, FileNotFoundError)), f'{type(error).__name__}: {error}'
+        assert isinstance(error, (ValueError, TypeError, LookupError, FileNotFoundError, RuntimeError)), (
+            f'{type(error).__name__}: {error}'
+        )
         return str(error)
     assert error.code == 2, errors.getvalue()
     assert output.getvalue() == ''

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ['atomic_write', 'private_folder']
+__all__ = ['atomic_write', 'check_place', 'private_folder']
 
 
 @contextlib.contextmanager
@@ -33,3 +33,11 @@ def private_folder(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(OSError):  # somebody else's, or of a file system without modes
         path.chmod(0o700)
+
+
+def check_place(file: Path) -> None:
+    """Raise ``ValueError`` where a file cannot be, before the work is done that it is to hold."""
+    if file.is_dir():
+        raise ValueError(f'{file} is a folder: name a file')
+    if not file.absolute().parent.is_dir():
+        raise ValueError(f'{file} cannot be written: there is no folder {file.parent}')

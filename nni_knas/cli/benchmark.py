@@ -91,7 +91,10 @@ def _prepare_setup(options: argparse.Namespace) -> Setup:
         for seed in seeds
     ]
     folder = options.output or Path('nni-knas-benchmark') / re.sub(r'\W', '-', options.benchmark)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f'the folder {folder} cannot be made: {error.strerror}') from error
     settings = {
         'benchmark': benchmark.name,
         'table': options.table,
@@ -281,6 +284,8 @@ def _print_notes_and_files(setup: Setup, results: pd.DataFrame, written: list[Pa
 
 def _parse_scores(names: str, batch_size: int) -> tuple[list[Score], list[str]]:
     """Scores and baselines, and a note for each score that cannot be had with so few samples."""
+    if not _parse_names(names):
+        raise ValueError(f'--scores is {names!r}: it has to be names of scores with commas between, or all')
     scores: list[Score] = [*BASELINES]
     notes = []
     taken = {score.name for score in scores}

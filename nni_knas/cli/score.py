@@ -16,6 +16,7 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from tqdm import tqdm
 
 from nni_knas.basics.failures import failure
+from nni_knas.basics.files import check_place
 from nni_knas.basics.texts import number, one_line
 from nni_knas.cli.given import given_options
 from nni_knas.config import SearchOptions, read_search_space
@@ -30,6 +31,8 @@ __all__ = ['run']
 def run(parsed: argparse.Namespace) -> None:
     if parsed.samples < 1:
         raise ValueError(f'--samples is {parsed.samples}: it has to be 1 or more')
+    if parsed.csv is not None:
+        check_place(parsed.csv)
     score_options = SearchOptions.from_mapping(given_options(parsed))
     search_space = read_search_space(parsed.search_space) if parsed.search_space is not None else None
     _find_modules_here()
@@ -77,14 +80,16 @@ def _freeze(space: ExecutableModelSpace, sample: Sample) -> ExecutableModelSpace
     try:
         return space.freeze(sample)
     except Exception as error:
-        raise ValueError(f'{json.dumps(sample)} is no architecture of the space: {error}') from error
+        raise ValueError(f'{json.dumps(sample)} is no architecture of the space: {failure(error)}') from error
 
 
 def _read_samples(path: Path) -> list[Sample]:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding='utf-8')
     except OSError as error:
         raise ValueError(f'{path} cannot be read: {error.strerror}') from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is no text: {error}') from error
     try:
         samples = json.loads(text)
     except json.JSONDecodeError:
@@ -92,7 +97,12 @@ def _read_samples(path: Path) -> list[Sample]:
             samples = [json.loads(line) for line in text.splitlines() if line.strip()]
         except json.JSONDecodeError as error:
             raise ValueError(f'{path} is neither a JSON list of architectures nor one a line: {error}') from error
-    return [samples] if isinstance(samples, dict) else samples
+    samples = [samples] if isinstance(samples, dict) else samples
+    if not isinstance(samples, list) or not samples or not all(isinstance(sample, dict) for sample in samples):
+        raise ValueError(
+            f'{path} should hold architectures, each a mapping of labels to choices: a list of them, or one a line'
+        )
+    return samples
 
 
 def _find_modules_here() -> None:

@@ -15,6 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from nni_knas.basics.checks import LARGEST_SEED
+from nni_knas.basics.failures import failure
 from nni_knas.basics.names import (
     COSTS,
     DATA_HELP,
@@ -242,7 +243,7 @@ class SearchOptions:
                 raise ValueError(f"the network {self.network} goes with a search space in NNI's JSON format: give one")
             from nni_knas.spaces import FunctionSpace
 
-            return FunctionSpace(self.network, dict(search_space))
+            return FunctionSpace(self.network, search_space)
         if search_space:
             raise ValueError(
                 "a search space in NNI's JSON format goes with a network: give network as module:function, or "
@@ -258,11 +259,11 @@ class SearchOptions:
             try:
                 space = factory(**{'num_labels': classes, **self.space_args})
             except TypeError as error:
-                if 'num_labels' not in str(error):
+                if not any(words in str(error) for words in ('num_labels', 'takes no arguments')):
                     raise
                 space = factory(**self.space_args)
         except Exception as error:
-            raise ValueError(f'the space {self.space} cannot be built, see space_args: {error}') from error
+            raise ValueError(f'the space {self.space} cannot be built, see space_args: {failure(error)}') from error
         if not isinstance(space, ModelSpace):
             raise ValueError(f'{self.space} is no NNI model space (nni.nas.nn.pytorch.ModelSpace)')
         return space
@@ -516,7 +517,7 @@ def _own_evaluator(name: str, data: Data, arguments: Mapping[str, Any]) -> Evalu
     try:
         evaluator = function(data, **arguments)
     except Exception as error:
-        raise ValueError(f'the evaluator {name} cannot be made, see evaluator_args: {error}') from error
+        raise ValueError(f'the evaluator {name} cannot be made, see evaluator_args: {failure(error)}') from error
     if not isinstance(evaluator, Evaluator):
         raise ValueError(f'{name} returned {type(evaluator).__name__}: it has to return an NNI evaluator')
     return evaluator

@@ -308,7 +308,7 @@ def _checked_device(device: str | torch.device | None) -> torch.device:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
         checked = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ValueError(f'unknown device {device!r}: it is "cpu", "cuda" or "cuda:N"') from None
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if checked.type == 'cuda' and (checked.index or 0) >= there:

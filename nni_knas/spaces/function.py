@@ -6,7 +6,7 @@ import copy
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ class FunctionSpace(ModelSpace):
     >>> space = FunctionSpace('my_module:build', {'width': {'_type': 'choice', '_value': [16, 32]}})
     """
 
-    def __init__(self, network: str, search_space: dict[str, Any]) -> None:
+    def __init__(self, network: str, search_space: Mapping[str, Any]) -> None:
         super().__init__()
         parameters = {}
         with past_the_watch():  # what counts is what the function looks at
@@ -117,7 +117,7 @@ def _build_network(network: str, parameters: dict[str, Any]) -> nn.Module:
 
 def mutables_of(search_space: Any) -> dict[str, MutableSymbol]:
     """The mutables of an NNI search space, by label; see :class:`FunctionSpace`."""
-    if not isinstance(search_space, dict) or not search_space:
+    if not isinstance(search_space, Mapping) or not search_space:
         raise ValueError(
             'the search space has to be a dict with an entry a parameter, {label: {"_type": ..., "_value": '
             f'[...]}}}}, not {search_space!r:.80}'

@@ -6,7 +6,7 @@ that is expected; `make mistakes` then writes the page with the whole one.
 
 from __future__ import annotations
 
-from mistakes import command_line, files, search_spaces
+from mistakes import command_line, data, files, in_python, runs, scores, search_spaces, spaces_of_models, tuner
 from mistakes.attempts import Mistake
 
 __all__ = ['GROUPS', 'Mistake']
@@ -15,4 +15,10 @@ GROUPS: dict[str, list[Mistake]] = {
     'Command line': command_line.MISTAKES,
     'The YAML file of a search': files.MISTAKES,
     'search_space.json': search_spaces.MISTAKES,
+    'Spaces and evaluators': spaces_of_models.MISTAKES,
+    'Data': data.MISTAKES,
+    'Python': in_python.MISTAKES,
+    'The tuner in nnictl': tuner.MISTAKES,
+    'Runs': runs.MISTAKES,
+    'Scores and benchmarks': scores.MISTAKES,
 }

@@ -1,0 +1,62 @@
+"""Mistakes in what is to be scored, and in benchmarks."""
+
+from __future__ import annotations
+
+from mistakes.attempts import Mistake, code, command
+
+SMALL = '--space-args \'{"num_modules_per_stack": 1, "stem_out_channels": 4}\' --image-size 16 --batch-size 4'
+
+
+def architectures(content: str, says: str, given: str = '') -> Mistake:
+    """What is in a file of architectures."""
+    line = f'score --architectures mine.json {SMALL}'
+    return command(line, says, given or f'`--architectures` {code(content)}', {'mine.json': content})
+
+
+def table(content: str, says: str, given: str = '') -> Mistake:
+    """What is in the table of a benchmark."""
+    line = 'benchmark --benchmark nats-tss --table table.csv --architectures 3'
+    return command(line, says, given or f'`--table` {code(content)}', {'table.csv': content})
+
+
+MISTAKES = [
+    command('score --samples 0', '--samples is 0'),
+    command('score --samples -3', '--samples is -3'),
+    command('score --samples many', "'many' is no whole number"),
+    command('score --samples 3 --architectures mine.json', 'not allowed with'),
+    command('score --architectures nowhere.json', 'nowhere.json cannot be read'),
+    command('score --architectures .', 'cannot be read'),
+    architectures('', 'mine.json', 'an empty file of architectures'),
+    architectures('words', 'neither a JSON list of architectures'),
+    architectures('5', 'mine.json'),
+    architectures('[1, 2]', 'mine.json'),
+    architectures('[]', 'mine.json'),
+    architectures('{"cell/0_1": "conv_9x9"}', 'is no architecture of the space'),
+    architectures('{"cell/0_1": ["none"]}', 'is no architecture of the space'),
+    architectures('[null]', 'mine.json'),
+    command(f'score --samples 1 --csv nowhere/scores.csv {SMALL}', 'nowhere', '`nni-knas score --csv nowhere/scores.csv`'),
+    command(f'score --samples 1 --csv . {SMALL}', 'is a folder', '`nni-knas score --csv .`'),
+    command('benchmark --benchmark nats-ts', 'did you mean'),
+    command('benchmark --benchmark nowhere:tiny', 'cannot be imported'),
+    command('benchmark --benchmark small_benchmarks:tinny', 'did you mean "tiny"?'),
+    command('benchmark --benchmark spaces:vectors', 'spaces:vectors'),
+    command('benchmark --benchmark nats-tss', 'table'),
+    command('benchmark --table nowhere.csv', 'nowhere.csv'),
+    command('benchmark --table .', 'table'),
+    table('', 'table.csv', '`--table` an empty file'),
+    table('a,b\n1,2\n', 'table.csv'),
+    table('architecture,test_acc\nnone,good\n', 'table.csv'),
+    command('benchmark --benchmark autoformer-digits --metric speed', 'speed'),
+    command('benchmark --benchmark autoformer-digits --scores mgn', "did you mean 'mgm'"),
+    command('benchmark --benchmark autoformer-digits --scores ,', 'scores'),
+    command('benchmark --architectures 0', '--architectures is 0'),
+    command('benchmark --sample-seed -1', '--sample-seed is -1'),
+    command('benchmark --seeds 0', '--seeds is 0'),
+    command('benchmark --seeds a,b', "--seeds is 'a,b'"),
+    command('benchmark --top-k 0', "--top-k is '0'"),
+    command('benchmark --protocol paper', "unknown 'paper'"),
+    command('benchmark --normalization layer', "unknown 'layer'"),
+    command('benchmark --batch-size 0 --benchmark autoformer-digits --scores mgm', 'batch_size is 0'),
+    command('benchmark --benchmark autoformer-digits --protocol knas --candidates 5', 'top_k=40 is more than candidates=5'),
+    command('benchmark --benchmark autoformer-digits --output mine', 'mine', files={'mine': ''}),
+]
