@@ -25,8 +25,10 @@ def list_runs(arguments: argparse.Namespace) -> None:
     """Print the runs, the newest last."""
     known, rows = known_experiments(), []
     for folder in _run_folders(known, arguments.directory):
-        with contextlib.suppress(sqlite3.Error):  # no table of candidates: a run that has not begun, or no run of KNAS
+        try:
             rows.append(_table_row(folder, known.get(folder.name, {})))
+        except sqlite3.Error:
+            rows.append(_damaged_row(folder, known.get(folder.name, {})))
     if not rows:
         print('There are no runs.')
         return
@@ -61,6 +63,13 @@ def _table_row(folder: Path, entry: dict[str, Any]) -> list[str]:
             f'{trained[0].metric:.4f}' if trained else '',
             str(folder),
         ]
+
+
+def _damaged_row(folder: Path, entry: dict[str, Any]) -> list[str]:
+    """A run whose record cannot be read; ``nni-knas show`` says what can be had from it."""
+    changed = datetime.fromtimestamp(record_path(folder).parent.stat().st_mtime).strftime('%Y-%m-%d %H:%M:%S')
+    name = str(entry.get('experimentName') or _stored_name(folder) or '')
+    return [folder.name, name, 'damaged', changed, '', '', '', str(folder)]
 
 
 def _shortened(text: str) -> str:

@@ -1,6 +1,7 @@
 """The durable table of a run."""
 
 from nni_knas.record import keys
+from nni_knas.record.damage import DamagedRecordError
 from nni_knas.record.record import (
     Candidate,
     Energy,
@@ -12,11 +13,13 @@ from nni_knas.record.record import (
     settings_path,
     weights_path,
 )
+from nni_knas.record.salvaging import salvage
 from nni_knas.record.status import UNUSABLE, Status
 
 __all__ = [
     'UNUSABLE',
     'Candidate',
+    'DamagedRecordError',
     'Energy',
     'Record',
     'Session',
@@ -25,6 +28,7 @@ __all__ = [
     'reason_of',
     'record_path',
     'result_path',
+    'salvage',
     'settings_path',
     'weights_path',
 ]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nni_knas.basics.names import COSTS
 from nni_knas.basics.samples import decode_sample, encode_sample
 from nni_knas.record import keys
+from nni_knas.record.damage import check_tables, said_of_damage
 from nni_knas.record.status import UNUSABLE, Status
 
 if TYPE_CHECKING:  # who only counts candidates needs neither
@@ -214,6 +215,7 @@ class Record:
     def __init__(self, path: Path | None, *, readonly: bool = False) -> None:
         self._lock = threading.RLock()
         self.readonly = readonly
+        self._file = path
         if path is None:
             name, uri = ':memory:', False
         elif readonly:
@@ -223,10 +225,12 @@ class Record:
             name, uri = str(path), False
         # Autocommit: each statement is durable when it returns.
         self._connection = sqlite3.connect(name, uri=uri, check_same_thread=False, isolation_level=None, timeout=60)
-        if not readonly:
-            self._connection.execute('PRAGMA journal_mode=WAL')
-            self._connection.execute('PRAGMA synchronous=NORMAL')
-            self._connection.executescript(f'BEGIN;{_TABLES}COMMIT;')  # who reads sees all tables or none
+        check_tables(path, self._connection)
+        with self._whole():
+            if not readonly:
+                self._connection.execute('PRAGMA journal_mode=WAL')
+                self._connection.execute('PRAGMA synchronous=NORMAL')
+                self._connection.executescript(f'BEGIN;{_TABLES}COMMIT;')  # who reads sees all tables or none
         self._lacks = self._missing_columns(readonly)
 
     @property
@@ -285,7 +289,8 @@ class Record:
             try:
                 yield
             finally:  # each statement makes sense by itself: of an interrupted transaction, what was written is kept
-                self._connection.execute('COMMIT')
+                with self._whole():
+                    self._connection.execute('COMMIT')
 
     def add_scored(
         self,
@@ -588,6 +593,10 @@ class Record:
 
     def sessions(self) -> list[Session]:
         """All sessions, the first one first; empty for a record of an earlier version."""
+        with self._whole():
+            return self._sessions()
+
+    def _sessions(self) -> list[Session]:
         return [
             Session(number, started, heard, bool(ended), json.loads(about))
             for number, started, heard, ended, about in self._fetch_all(
@@ -649,10 +658,11 @@ class Record:
         )
         rows = self._fetch_all('candidates', f'SELECT {fields} FROM candidates {_RANKING}')
         columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
-        columns[-1] = [decode_sample(sample) for sample in columns[-1]]
-        frame = pd.DataFrame(
-            {name: pd.Series(values, dtype=kind) for (name, kind), values in zip(_COLUMNS.items(), columns)}
-        )
+        with self._whole():
+            columns[-1] = [decode_sample(sample) for sample in columns[-1]]
+            frame = pd.DataFrame(
+                {name: pd.Series(values, dtype=kind) for (name, kind), values in zip(_COLUMNS.items(), columns)}
+            )
         frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
         return frame
 
@@ -692,35 +702,57 @@ class Record:
         return Candidate(number, sample, quick, score, seconds, status, reason, None, None, None, costs)
 
     def _select_candidates(self, condition: str, *values: Any) -> Iterator[Candidate]:
-        with self._lock:
+        with self._lock, self._whole():
             columns = self._columns_or_null(f'{_FIELDS}, {_COSTS}')
             rows = self._connection.execute(f'SELECT {columns} FROM candidates {condition}', values).fetchall()
         for number, sample, *others in rows:
-            costs = {name: cost for name, cost in zip(COSTS, others[-len(COSTS) :]) if cost is not None}
-            candidate = Candidate._make([number, decode_sample(sample), *others[: -len(COSTS)], costs])
-            yield candidate._replace(status=Status(candidate.status))
+            with self._whole():
+                costs = {name: cost for name, cost in zip(COSTS, others[-len(COSTS) :]) if cost is not None}
+                candidate = Candidate._make([number, decode_sample(sample), *others[: -len(COSTS)], costs])
+                candidate = candidate._replace(status=Status(candidate.status))
+            yield candidate
 
     def _select_candidate(self, condition: str, *values: Any) -> Candidate | None:
         return next(self._select_candidates(f'{condition} LIMIT 1', *values), None)
 
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """What cannot be read within is said to be damage of the file."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            unreadable = ('no such table', 'no such column', 'decode', 'disk I/O', 'no transaction')
+            if type(error) is sqlite3.DatabaseError or any(text in str(error) for text in unreadable):
+                raise said_of_damage(self._file, error) from error
+            raise
+        except (ValueError, TypeError, KeyError) as error:  # what is in a row has been changed
+            raise said_of_damage(self._file, error) from error
+
     def _fetch_one(self, statement: str, *values: Any) -> Any:
-        with self._lock:
+        with self._lock, self._whole():
             return self._connection.execute(statement, values).fetchone()
 
     def _fetch_all(self, table: str, statement: str, *values: Any) -> list[tuple]:
         """Rows of a table that a record may lack, one of an earlier version or one that is just being made."""
-        with self._lock:
+        with self._lock, self._whole():
             if not self._connection.execute('SELECT 1 FROM sqlite_master WHERE name = ?', (table,)).fetchone():
                 return []
             return self._connection.execute(statement, values).fetchall()
 
+    def copy_row(self, table: str, row: Mapping[str, Any]) -> None:
+        """Take over a row of another record, unless it is here or does not fit."""
+        known = {column[1] for column in self._connection.execute(f'PRAGMA table_info({table})')}
+        values = {name: value for name, value in row.items() if name in known}
+        marks = ', '.join('?' * len(values))
+        self._write(f'INSERT OR IGNORE INTO {table} ({", ".join(values)}) VALUES ({marks})', *values.values())
+
     def _write_if(self, condition: str, candidate: int, statement: str, *values: Any) -> bool:
         """Change a candidate's row if it is in a condition, which is said by its status; whether it was."""
-        with self._lock:
+        with self._lock, self._whole():
             where = f'WHERE id = ?{len(values) + 1} AND {condition}'
             return self._connection.execute(f'{statement} {where}', (*values, candidate)).rowcount > 0
 
     def _write(self, statement: str, *values: Any) -> int:
         """Write; gives the number of the row that was inserted last."""
-        with self._lock:
+        with self._lock, self._whole():
             return self._connection.execute(statement, values).lastrowid or 0

@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import platform
 import shlex
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,11 +93,8 @@ def check_idle(path: Path) -> None:
     """
     if not path.exists():
         return
-    try:
-        with contextlib.closing(Record(path, readonly=True)) as record:
-            busy = next(filter(is_alive, record.sessions()), None)
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f'{path} is damaged ({error}): put a copy of it there, or move it away to begin anew') from error
+    with contextlib.closing(Record(path, readonly=True)) as record:
+        busy = next(filter(is_alive, record.sessions()), None)
     if busy is not None:
         command = busy.about.get('command')
         raise ValueError(
