@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from nni_knas.networks import decode_sample
+from nni_knas.basics.samples import decode_sample
 from nni_knas.record.damage import rows_of
 from nni_knas.record.record import Record
 from nni_knas.record.status import Status
