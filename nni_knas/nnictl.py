@@ -1,7 +1,8 @@
 """``python -m nni_knas.nnictl``: NNI's ``nnictl``, with our repairs (:mod:`nni_knas.bridge.repairs`) in managers it starts.
 
-Without them a manager may mix up the parameters of trials that start together, and fails to start on a busy machine. What is
-wrong with an argument of the tuner KNAS is said before an experiment is created.
+Without them a manager listens to all machines that reach this one, may mix up the parameters of trials that start
+together, and fails to start on a busy machine. What is wrong with an argument of the tuner KNAS is said before an experiment
+is created.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 from nni.tools.nnictl.nnictl import parse_args
 
+from nni_knas.bridge.listening import check_host, listening_on
 from nni_knas.bridge.portal import portal_address
 from nni_knas.config import SearchOptions
 
@@ -41,8 +43,8 @@ def _tuner_of(arguments: Sequence[str]) -> dict[str, Any] | None:
     return None
 
 
-def check(arguments: Sequence[str]) -> None:
-    """Check the arguments of the tuner in the configuration that ``nnictl create`` is given.
+def check(arguments: Sequence[str]) -> str | None:
+    """Check the arguments of the tuner in the configuration that ``nnictl create`` is given; gives its ``host``.
 
     Raises
     ------
@@ -50,18 +52,19 @@ def check(arguments: Sequence[str]) -> None:
         If one cannot be; the message says what would be right.
     """
     tuner = _tuner_of(arguments)
-    if tuner is not None:
-        SearchOptions.from_mapping(tuner.get('classArgs') or {})
+    host = SearchOptions.from_mapping(tuner.get('classArgs') or {}).host if tuner is not None else None
+    return None if host is None else check_host(host)
 
 
 def main() -> int:
     """Run ``nnictl``; exit status 2 for a mistake in the tuner's arguments."""
     try:
-        check(sys.argv[1:])
+        host = check(sys.argv[1:])
     except ValueError as error:
         print(f'nni_knas.nnictl: {error}', file=sys.stderr)
         return 2
-    parse_args()
+    with listening_on(host):
+        parse_args()
     address = page_address(sys.argv[1:])
     if address is not None:
         print(f'The progress of the search, and its trials with their scores: {address}')

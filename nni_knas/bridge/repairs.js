@@ -6,6 +6,13 @@ if (process.env.NNI_KNAS_NODE_OPTIONS) {
     process.env.NODE_OPTIONS = process.env.NNI_KNAS_NODE_OPTIONS;
 }
 
+const address = process.env.NNI_KNAS_LISTEN; // empty for all
+delete process.env.NNI_KNAS_LISTEN;
+const everywhere = !address || address === '0.0.0.0' || address === '::';
+if (address) {
+    repairListening(require('net'));
+}
+
 const Module = require('module');
 const load = Module._load;
 Module._load = function (...request) {
@@ -36,6 +43,35 @@ function repairParameters(TrainingService) {
     };
 }
 
+// The manager listened on every address of the machine, without a login, and runs what it is sent as the user. It listens
+// on the loopback address, which NNI's own clients use, and on one more where that is asked for.
+function repairListening(net) {
+    const listen = net.Server.prototype.listen;
+    net.Server.prototype.listen = function (...request) {
+        const first = typeof request[0] === 'function' ? undefined : request[0];
+        const options = first !== null && typeof first === 'object' ? first : { port: first ?? 0 };
+        if (!(Number(options.port) >= 0)) { // a path
+            return listen.apply(this, request);
+        }
+        if (!everywhere && address !== '127.0.0.1') {
+            this.once('listening', () => listenThere(this));
+        }
+        const host = everywhere ? address : '127.0.0.1';
+        return listen.call(this, { ...options, host }, request.find(each => typeof each === 'function'));
+    };
+
+    function listenThere(server) {
+        const there = net.createServer(socket => server.emit('connection', socket));
+        there.on('error', error => server.emit('error', error));
+        listen.call(there, { port: server.address().port, host: address });
+        const close = server.close;
+        server.close = function (...request) {
+            there.close();
+            return close.apply(server, request);
+        };
+    }
+}
+
 // The portal's TensorBoard button looked for the command on the PATH, where the one of a virtual environment need not be;
 // and where there was none, the manager ended with an unhandled error, and with it the experiment.
 function repairTensorboard(TensorboardManager) {
@@ -44,7 +80,8 @@ function repairTensorboard(TensorboardManager) {
     TensorboardManager.prototype.getTensorboardStartCommand = async function (...request) {
         const [, ...options] = await getTensorboardStartCommand.apply(this, request);
         const python = process.argv[process.argv.indexOf('--python-interpreter') + 1];
-        return [`"${python}"`, '-m', 'tensorboard.main', ...options];
+        const reached = everywhere ? '--bind_all' : `--host=${address}`; // as the portal itself
+        return [`"${python}"`, '-m', 'tensorboard.main', ...options.map(each => each.replace('--bind_all', reached))];
     };
     TensorboardManager.prototype.updateTensorboardTask = async function (id) {
         try {

@@ -23,6 +23,7 @@ import requests
 from nni_knas.basics.cores import sharing_cores
 from nni_knas.basics.files import private_folder
 from nni_knas.bridge.leftovers import end_leftovers
+from nni_knas.bridge.listening import address_of, reachable_only
 from nni_knas.bridge.registry import manager_address
 
 __all__ = ['REPAIRS', 'repair']
@@ -39,6 +40,7 @@ def repair(module: ModuleType) -> None:
 
 def _repair_launcher(launcher: Any) -> None:
     launcher._start_rest_server = _with_repaired_manager(launcher._start_rest_server)
+    logging.getLogger('nni.experiment').addFilter(reachable_only)
     launcher._check_rest_server = functools.partial(launcher._check_rest_server, retry=60)
 
 
@@ -81,18 +83,21 @@ REPAIRS: dict[str, Callable[[Any], None]] = {
 
 
 def _with_repaired_manager(start: Any) -> Any:
-    """The manager mixed up the parameters of trials that start at about the same time, and did not survive the press of its
-    TensorBoard button where there was no such command; see ``repairs.js``."""
+    """The manager listened to anybody, mixed up the parameters of trials that start at about the same time, and did not
+    survive the press of its TensorBoard button where there was no such command; see ``repairs.js``."""
 
     @functools.wraps(start)
-    def start_repaired(*arguments: Any, **keywords: Any) -> Any:
+    def start_repaired(asked: Any, *arguments: Any, **keywords: Any) -> Any:
+        address = address_of(asked.mode, asked.port)
         own = os.environ.get('NODE_OPTIONS')
         repair = f'--require {json.dumps(str(Path(__file__).with_name("repairs.js")))}'  # quoted, for paths with spaces
-        os.environ.update(NODE_OPTIONS=f'{own} {repair}' if own else repair, NNI_KNAS_NODE_OPTIONS=own or '')
+        options = f'{own} {repair}' if own else repair
+        os.environ.update(NODE_OPTIONS=options, NNI_KNAS_NODE_OPTIONS=own or '', NNI_KNAS_LISTEN=address)
         try:
-            return start(*arguments, **keywords)
+            return start(asked, *arguments, **keywords)
         finally:
-            del os.environ['NNI_KNAS_NODE_OPTIONS'], os.environ['NODE_OPTIONS']
+            for name in ('NODE_OPTIONS', 'NNI_KNAS_NODE_OPTIONS', 'NNI_KNAS_LISTEN'):
+                del os.environ[name]
             if own is not None:
                 os.environ['NODE_OPTIONS'] = own
 

@@ -161,6 +161,7 @@ def _add_runs(commands: Any) -> None:
     resume.add_argument(
         '--port', type=whole_number, help='of the web portal (default: that which the run had, 8080, or a free one)'
     )
+    resume.add_argument('--host', metavar='ADDRESS', help='of the web portal, as in nni-knas search (default: as it began)')
     _add_watch(resume)
     resume.set_defaults(command='runs.resume_run')
 

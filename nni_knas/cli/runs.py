@@ -16,6 +16,7 @@ from nni.tools.nnictl.algo_management import algo_reg
 from nni_knas.basics.texts import duration
 from nni_knas.bridge.experiment import known_port
 from nni_knas.bridge.leftovers import end_leftovers
+from nni_knas.bridge.listening import check_host, listening_on
 from nni_knas.bridge.registry import known_experiments
 from nni_knas.cli.listing import shown_name, start_time
 from nni_knas.cli.search import check_port, free_port, print_energy, run_folder, search, stored_config
@@ -92,9 +93,11 @@ def resume_run(arguments: argparse.Namespace) -> None:
     check_idle(record_path(folder))
     config = stored_config(folder)
     if config is not None:
+        if arguments.host is not None:
+            config.options.host = arguments.host
         search(config, arguments.port, folder.name, arguments.watch)
     elif _is_of_tuner(folder):
-        _resume_by_nnictl(folder, arguments.port)
+        _resume_by_nnictl(folder, arguments.port, arguments.host or Settings.read(folder).options.host)
     else:
         raise ValueError(
             f'the run {folder.name} is of a script of your own: call experiment.resume() there, with '
@@ -121,7 +124,9 @@ def _code_directories(folder: Path) -> list[str]:
     return [*([directory] if directory else []), str(Path.cwd())]
 
 
-def _resume_by_nnictl(folder: Path, port: int | None) -> None:
+def _resume_by_nnictl(folder: Path, port: int | None, host: str | None) -> None:
+    if host is not None:
+        check_host(host)
     before = known_port(folder.name)
     end_leftovers(folder)
     command = [
@@ -135,7 +140,9 @@ def _resume_by_nnictl(folder: Path, port: int | None) -> None:
         '--experiment_dir',
         str(folder.parent),
     ]
-    if subprocess.run(command).returncode:
+    with listening_on(host):
+        ended = subprocess.run(command)
+    if ended.returncode:
         raise RuntimeError(f'nnictl could not resume the experiment {folder.name}')
 
 

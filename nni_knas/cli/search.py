@@ -13,6 +13,7 @@ from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni_knas.basics.texts import duration, number, one_line, table
 from nni_knas.bridge.experiment import experiment_folder, has_checkpoint, known_port
 from nni_knas.bridge.leftovers import end_leftovers
+from nni_knas.bridge.listening import check_host, listening_on
 from nni_knas.bridge.portal import portal_address
 from nni_knas.bridge.registry import find_folder
 from nni_knas.cli.watch import watched
@@ -44,6 +45,8 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     """
     options, search_space, config = settings
     check_port(port)
+    if options.host is not None:
+        check_host(options.host)
     enter(config)
     _check_folder(config, resume)
     data = options.load_data()
@@ -61,7 +64,7 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     )
     start = time.monotonic()
     try:
-        with watched(folder, watch) if watch is not None else contextlib.nullcontext():
+        with listening_on(options.host), watched(folder, watch) if watch is not None else contextlib.nullcontext():
             (experiment.resume if resume and has_checkpoint(experiment) else experiment.run)(port)
     finally:
         experiment.stop()

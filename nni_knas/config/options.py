@@ -48,7 +48,7 @@ LARGEST = 2**63 - 1
 
 REFERENCE = r'[\w.]+:[\w.]+'  # module:function
 
-Section = Literal['space and data', 'scoring', 'coarse stage', 'limits', 'fine stage', 'energy']
+Section = Literal['space and data', 'scoring', 'coarse stage', 'limits', 'fine stage', 'energy', 'web portal']
 
 
 def _known_scores() -> Sequence[str]:
@@ -171,6 +171,14 @@ class SearchOptions:
         pattern='[A-Za-z]{3}',
         examples=['DEU', 'USA'],
         metavar='CODE',
+    )
+
+    host: str | None = _option(
+        None,
+        'web portal',
+        'address that the web portal listens on, 0.0.0.0 for all of this machine: it knows no login, and whoever reaches it '
+        'can run code as you; by default 127.0.0.1, which this machine alone reaches, and all where other machines train',
+        metavar='ADDRESS',
     )
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from unittest import mock
 
 import pytest
 from config_models import config_file
@@ -51,6 +52,15 @@ def test_a_device_that_is_not_there(tmp_path, capsys):
     line = said(capsys, 'search', '--config', config_file(tmp_path), '--device', 'cuda:99')
     assert "there is no device 'cuda:99'" in line
     assert not (tmp_path / 'runs').exists()
+
+
+@pytest.mark.parametrize('command', ['search', 'resume'])
+def test_a_host_that_is_not_of_this_machine(tmp_path, capsys, monkeypatch, command):
+    Settings(SearchOptions(), None, default_config().json()).write(tmp_path / 'mine')
+    arguments = [tmp_path / 'mine'] if command == 'resume' else []
+    monkeypatch.setattr(socket, 'getaddrinfo', mock.Mock(side_effect=socket.gaierror()))
+    line = said(capsys, command, *arguments, '--host', 'theirs')
+    assert line.startswith("nni-knas: host 'theirs' is no address of this machine: it has to be one, or 0.0.0.0")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path, capsys):

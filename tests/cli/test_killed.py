@@ -83,7 +83,10 @@ def test_killed_again_and_again_on_one_port(tmp_path, capsys):
             search = Started(tmp_path, 'resume', identity, *(('--port', port) if begun < 5 else ()))
             wait_until(lambda begun=begun: lines(tmp_path / 'log').count('start') == begun)
             assert f'http://127.0.0.1:{port} ' in search.stdout  # where none is given, too
-            assert not manager.is_running() and len(managers(folder)) == 1
+            assert not manager.is_running()
+            [now] = managers(folder)
+            sockets = [each for each in psutil.net_connections('inet') if each.pid == now.pid]
+            assert {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN} == {'127.0.0.1'}
         (tmp_path / 'gate').touch()
         assert search.process.wait() == 0
     finally:
