@@ -52,7 +52,10 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     data = options.load_data()
     space = options.make_space(data.classes, search_space)
     strategy = options.make_strategy(options.make_kernel(data))
-    experiment = NasExperiment(space, options.make_evaluator(data), strategy, config, id=resume)
+    evaluator = options.make_evaluator(data)
+    if not resume:
+        strategy.check(space, evaluator)
+    experiment = NasExperiment(space, evaluator, strategy, config, id=resume)
     folder = experiment_folder(experiment)
     end_leftovers(folder)  # of a run that is resumed: they may hold the port
     port = free_port(port, known_port(experiment.id))

@@ -9,16 +9,14 @@ import time
 import warnings
 from collections.abc import Callable
 
-import numpy as np
 from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import GridSearch
 from nni.nas.strategy.base import Strategy
-from nni.nas.strategy.utils import RetrySamplingHelper
 from tqdm import tqdm
 
 from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Trials, Workers, gpus
-from nni_knas.gradients import MisfitError, seeded
+from nni_knas.gradients import seeded
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import hyper_parameters_of
 from nni_knas.record import Record, Status, keys
@@ -34,6 +32,7 @@ from nni_knas.search.explorers import (
     restore_explorer,
     space_size,
 )
+from nni_knas.search.fit import check_fit
 from nni_knas.search.request import SearchRequest
 
 __all__ = ['CoarseStage']
@@ -122,7 +121,7 @@ class CoarseStage:
             if before == 'adaptive' and self.request.effort == 'full':
                 raise ValueError('this run cannot be taken up with effort="full", since it began with "adaptive"')
             return before == 'adaptive'
-        fits = self._check_fit(scorer)
+        fits = check_fit(scorer)
         # On a front there are candidates of low scores, which adaptive effort would not score in full.
         asked = self.request
         quick = (
@@ -135,39 +134,6 @@ class CoarseStage:
         )
         self.record.set_meta(keys.EFFORT, 'adaptive' if quick else 'full')
         return quick
-
-    def _check_fit(self, scorer: Scorer) -> bool:
-        """Before any work: networks of the space take the minibatch, and the targets fit.
-
-        One network that takes it is enough. Only when all that are tried refuse is the data at fault, not the candidate.
-
-        Returns
-        -------
-        bool
-            Whether they take the minibatch of quick scores, too, as far as could be seen.
-        """
-        sampling = RetrySamplingHelper()
-        random_state = np.random.RandomState(self.kernel.seed)
-        refusal: MisfitError | None = None
-        for _ in range(50):
-            model = sampling.retry(scorer.space.random, random_state=random_state)
-            if model is None:
-                return True
-            try:
-                network = scorer.build(model.sample or {})
-                self.kernel.check(network)
-            except MisfitError as error:
-                refusal = error
-                continue
-            except Exception:  # a fault of this candidate; the coarse stage records it
-                return True
-            try:
-                scorer.quick.check(network)
-            except Exception:  # small images may be too small
-                return False
-            return True
-        assert refusal is not None
-        raise refusal
 
     def _scoring_engine(self, scorer: Scorer, quick: bool, deadline: float) -> ScoringEngine:
         """A resumed run is as far ahead as it was, wherever it goes on, since the exploration depends on that."""

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from nni.nas.evaluator import Evaluator
 from nni.nas.execution import ExecutionEngine
-from nni.nas.space import ExecutableModelSpace
+from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.nas.strategy import Random
 from nni.nas.strategy.base import Strategy
 
 from nni_knas.basics.harmless import Harmless
 from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
 from nni_knas.bridge.portal import progress_path, write_portal_page
-from nni_knas.engine import Placement
+from nni_knas.engine import Placement, Scorer
 from nni_knas.footprint import Meter
 from nni_knas.kernel import GradientKernelEvaluator, loss_in_words
 from nni_knas.networks import describe_inputs
@@ -41,8 +43,9 @@ from nni_knas.runs import (
 )
 from nni_knas.search.coarse import CoarseStage
 from nni_knas.search.evaluators import metric_of, optimize_mode_of, warn_of_error
-from nni_knas.search.explorers import checked_explorer, farthest_ahead
+from nni_knas.search.explorers import check_space, checked_explorer, farthest_ahead
 from nni_knas.search.fine import FineStage
+from nni_knas.search.fit import check_fit
 from nni_knas.search.request import Effort, OptimizeMode, SearchRequest
 
 __all__ = ['KNAS']
@@ -326,6 +329,25 @@ class KNAS(Strategy):
             local=is_local(experiment),
         )
         return model_space
+
+    def check(self, space: ModelSpace, evaluator: Evaluator | None = None) -> None:
+        """Check a space before an experiment is begun, which would start NNI's manager first.
+
+        Parameters
+        ----------
+        space
+            The model space.
+        evaluator
+            What trains the best, which says what the loss is.
+
+        Raises
+        ------
+        ValueError
+            If the explorer does not know its kind of choices, or its networks do not take the kernel's minibatch.
+        """
+        candidates = SimplifiedModelSpace.from_model(space)
+        check_space(self.explorer, candidates)
+        check_fit(Scorer(self.kernel.for_evaluator(evaluator), candidates))
 
     def coarse_stage(
         self, space: ExecutableModelSpace, record: Record, deadline: float = math.inf, *, evaluator: Any = None

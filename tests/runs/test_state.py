@@ -54,7 +54,7 @@ def test_killed(run):
     assert str(run.state) == 'killed' and run.state.stopped
 
 
-@pytest.mark.parametrize('stage', ['_run_explorer', '_check_fit'])
+@pytest.mark.parametrize('stage', ['_run_explorer', '_begins_quickly'])
 def test_failed(tmp_path, monkeypatch, stage):
     """By an error of the user's code as well, before the first candidate or later."""
 
