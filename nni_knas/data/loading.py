@@ -182,6 +182,10 @@ def _load_folder(path: Path, part: Part, size: int) -> Dataset:
             f'{root} holds no folders of images: it should hold one folder a class, or be split into train '
             'and val with such folders below'
         ) from None
+    if len(dataset.classes) < 2:
+        raise ValueError(
+            f'{root} holds images of one class, {dataset.classes[0]}: a search needs two or more, a folder each'
+        )
     return dataset if split else _held_out_part(dataset, part)
 
 
@@ -199,10 +203,20 @@ def split_texts(name: str, base: Path | None = None) -> tuple[str, str]:
 
 
 def _load_own(name: str, part: Part) -> Dataset:
-    parts = load_object(name)()
+    function = load_object(name)
+    try:
+        parts = function()
+    except Exception as error:
+        raise ValueError(f'{name} gives no data: {failure(error)}') from error
     if not isinstance(parts, (tuple, list)) or len(parts) != 2:
         raise ValueError(f'{name} should return a pair of Datasets, one to train on and one to validate on')
-    return parts[0 if part == 'train' else 1]
+    dataset = parts[0 if part == 'train' else 1]
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f'{name} returned {type(dataset).__name__} to {"train" if part == "train" else "validate"} on: it has to be a '
+            'torch Dataset, such as TensorDataset(images, labels)'
+        )
+    return dataset
 
 
 def _held_out_part(dataset: Dataset, part: Part) -> Dataset:

@@ -33,10 +33,6 @@ def overwrite(folder: Path) -> None:
     (folder / 'knas' / 'record.sqlite').write_text('no record')
 
 
-def empty(folder: Path) -> None:
-    (folder / 'knas' / 'record.sqlite').write_bytes(b'')
-
-
 def remove(folder: Path) -> None:
     shutil.rmtree(folder / 'knas')
 
@@ -78,4 +74,9 @@ MISTAKES = [
     run('export run --to folder --rank 0', '0'),
     run('export run --to folder --rank 9999', '9999'),
     run('export run --to folder --rank best', "'best' is no whole number"),
+    run('show run', 'record.sqlite', 'whose record is cut off', truncate),
+    run('report run', 'record.sqlite', 'whose record is cut off', truncate),
+    run('show run', 'record.sqlite', 'whose record is a text', overwrite),
+    run('export run --to folder', 'record.sqlite', 'whose record is a text', overwrite),
+    run('compare run run', 'record.sqlite', 'whose record is a text', overwrite),
 ]

@@ -74,7 +74,7 @@ MISTAKES = [
     network('def build():\n    return nn.Linear(6, 3)', 'mymodels:build'),
     network('def build(parameters):\n    return parameters["depth"]', 'mymodels:build'),
     network('def build(parameters):\n    return nn.Linear(5, 3)', 'cannot take inputs'),
-    network('def build(parameters):\n    return nn.Linear(6, 2)', 'out of bounds'),
+    network('def build(parameters):\n    return nn.Linear(6, 2)', 'the network has 2 outputs'),
     network('build = 3', 'mymodels:build is no function'),
     network('def build(:', 'mymodels'),
     network('import nothing_of_this_name', 'cannot be imported'),
