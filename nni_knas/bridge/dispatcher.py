@@ -19,12 +19,14 @@ from nni.runtime.msg_dispatcher import MsgDispatcher
 from nni_knas.bridge import fields
 from nni_knas.bridge.callers import caller
 from nni_knas.bridge.portal import PORTAL_PAGE
+from nni_knas.bridge.trial_errors import last_line_of_candidate
 
 __all__ = [
     'calling_dispatcher',
     'experiment_config',
     'experiment_directory',
     'is_resumed',
+    'last_words_of_training',
     'manager_process',
     'portal_page_address',
     'show_search_space',
@@ -82,6 +84,11 @@ def unfinished_trials() -> dict[int, str]:
             if isinstance(parameters, dict) and isinstance(parameters.get(fields.KNAS_CANDIDATE), int):
                 trials[parameters[fields.KNAS_CANDIDATE]] = job['status']
     return {candidate: status for candidate, status in trials.items() if status != 'SUCCEEDED'}
+
+
+def last_words_of_training(candidate: int) -> str:
+    """The last line of the error output of the trial that trained a candidate; empty where there is none."""
+    return last_line_of_candidate(_manager_url(''), candidate) if 'NNI_TUNER_COMMAND_CHANNEL' in os.environ else ''
 
 
 def portal_page_address() -> str:

@@ -24,6 +24,7 @@ from nni.nas.experiment import NasExperiment
 from nni_knas.bridge import fields
 from nni_knas.bridge.callers import caller
 from nni_knas.bridge.registry import known_experiments, manager_lives
+from nni_knas.bridge.trial_errors import last_line, last_line_of_candidate
 
 __all__ = [
     'UNNAMED',
@@ -41,6 +42,7 @@ __all__ = [
     'is_local',
     'known_port',
     'last_words',
+    'last_words_of_training',
     'max_duration',
     'max_trials',
     'reported_steps',
@@ -244,17 +246,21 @@ def last_words(experiment: NasExperiment, number: int) -> str:
         trial = next((trial for trial in chunk_trials(experiment) if trial.number == number), None)
     if trial is None:
         return "NNI's manager did not start it; see log/nnimanager.log in the experiment's folder"
-    where = f'its output is in {trial.folder}'
+    where, said = f'its output is in {trial.folder}', last_line(_manager_address(experiment), trial.id)
+    return f'{said} ({where})' if said else where
+
+
+def last_words_of_training(engine: ExecutionEngine, candidate: int) -> str:
+    """The last line of the error output of the trial that trained a candidate; empty where there is no such trial."""
+    if not isinstance(engine, TrainingServiceExecutionEngine):
+        return ''
+    return last_line_of_candidate(_manager_address(engine.nodejs_binding), candidate)
+
+
+def _manager_address(experiment: Any) -> str:
+    """Address of the REST API of an experiment's manager."""
     prefix = f'{experiment.url_prefix}/' if experiment.url_prefix else ''
-    try:
-        answer = requests.get(
-            f'http://localhost:{experiment.port}/{prefix}api/v1/nni/trial-file/{trial.id}/stderr', timeout=20
-        )
-        lines = answer.text.split('\n') if answer.ok else []
-    except requests.RequestException:
-        lines = []
-    said = [line.strip() for line in lines if line.strip()]
-    return f'{said[-1]} ({where})' if said else where
+    return f'http://localhost:{experiment.port}/{prefix}api/v1/nni'
 
 
 def reported_steps(folder: Path) -> pd.DataFrame:

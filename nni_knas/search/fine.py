@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, M
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
+from nni_knas.basics.failures import failure
 from nni_knas.basics.harmless import Harmless
 from nni_knas.basics.texts import duration, number
-from nni_knas.bridge.experiment import UNSUCCESSFUL, answer_of, trials
+from nni_knas.bridge.experiment import UNSUCCESSFUL, answer_of, last_words_of_training, trials
 from nni_knas.bridge.fields import number_of, why_no_number
+from nni_knas.bridge.trial_errors import with_last_line
 from nni_knas.footprint import Meter
-from nni_knas.record import Candidate, Record, Status, reason_of
+from nni_knas.record import Candidate, Record, Status
 from nni_knas.runs import Ranked, energy_of, kept_result, ranked_model
 
 __all__ = ['FineStage']
@@ -27,7 +30,7 @@ __all__ = ['FineStage']
 _logger = logging.getLogger(__name__)
 _said = logging.getLogger('nni.knas')  # what NNI's own log is to show of a search, on the console and in its file
 
-_REASON = "the trial ended as {}; its own log in the experiment's folder says why"
+_REASON = "the trial ended as {} (its own log is in the experiment's folder)"
 
 
 class FineStage:
@@ -183,7 +186,7 @@ class FineStage:
         except Exception as error:  # NNI's sequential engine raises what a trial raised, after reporting its end
             _logger.error('Training of candidate %d failed.', candidate.id, exc_info=True)
             self._running.pop(model, None)
-            self.record.end_training(candidate.id, None, reason_of(error))
+            self.record.end_training(candidate.id, None, failure(error))
 
     def _wait_for_trials(self) -> None:
         """Wait for all trials to end. When the experiment's budget ends, NNI starts none of those that still wait."""
@@ -232,8 +235,15 @@ class FineStage:
                 if trial.status == 'SUCCEEDED':
                     self._record_end(trial.candidate, trial.metric)
                 elif trial.status in UNSUCCESSFUL:
-                    self._record_end(trial.candidate, None, _REASON.format(trial.status))
+                    self._record_end(trial.candidate, None, self._reason(trial.status.lower(), trial.candidate))
         return alive
+
+    def _reason(self, status: str, candidate_id: int) -> str:
+        """Why a training did not succeed, in the words of its own error."""
+        error = sys.exc_info()[1]  # NNI's sequential engine tells the end while the error is on its way
+        if error is not None:
+            return failure(error)
+        return with_last_line(_REASON.format(status), last_words_of_training(self.engine, candidate_id))
 
     def _record_end(
         self, candidate_id: int, metric: float | None, reason: str | None = None, seconds: float | None = None
@@ -301,8 +311,9 @@ class FineStage:
         with self._events:
             if event.model in self._running:
                 candidate, start = self._running.pop(event.model)
-                reason = None if event.status == ModelStatus.Trained else _REASON.format(event.status.value)
-                reason = self._no_number.pop(candidate.id, reason)
+                reason = self._no_number.pop(candidate.id, None)
+                if reason is None and event.status != ModelStatus.Trained:
+                    reason = self._reason(event.status.value, candidate.id)
                 self._record_end(candidate.id, None, reason, time.monotonic() - start)
 
 

@@ -22,9 +22,10 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni_knas.basics.files import atomic_write
 from nni_knas.basics.harmless import Harmless
 from nni_knas.basics.periodic import repeated
-from nni_knas.bridge.dispatcher import manager_process, show_search_space, unfinished_trials
+from nni_knas.bridge.dispatcher import last_words_of_training, manager_process, show_search_space, unfinished_trials
 from nni_knas.bridge.experiment import UNSUCCESSFUL
 from nni_knas.bridge.fields import number_of, why_no_number
+from nni_knas.bridge.trial_errors import with_last_line
 from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
@@ -288,13 +289,17 @@ class BackgroundSearch:
         result = kept_result(self.folder, number)
         start = self._started.pop(number, None)
         taken = None if start is None else time.monotonic() - start
-        failure = None if success else f'the trial did not succeed; its own log is below {self.folder / "environments"}'
-        failure = self._no_number.pop(number, failure)
+        failure = None if success else self._no_number.get(number) or self._reason(number)
+        self._no_number.pop(number, None)
         self.record.end_training(number, result.seconds if result is not None else taken, failure)
         self._mark_energy_interval()
         with self._harmless():
             self.record.set_training_energy(number, energy_of(self.record, result, taken if self._local else None))
         self._complete_if_over()
+
+    def _reason(self, number: int) -> str:
+        sentence = f'the trial did not succeed (its own log is below {self.folder / "environments"})'
+        return with_last_line(sentence, last_words_of_training(number))
 
     def import_result(self, parameters: Any, reported: Any) -> None:
         """A result of training from elsewhere or from before a restart.

@@ -11,6 +11,7 @@ from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
+from searches import search
 from spaces import TinySpace, tiny_kernel, train
 
 from nni_knas import KNAS
@@ -83,3 +84,10 @@ def test_each_training_is_told_in_a_line_of_the_log_of_nni(metric, said, caplog)
     lines = sorted(line for line in caplog.messages if line.startswith('Trained'))
     assert [line.partition(':')[0].partition(' (')[0] for line in lines] == ['Trained 1 of 2', 'Trained 2 of 2']
     assert all(said in line and re.search(r'\(rank [12] by score\)', line) for line in lines)
+
+
+def test_a_training_in_this_process_that_failed_is_told_with_its_own_error(tmp_path, caplog):
+    caplog.set_level('INFO', logger='nni.knas')
+    with pytest.raises(RuntimeError, match=r'training is broken in spaces.py, line'):
+        search(KNAS(tiny_kernel(), candidates=5, top_k=1), tmp_path, evaluator=FunctionalEvaluator(train, fails=True))
+    assert any('RuntimeError: training is broken in spaces.py, line' in line for line in caplog.messages)

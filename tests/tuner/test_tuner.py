@@ -213,8 +213,10 @@ def test_resumed_trial_of_the_manager(start, monkeypatch):
     resumed.wait(lambda: len(resumed.trials()) == 2)
     assert [trial['parameters']['kernel_rank'] for trial in resumed.trials()] == [2, 3]
     status[number] = 'FAILED'
+    monkeypatch.setattr(background, 'last_words_of_training', lambda candidate: f'ValueError: {candidate} is broken')
     resumed.request(1)
     assert resumed.scores().status[1] == 'training-failed'
+    assert resumed.scores().reason[1].endswith(f': ValueError: {number} is broken')
 
 
 def test_import(start):
