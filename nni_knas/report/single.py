@@ -95,7 +95,8 @@ def _template_values(run: Moment) -> dict[str, Any]:
     shown = columns(frame, run.metric_name, run.optimize_mode == 'minimize')
     footprint, sessions, state = run.footprint(), run.sessions(), run.state
     return {
-        'title': f'{run.name}: a KNAS run',
+        'title': ': '.join(filter(None, (run.name, _searched(run)))),
+        'searched': _searched(run),
         'run': run,
         'quoted': shlex.quote(str(run.folder)),
         'python': f'import nni_knas\nrun = nni_knas.open_run({str(run.folder)!r})\nrun.scores(), run.metric, run.network()',
@@ -121,6 +122,16 @@ def _template_values(run: Moment) -> dict[str, Any]:
         'failures': _failures(frame),
         'configuration': run.configuration(),
     }
+
+
+def _searched(run: Moment) -> str:
+    """What was searched, on which data, by which score, in short; empty where the run does not know."""
+    asked = run.configuration()
+    space, data, score = (
+        str(value).split('(')[0] if value else ''
+        for value in (asked.get('network') or asked.get('space'), asked.get('data'), asked.get('score'))
+    )
+    return ' '.join(filter(None, (space, data and f'on {data}', score and f'by {score}')))
 
 
 def _tiles_of(run: Moment) -> list[Tile]:

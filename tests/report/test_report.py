@@ -298,3 +298,9 @@ def test_nothing_is_measured_for_a_page(tiny, tmp_path):
     assert Run(tmp_path / 'run').frame().parameters.isna().all()
     Run(tmp_path / 'run').prepare_report()
     assert Run(tmp_path / 'run').frame().parameters.notna().all()
+
+
+def test_title_says_what_was_searched_on_what(tmp_path):
+    page = report(make(tmp_path / 'run'), tmp_path)
+    assert 'NasBench201 on digits by steady-rank' in page.texts
+    assert 'a run: NasBench201 on digits by steady-rank' in page.texts
