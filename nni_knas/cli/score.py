@@ -38,6 +38,7 @@ def run(parsed: argparse.Namespace) -> None:
     _find_modules_here()
     data = score_options.load_data()
     kernel = score_options.make_kernel(data)
+    _ = kernel.minibatch  # what is wrong with the data is said once, and not of each candidate
     candidates = SimplifiedModelSpace.from_model(score_options.make_space(data.classes, search_space))
     scorer = Scorer(kernel, candidates)
     rows = []

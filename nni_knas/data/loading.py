@@ -24,7 +24,6 @@ from nni_knas.data.tokens import text_data
 __all__ = ['DATA_HELP', 'TORCHVISION', 'Data', 'has_values', 'image_data', 'load_data', 'load_object', 'split_texts']
 
 HELD_OUT = 0.2  # part of the training images that is kept for validation where the data has no split of its own
-VALIDATION_FOLDERS = ('val', 'valid', 'validation', 'test')
 
 Part = Literal['train', 'validation']
 
@@ -62,6 +61,10 @@ def load_data(name: str, *, size: int = 32, limit: int | None = None) -> Data:
     for part, dataset in (('training', train), ('validation', validation)):
         if len(dataset) == 0:  # type: ignore[arg-type]
             raise ValueError(f'the {part} part of {name} is empty')
+        if name.startswith('folder:'):
+            from nni_knas.data.folders import check_images
+
+            check_images(dataset)
     return Data(train, validation, _count_classes(train, name))
 
 
@@ -168,24 +171,9 @@ def _load_torchvision(name: str, part: Part, size: int) -> Dataset:
 
 
 def _load_folder(path: Path, part: Part, size: int) -> Dataset:
-    from torchvision.datasets import ImageFolder
+    from nni_knas.data.folders import image_folder
 
-    if not path.is_dir():
-        raise ValueError(f'there is no folder {path}')
-    own = next((path / name for name in VALIDATION_FOLDERS if (path / name).is_dir()), None)
-    split = (path / 'train').is_dir() and own is not None
-    root = path if not split else path / 'train' if part == 'train' else own
-    try:
-        dataset = ImageFolder(str(root), transform=_image_transform(size))
-    except FileNotFoundError:
-        raise ValueError(
-            f'{root} holds no folders of images: it should hold one folder a class, or be split into train '
-            'and val with such folders below'
-        ) from None
-    if len(dataset.classes) < 2:
-        raise ValueError(
-            f'{root} holds images of one class, {dataset.classes[0]}: a search needs two or more, a folder each'
-        )
+    dataset, split = image_folder(path, part, _image_transform(size))
     return dataset if split else _held_out_part(dataset, part)
 
 

@@ -29,6 +29,7 @@ def check_fit(scorer: Scorer) -> bool:
     MisfitError
         If none takes it; the message is that of the last one.
     """
+    _ = scorer.kernel.minibatch  # what is wrong with the data itself is said of the data, and not of a candidate
     sampling = RetrySamplingHelper()
     random_state = np.random.RandomState(scorer.kernel.seed)
     refusal: MisfitError | None = None

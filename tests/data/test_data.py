@@ -9,7 +9,7 @@ import torch
 from nni.common.serializer import is_traceable
 from PIL import Image
 
-from nni_knas.data import image_data, load_data
+from nni_knas.data import folders, image_data, load_data
 
 
 def make_folder(root, classes=('cat', 'dog'), images=10):
@@ -64,6 +64,25 @@ class TestFolder:
     def test_without_images(self, tmp_path):
         with pytest.raises(ValueError, match='holds no folders of images'):
             load_data(f'folder:{tmp_path}')
+
+    def test_hidden_folders_are_no_classes(self, tmp_path):
+        make_folder(tmp_path, ['.ipynb_checkpoints', 'cat', 'dog'])
+        (tmp_path / '__MACOSX').mkdir()
+        assert load_data(f'folder:{tmp_path}').classes == 2
+
+    def test_a_broken_image_that_was_not_looked_at_is_named_where_it_is_used(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(folders, 'LOOKED_AT', 0)
+        (make_folder(tmp_path) / 'cat' / '3.png').write_bytes(b'no image')
+        data = load_data(f'folder:{tmp_path}')
+        with pytest.raises(ValueError, match=r'cat/3\.png cannot be read as an image \(its format is not known\)'):
+            list(data.train + data.validation)
+
+    def test_only_a_sample_of_many_images_is_opened(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(folders, 'LOOKED_AT', 4)
+        data, opened, really_open = load_data(f'folder:{make_folder(tmp_path)}'), [], folders.Image.open
+        monkeypatch.setattr(folders.Image, 'open', lambda path: opened.append(path) or really_open(path))
+        folders.check_images(data.train)
+        assert len(set(opened)) == 4
 
 
 def own_data():

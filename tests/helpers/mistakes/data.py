@@ -10,10 +10,13 @@ from PIL import Image
 from mistakes.attempts import Files, Mistake, code, command
 
 
-def picture() -> bytes:
+def picture(size: int = 8) -> bytes:
     file = io.BytesIO()
-    Image.new('RGB', (8, 8)).save(file, 'PNG')
+    Image.effect_noise((size, size), 9).save(file, 'PNG')
     return file.getvalue()
+
+
+ANIMALS = {f'{name}/{i}.png': picture() for name in ('cats', 'dogs') for i in range(4)}
 
 
 def folder(files: Files, says: str, given: str) -> Mistake:
@@ -42,6 +45,15 @@ MISTAKES = [
     folder({'': ''}, 'holds no folders of images', 'an empty folder'),
     folder({'a.png': picture()}, 'holds no folders of images', 'images that are in no folder of a class'),
     folder({'cats/a.txt': 'no image'}, 'photos', 'folders of files that are no images'),
+    folder(ANIMALS | {'cats/7.png': 'no image'}, 'cats/7.png cannot be read as an image', 'a text among the images'),
+    folder(ANIMALS | {'cats/7.png': picture(64)[:-99]}, 'image file is truncated', 'an image of which the end is missing'),
+    folder(ANIMALS | {'cows/': ''}, 'cows holds no images', 'a class without images'),
+    folder(
+        {f'{part}/{name}': image for part in ('train', 'val') for name, image in ANIMALS.items()}
+        | {'val/cows/1.png': picture()},
+        'both should hold folders of the same classes',
+        'a class that is in the validation part alone',
+    ),
     command('search --data text:nowhere', 'there is no folder'),
     texts({'': ''}, 'has no train.tsv', 'an empty folder'),
     texts({'train.tsv': ''}, 'is empty', 'an empty `train.tsv`'),
