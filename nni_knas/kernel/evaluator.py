@@ -20,8 +20,8 @@ from torch import nn
 from nni_knas.basics.checks import check_count, check_seed
 from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, cpu_threads, seeded, undisturbed
 from nni_knas.kernel.identity import name_of_loss
-from nni_knas.kernel.losses import criterion_of, is_plain_cross_entropy, loss_in_words, suggested_loss
-from nni_knas.kernel.minibatch import check_data, draw_minibatch
+from nni_knas.kernel.losses import criterion_of, is_plain_cross_entropy, loss_in_words, needs_all_targets, suggested_loss
+from nni_knas.kernel.minibatch import check_data, check_samples, draw_minibatch
 from nni_knas.networks import build_network
 from nni_knas.scores import Score, get_score
 
@@ -149,6 +149,7 @@ class GradientKernelEvaluator(Evaluator):
         if self._minibatch is None:
             with torch.inference_mode(False):  # gradients cannot be taken on what is made in inference mode
                 minibatch = draw_minibatch(self.dataset, self.batch_size, self.seed)
+                check_samples(self.dataset, minibatch, self.seed, targets=needs_all_targets(self.loss or self._criterion))
                 if minibatch.size < self.batch_size:
                     _logger.warning(
                         'batch_size is %d, but the data have %d samples: networks are scored on all of these.',

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nni_knas.gradients import Loss
 
-__all__ = ['criterion_of', 'is_plain_cross_entropy', 'loss_in_words', 'suggested_loss']
+__all__ = ['criterion_of', 'is_plain_cross_entropy', 'loss_in_words', 'needs_all_targets', 'suggested_loss']
 
 _WORDS = {
     'MSELoss': 'mean squared error',
@@ -50,6 +50,11 @@ def suggested_loss(targets: Any) -> Loss | None:
     if targets[:1].numel() == 1 and bool(((targets == 0) | (targets == 1)).all()):
         return None
     return F.mse_loss
+
+
+def needs_all_targets(loss: Loss | None) -> bool:
+    """Whether targets have to be there: a loss that is not torch's may well leave out those that are ``nan``."""
+    return loss is None or str(getattr(loss, '__module__', '')).startswith('torch.')
 
 
 def is_plain_cross_entropy(loss: Loss | None) -> bool:

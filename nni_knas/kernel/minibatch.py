@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, Subset, default_collate
 
 from nni_knas.gradients import Minibatch, seeded
+from nni_knas.kernel.samples import check_finite, is_float, split_batch, take, take_of_pair
 
-__all__ = ['check_data', 'draw_minibatch']
+__all__ = ['check_data', 'check_samples', 'draw_minibatch']
 
 WANTED = 'give a torch Dataset, a DataLoader, or a pair (inputs, targets) of tensors'
-TARGET_KEYS = ('labels', 'label', 'targets', 'target', 'y')
+LOOKED_AT = 256
+"""Samples of the data that are looked at beside the minibatch."""
 
 
 def check_data(data: Any) -> None:
@@ -31,6 +33,8 @@ def check_data(data: Any) -> None:
     elif isinstance(data, (tuple, list)):
         if len(data) != 2:
             raise ValueError(f'the kernel was given {len(data)} things as data: {WANTED}')
+        for part in data:
+            _check_leaves(part)
         inputs, targets = (_sample_counts(part) for part in data)
         if not inputs or not targets:
             raise TypeError(f'inputs and targets have to be tensors, or tuples or dicts of tensors: {WANTED}')
@@ -63,22 +67,48 @@ def draw_minibatch(data: Any, size: int, seed: int) -> Minibatch:
         Seed of the draw.
     """
     with seeded(seed):
-        if isinstance(data, (tuple, list)):
-            inputs, targets = (tree_map(_as_tensor, part) for part in data)
-            chosen = torch.as_tensor(_choose_places(Minibatch(inputs, targets).size, size, seed))
-            return Minibatch(
-                *(tree_map(lambda t: t[chosen] if isinstance(t, Tensor) else t, part) for part in (inputs, targets))
-            )
-        if isinstance(data, DataLoader):
-            plain = isinstance(data.sampler, (RandomSampler, SequentialSampler)) and data.batch_size is not None
-            if not plain or isinstance(data.dataset, IterableDataset):
-                return _collect_samples(data, size)
-            dataset, collate = data.dataset, data.collate_fn
-        else:
-            dataset, collate = data, _collate_of(data)
-        if isinstance(dataset, IterableDataset):
-            return _collect_samples(DataLoader(dataset, batch_size=size), size)
-        return _split_batch(collate([dataset[int(i)] for i in _choose_places(_length_of(dataset), size, seed)]))
+        if _is_pair(data):
+            return take_of_pair(data, _choose_places(max(_sample_counts(data[0])), size, seed))
+        dataset, collate = _source_of(data)
+        if dataset is None:
+            return _collect_samples(data if isinstance(data, DataLoader) else DataLoader(data, batch_size=size), size)
+        return take(dataset, collate, _choose_places(_length_of(dataset), size, seed))
+
+
+def check_samples(data: Any, minibatch: Minibatch, seed: int, *, targets: bool = True) -> None:
+    """Raise ``ValueError``, which names the sample, where the minibatch or a sample of all other data is not finite.
+
+    Parameters
+    ----------
+    data, minibatch, seed
+        What :func:`draw_minibatch` was given, and what it gave.
+    targets
+        Whether targets are looked at, too. A loss of the user's own may well make something of those that are missing.
+    """
+    parts = ('inputs', 'targets') if targets else ('inputs',)
+    if not any(is_float(leaf) for part in parts for leaf in tree_flatten(getattr(minibatch, part))[0]):
+        return
+    pair = _is_pair(data)
+    dataset, collate = (data, default_collate) if pair else _source_of(data)
+    if dataset is None:  # a stream, of which no more than the minibatch is there
+        check_finite(minibatch, range(minibatch.size), parts, '')
+        return
+    count = max(_sample_counts(data[0])) if pair else _length_of(dataset)
+    check_finite(minibatch, _choose_places(count, minibatch.size, seed), parts, '')
+    spread = np.unique(np.linspace(0, count - 1, LOOKED_AT).astype(int))
+    looked = f' ({len(spread)} of {count} samples, spread over the data, were looked at)'
+    with seeded(seed):
+        for places in np.array_split(spread, -(-len(spread) // 16)):
+            samples = take_of_pair(data, places) if pair else take(dataset, collate, places)
+            check_finite(samples, places, parts, looked)
+
+
+def _source_of(data: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
+    """The dataset whose samples can be had by their places, and what makes a batch of them; ``None`` for a stream."""
+    if isinstance(data, DataLoader):
+        plain = isinstance(data.sampler, (RandomSampler, SequentialSampler)) and data.batch_size is not None
+        return (data.dataset if plain and not isinstance(data.dataset, IterableDataset) else None), data.collate_fn
+    return (None if isinstance(data, IterableDataset) else data), _collate_of(data)
 
 
 def _collate_of(dataset: Dataset) -> Callable[[list[Any]], Any]:
@@ -101,7 +131,7 @@ def _collect_samples(batches: Iterable[Any], size: int) -> Minibatch:
     taken: list[Minibatch] = []
     count = 0
     for batch in batches:
-        taken.append(_split_batch(batch))
+        taken.append(split_batch(batch))
         count += taken[-1].size
         if count >= size:
             break
@@ -115,24 +145,18 @@ def _collect_samples(batches: Iterable[Any], size: int) -> Minibatch:
     return Minibatch(*joined).part(0, size)
 
 
-def _split_batch(batch: Any) -> Minibatch:
-    """A collated batch as inputs and targets."""
-    if isinstance(batch, Mapping):
-        for key in TARGET_KEYS:
-            if key in batch:
-                return Minibatch({k: v for k, v in batch.items() if k != key}, batch[key])
-        raise ValueError(f'samples are dicts without targets: name them one of {", ".join(TARGET_KEYS)}')
-    if isinstance(batch, Sequence) and len(batch) >= 2:
-        inputs = batch[0] if len(batch) == 2 else tuple(batch[:-1])
-        return Minibatch(inputs, batch[-1])
-    raise ValueError(
-        'samples have to be pairs (input, target), or dicts with targets under the name "labels"; a sample '
-        f'here is a {type(batch).__name__}'
-    )
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, (tuple, list)) and not isinstance(data, Dataset)  # which may be a list, too
 
 
-def _as_tensor(leaf: Any) -> Any:
-    return torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf
+def _check_leaves(part: Any) -> None:
+    for leaf in tree_flatten(part)[0]:
+        if isinstance(leaf, np.ndarray) and not (leaf.dtype.isnative and leaf.dtype.kind in 'fiubc'):
+            raise TypeError(f'an array of {leaf.dtype} holds no numbers that torch takes: give it as .astype("float32")')
+        if isinstance(leaf, Tensor) and leaf.layout != torch.strided:
+            raise TypeError('a sparse tensor cannot be drawn from: give it as .to_dense()')
+        if isinstance(leaf, (Tensor, np.ndarray)) and not leaf.ndim:
+            raise TypeError(f'inputs and targets hold {leaf.item()} where a tensor of all samples is wanted: {WANTED}')
 
 
 def _sample_counts(tree: Any) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import UserDict
 
@@ -20,8 +21,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from nni_knas import GradientKernelEvaluator
 from nni_knas.gradients import Minibatch
-from nni_knas.kernel.minibatch import check_data, draw_minibatch
+from nni_knas.kernel.minibatch import check_data, check_samples, draw_minibatch
 
 N = 20
 X = torch.arange(N * 3, dtype=torch.float32).reshape(N, 3)
@@ -124,7 +126,9 @@ def test_failing_dataset_leaves_the_random_state():
         raise OSError('no such image')
 
     before = torch.get_rng_state()
-    with pytest.raises(OSError, match='no such image'):
+    with pytest.raises(
+        ValueError, match=r'^sample 14 of the data cannot be read: OSError: no such image in test_minibatch.py, line'
+    ):
         draw_minibatch(Samples(fail), 4, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -356,3 +360,27 @@ def test_data_is_accepted(data):
 def test_data_is_refused(data, error, sentence):
     with pytest.raises(error, match=sentence):
         check_data(data)
+
+
+# What is not finite.
+
+
+def test_what_is_not_finite_is_named_by_its_place_in_the_data():
+    inputs = torch.zeros(1000, 6).index_fill_(0, torch.tensor([999]), math.inf)
+    for data in ((inputs, torch.zeros(1000).long()), TensorDataset(inputs, torch.zeros(1000).long())):
+        with pytest.raises(ValueError, match=r'^sample 999 of the data has inf in its inputs \(256 of 1000 samples, spread'):
+            check_samples(data, draw_minibatch(data, 4, seed=0), seed=0)
+
+
+def test_missing_targets_are_left_to_a_loss_of_the_users_own():
+    data = torch.zeros(9, 6), torch.full((9,), math.nan)
+    with pytest.raises(ValueError, match=r'^sample 0 of the data has nan in its targets: put numbers'):
+        _ = GradientKernelEvaluator(data).minibatch
+    own = GradientKernelEvaluator(data, loss=lambda outputs, targets: outputs.sum())
+    assert own.minibatch.size == 9
+
+
+def test_looking_at_samples_leaves_the_random_state():
+    before, data = torch.get_rng_state(), Samples(lambda i: (torch.rand(3), 0))
+    check_samples(data, draw_minibatch(data, 4, seed=1), seed=1)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -11,7 +11,7 @@ from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.strategy import DARTS, Random, RegularizedEvolution
 from spaces import tiny_kernel, vectors
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
 from nni_knas.engine import Workers
@@ -19,6 +19,10 @@ from nni_knas.engine import Workers
 inputs, targets = vectors()
 data, kernel = (inputs, targets), tiny_kernel()
 network = nn.Linear(6, 3)
+
+
+class List(list, Dataset):
+    pass
 """
 
 
@@ -35,6 +39,12 @@ MISTAKES = [
     line('GradientKernelEvaluator((inputs, targets[:5]))', 'the same number of samples'),
     line('GradientKernelEvaluator((inputs[:0], targets[:0]))', 'is empty'),
     line('GradientKernelEvaluator((3, 4))', 'have to be tensors'),
+    line('GradientKernelEvaluator(inputs.numpy())', 'cannot draw data from ndarray'),
+    line('GradientKernelEvaluator((inputs.tolist(), targets.tolist()))', 'have to be tensors'),
+    line('GradientKernelEvaluator((inputs.numpy().astype(object), targets))', 'an array of object'),
+    line("GradientKernelEvaluator((inputs, np.array(['cat'] * len(inputs))))", 'an array of <U3'),
+    line('GradientKernelEvaluator((inputs.to_sparse(), targets))', 'to_dense()'),
+    line('GradientKernelEvaluator([(inputs[0], targets[0]), (inputs[1], targets[1])])', 'a tensor of all samples'),
     line("GradientKernelEvaluator(data, score='mgn')", "did you mean 'mgm'"),
     line('GradientKernelEvaluator(data, score=3)', 'score must be a name'),
     line('GradientKernelEvaluator(data, score=nn.Linear)', 'score must be a name'),
@@ -61,6 +71,17 @@ MISTAKES = [
     line('kernel.score(nn.Identity())', 'parameter'),
     line('kernel.score(nn.Linear(6, 3).requires_grad_(False))', 'gradient'),
     line('GradientKernelEvaluator((inputs, targets - 1)).score(network)', 'Target -1 is out of bounds'),
+    line('GradientKernelEvaluator((inputs / 0, targets)).score(network)', 'in its inputs'),
+    line(
+        'holes = inputs.repeat(20, 1).index_fill_(0, torch.tensor([0]), float("nan"))\n'
+        'GradientKernelEvaluator((holes, targets.repeat(20))).score(network)',
+        'samples, spread over the data, were looked at',
+    ),
+    line('GradientKernelEvaluator((inputs, inputs[:, :1].log())).score(nn.Linear(6, 1))', 'in its targets'),
+    line("GradientKernelEvaluator(List([('a text', 1)] * 9)).score(network)", 'they should be tensors'),
+    line("GradientKernelEvaluator(List([(inputs[0], 'cat')] * 9)).score(network)", 'such as 0, 1, ... for classes'),
+    line('GradientKernelEvaluator(List([(inputs[0], None)] * 9)).score(network)', 'sample 0 of the data cannot be put'),
+    line('GradientKernelEvaluator(List([(inputs[0], 1), (inputs[0, :3], 1)])).score(network)', 'sample 1 of the data'),
     # The strategy.
     line('KNAS(FunctionalEvaluator(print))', 'kernel has to be a GradientKernelEvaluator'),
     line('KNAS(None)', 'kernel has to be a GradientKernelEvaluator'),
