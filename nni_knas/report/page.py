@@ -1,7 +1,14 @@
-"""What all pages share: templates, style, script and Plotly's script in one file, with nothing to be fetched."""
+"""What all pages share: templates, style, script and Plotly's script in one file, with nothing to be fetched.
+
+What is large (Plotly's script, the plots, the table of candidates) is packed: gzip in base64, which the page's script unpacks.
+Plotly's script is its bundle of cartesian plots, a third of the one in the Python package, which no compression would make
+small enough to be mailed. It is plotly.js-cartesian-dist-min of npm as it is there, under the MIT licence at its beginning.
+"""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import json
 import re
@@ -11,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from nni_knas import __version__
 from nni_knas.basics import texts
@@ -20,7 +26,9 @@ from nni_knas.basics.files import atomic_write
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
-__all__ = ['Plot', 'json_script', 'plot', 'write_page']
+__all__ = ['Plot', 'packed_json', 'plot', 'write_page']
+
+_FOLDER = Path(__file__).parent
 
 
 class Plot(NamedTuple):
@@ -58,13 +66,17 @@ def plot(name: str, title: str, figure: Figure, caption: str, wide: bool = False
     lines = re.split(r'<br\s*/?>', layout.pop('title').get('subtitle', {}).get('text', ''))
     layout['margin'] |= {'t': 32}
     height = layout.pop('height', 400)
-    return Plot(name, title, html.unescape(' '.join(lines)), caption, json_script(content), height, wide)
+    return Plot(name, title, html.unescape(' '.join(lines)), caption, packed_json(content), height, wide)
 
 
-def json_script(content: Any) -> Markup:
-    """JSON that may stand in a ``<script>`` element, whatever texts it has; numbers that are none become ``null``."""
-    text = json.dumps(_without_infinities(content), separators=(',', ':'), allow_nan=False)
-    return Markup(text.replace('<', r'\u003c').replace('>', r'\u003e').replace('&', r'\u0026'))
+def packed_json(content: Any) -> Markup:
+    """JSON as the page's script unpacks it, whatever texts it has; numbers that are none become ``null``."""
+    return _packed(json.dumps(_without_infinities(content), separators=(',', ':'), allow_nan=False))
+
+
+def _packed(text: str) -> Markup:
+    """Text in gzip and base64, the same for the same text."""
+    return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
 def _without_infinities(content: Any) -> Any:
@@ -98,13 +110,12 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         undefined=StrictUndefined,
     )
     environment.filters.update({name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'})
-    folder = Path(__file__).parent
     text = environment.get_template(template).render(
         {
             'version': __version__,
-            'style': Markup((folder / 'style.css').read_text('utf-8')),
-            'script': Markup((folder / 'script.js').read_text('utf-8')),
-            'plotly': Markup(get_plotlyjs()),
+            'style': Markup((_FOLDER / 'style.css').read_text('utf-8')),
+            'script': Markup((_FOLDER / 'script.js').read_text('utf-8')),
+            'plotly': _packed((_FOLDER / 'plotly-cartesian.min.js').read_text('utf-8')),
             **values,
         }
     )

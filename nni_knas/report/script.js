@@ -1,8 +1,13 @@
 'use strict';
-(() => {
+(async () => {
   const root = document.documentElement;
   const byId = id => document.getElementById(id);
-  const json = id => JSON.parse(byId(id).textContent);
+
+  // What is large is in the page as gzip in base64.
+  function unpacked(id) {
+    const bytes = Uint8Array.from(atob(byId(id).textContent), letter => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'))).text();
+  }
 
   // Light and dark, and the colours and sizes of the plots.
 
@@ -33,8 +38,8 @@
     for (const plot of plots) if (plot.layout) Plotly.relayout(plot, look(plot, plot.layout, printing));
   }
 
-  function drawPlot(plot) {
-    const {data, layout} = json(plot.dataset.figure);
+  async function drawPlot(plot) {
+    const {data, layout} = JSON.parse(await unpacked(plot.dataset.figure));
     for (const [path, value] of Object.entries(look(plot, layout, printing))) {
       const keys = path.split('.'), last = keys.pop();
       keys.reduce((part, key) => part[key] ??= {}, layout)[last] = value;
@@ -54,6 +59,8 @@
   }
 
   async function drawPlots() {
+    const source = await unpacked('plotly');
+    document.head.appendChild(document.createElement('script')).textContent = source;
     for (const plot of plots) {
       await drawPlot(plot);
       await new Promise(done => setTimeout(done));  // the page can be read and used meanwhile
@@ -77,7 +84,6 @@
   theme.addEventListener('click', () => show(root.dataset.theme === 'dark' ? 'light' : 'dark'));
   dark.addEventListener('change', event => show(event.matches ? 'dark' : 'light'));
   show(dark.matches ? 'dark' : 'light');
-  drawPlots();
 
   // Copying.
 
@@ -98,11 +104,17 @@
     });
   }
 
+  if (!window.DecompressionStream) {
+    byId('too-old').hidden = false;
+    return;
+  }
+  const data = byId('data') && JSON.parse(await unpacked('data'));
+  drawPlots();  // goes on beside what follows
+
   // The table of candidates: of many, a page of rows at a time.
 
-  if (!byId('data')) return;
+  if (!data) return;
   const MOST_PRINTED = 50;
-  const data = json('data');
   const size = data.architectures.length;
   const columns = Object.fromEntries(data.columns.map(column => [column.key, column]));
   for (const column of data.columns) {

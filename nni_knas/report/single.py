@@ -17,7 +17,7 @@ from nni_knas.bridge.experiment import manager_lives
 from nni_knas.networks import COSTS
 from nni_knas.plots import ENERGIES, number_text, unit_of
 from nni_knas.record import Status, keys
-from nni_knas.report.page import Plot, json_script, plot, write_page
+from nni_knas.report.page import Plot, packed_json, plot, write_page
 from nni_knas.report.snapshot import Moment
 from nni_knas.report.table import STATUS_TEXTS, candidate_data, columns
 from nni_knas.runs import Run
@@ -118,7 +118,7 @@ def _template_values(run: Moment) -> dict[str, Any]:
         'counts': frame.status.value_counts().to_dict(),
         'statuses': STATUS_TEXTS,
         'columns': shown,
-        'candidates': json_script(candidate_data(frame, shown)),
+        'candidates': packed_json(candidate_data(frame, shown)),
         'failures': _failures(frame),
         'configuration': run.configuration(),
     }

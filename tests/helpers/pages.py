@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import gzip
 import json
 import math
 import os
@@ -93,19 +95,26 @@ def hostile(folder):
     return Run(folder)
 
 
+def _unpacked(text):
+    return gzip.decompress(base64.b64decode(text)).decode()
+
+
 class Reader(HTMLParser):
     """What a page has, as a browser without scripts sees it."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.texts, self.scripts = [], [], {}
+        self.tags, self.texts, self.scripts, self.packed = [], [], {}, []
         self.inside = []
         self.feed(text)
+        self.scripts.update({name: _unpacked(self.scripts[name]) for name in self.packed})
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
         if tag in ('script', 'style'):
             self.inside.append(dict(attributes).get('id', tag))
+            if dict(attributes).get('type') == 'application/gzip':
+                self.packed.append(self.inside[-1])
 
     def handle_endtag(self, tag):
         if tag in ('script', 'style'):

@@ -304,3 +304,10 @@ def test_title_says_what_was_searched_on_what(tmp_path):
     page = report(make(tmp_path / 'run'), tmp_path)
     assert 'NasBench201 on digits by steady-rank' in page.texts
     assert 'a run: NasBench201 on digits by steady-rank' in page.texts
+
+
+@pytest.mark.parametrize('copies', [1, 84])
+def test_page_can_be_mailed(tmp_path, copies):
+    """It is below 2 MB, also of 10,000 candidates."""
+    path = write_report(make(tmp_path / 'run', copies=copies, trained=50, top_k=60), tmp_path / 'report.html')
+    assert path.stat().st_size < 2e6
