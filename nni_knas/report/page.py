@@ -1,8 +1,8 @@
 """What all pages share: templates, style, script and Plotly's script in one file, with nothing to be fetched.
 
-What is large (Plotly's script, the plots, the table of candidates) is packed: gzip in base64, which the page's script unpacks.
-Plotly's script is its bundle of cartesian plots, a third of the one in the Python package, which no compression would make
-small enough to be mailed. It is plotly.js-cartesian-dist-min of npm as it is there, under the MIT licence at its beginning.
+What is large (Plotly's script, the plots, the table of candidates) is packed: gzip in base64, which the page's script
+unpacks. Plotly's script is its bundle of cartesian plots, a third of the one in the Python package, which no compression
+would make small enough to be mailed. It is plotly.js-cartesian-dist-min of npm as it is there, under the MIT licence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import gzip
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ['Plot', 'packed_json', 'plot', 'write_page']
 
+_FEW_POINTS = 12
 _FOLDER = Path(__file__).parent
 
 
@@ -38,11 +39,14 @@ class Plot(NamedTuple):
     title: str
     note: str
     caption: str
-    figure: Markup
+    figure: dict[str, Any]
+    """Plotly's JSON"""
     height: int
     """In pixels"""
     wide: bool
     """Whether it has a row of its own"""
+    small: bool
+    """Whether there is so little to see in it that it takes less space than the others"""
 
 
 def plot(name: str, title: str, figure: Figure, caption: str, wide: bool = False) -> Plot:
@@ -65,8 +69,10 @@ def plot(name: str, title: str, figure: Figure, caption: str, wide: bool = False
     layout = content['layout']
     lines = re.split(r'<br\s*/?>', layout.pop('title').get('subtitle', {}).get('text', ''))
     layout['margin'] |= {'t': 32}
-    height = layout.pop('height', 400)
-    return Plot(name, title, html.unescape(' '.join(lines)), caption, packed_json(content), height, wide)
+    height, few = layout.pop('height', 400), sum(len(trace.x) for trace in figure.data if trace.x is not None) <= _FEW_POINTS
+    if few:
+        height = max(160, round(0.65 * height))
+    return Plot(name, title, html.unescape(' '.join(lines)), caption, content, height, wide, few and not wide)
 
 
 def packed_json(content: Any) -> Markup:
@@ -77,6 +83,15 @@ def packed_json(content: Any) -> Markup:
 def _packed(text: str) -> Markup:
     """Text in gzip and base64, the same for the same text."""
     return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
+
+
+def _shared_hovers(plots: Iterable[Plot]) -> list[str]:
+    """The texts of all points, each once; in the plots, most of which have the same candidates, numbers replace them."""
+    hovers: dict[str, int] = {}
+    for trace in (trace for each in plots for trace in each.figure['data']):
+        if isinstance(trace.get('hovertext'), list):
+            trace['hovertext'] = [hovers.setdefault(text, len(hovers)) for text in trace['hovertext']]
+    return list(hovers)
 
 
 def _without_infinities(content: Any) -> Any:
@@ -109,12 +124,15 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update({name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'})
+    environment.filters.update(
+        packed=packed_json, **{name: getattr(texts, name) for name in texts.__all__ if name != 'NONE'}
+    )
     text = environment.get_template(template).render(
         {
             'version': __version__,
             'style': Markup((_FOLDER / 'style.css').read_text('utf-8')),
             'script': Markup((_FOLDER / 'script.js').read_text('utf-8')),
+            'hovers': packed_json(_shared_hovers(values['plots'])),
             'plotly': _packed((_FOLDER / 'plotly-cartesian.min.js').read_text('utf-8')),
             **values,
         }

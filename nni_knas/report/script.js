@@ -14,7 +14,7 @@
   const plots = [...document.querySelectorAll('[data-figure]')];
   const PRINTED_WIDTH = 610;  // fits on A4 and on letter paper
   const PRINTED = {'--ink': '#1b2330', '--grid': '#e3e7ed', '--card': '#ffffff'};
-  let printing = false;
+  let printing = false, hovers;
 
   function look(plot, layout, printed) {
     const color = name => printed ? PRINTED[name] : getComputedStyle(root).getPropertyValue(name).trim();
@@ -34,17 +34,26 @@
     return changes;
   }
 
+  // The palette of Okabe and Ito where it would be too faint on a page of these colours.
+  const SHADES = {
+    light: {'#56B4E9': '#2A8CC7', '#E69F00': '#B87700', '#CC79A7': '#B65A8C'},
+    dark: {'#0072B2': '#4A9FE0', '#56B4E9': '#9AD6F7', '#D55E00': '#F07A2A', '#009E73': '#22B58A'},
+  };
+
   function restyle() {
-    for (const plot of plots) if (plot.layout) Plotly.relayout(plot, look(plot, plot.layout, printing));
+    for (const plot of plots) if (plot.figure) drawPlot(plot);
   }
 
-  async function drawPlot(plot) {
-    const {data, layout} = JSON.parse(await unpacked(plot.dataset.figure));
+  function drawPlot(plot) {
+    const shades = SHADES[printing ? 'light' : root.dataset.theme];
+    const {data, layout} = JSON.parse(plot.figure.replace(/#[0-9A-F]{6}/g, color => shades[color] ?? color));
+    for (const trace of data) if (Array.isArray(trace.hovertext)) trace.hovertext = trace.hovertext.map(number => hovers[number]);
+    layout.uirevision = 'kept';  // what is zoomed or hidden stays so
     for (const [path, value] of Object.entries(look(plot, layout, printing))) {
       const keys = path.split('.'), last = keys.pop();
       keys.reduce((part, key) => part[key] ??= {}, layout)[last] = value;
     }
-    return Plotly.newPlot(plot, data, layout, {
+    return Plotly.react(plot, data, layout, {
       responsive: true, displaylogo: false, displayModeBar: data.length ? 'hover' : false,
       toImageButtonOptions: {filename: plot.id.replace('plot-', 'knas-'), scale: 2},
       showSendToCloud: false, plotlyServerURL: '',  // nothing leaves the page
@@ -61,7 +70,9 @@
   async function drawPlots() {
     const source = await unpacked('plotly');
     document.head.appendChild(document.createElement('script')).textContent = source;
+    hovers = JSON.parse(await unpacked('hovers'));
     for (const plot of plots) {
+      plot.figure = await unpacked(plot.dataset.figure);
       await drawPlot(plot);
       await new Promise(done => setTimeout(done));  // the page can be read and used meanwhile
     }
@@ -264,9 +275,10 @@
 
   function csv() {
     const quoted = value => /[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
-    const lines = [headings.map(heading => heading.dataset.key).join(',')];
+    const keys = [...data.columns.map(column => column.key), 'architecture'];  // in the order of the file that comes with the page
+    const lines = [keys.join(',')];
     for (const row of rows) {
-      lines.push(headings.map(({dataset: {key}}) => {
+      lines.push(keys.map(key => {
         if (key === 'architecture') {
           return quoted(`{${architecture(row, (name, choice) => `${JSON.stringify(name)}:${choice}`, ',')}}`);
         }

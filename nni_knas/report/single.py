@@ -179,13 +179,9 @@ def _tiles_of(run: Moment) -> list[Tile]:
 def _plots_of(run: Moment) -> Iterator[Plot]:
     yield plot('scores', 'Scores', plots.plot_scores(run), _CAPTIONS['scores'], wide=True)
     yield plot('progress', 'Progress', plots.plot_progress(run), _CAPTIONS['progress'], wide=True)
-    halves = [
-        *_cost_plots(run),
-        plot('curves', 'Learning curves', plots.plot_curves(run), _CAPTIONS['curves']),
-        plot('ranks', 'Score and training', plots.plot_ranks(run), _CAPTIONS['ranks']),
-    ]
-    yield from halves[:-1]
-    yield halves[-1]._replace(wide=len(halves) % 2 == 1)
+    yield from _cost_plots(run)
+    yield plot('curves', 'Learning curves', plots.plot_curves(run), _CAPTIONS['curves'])
+    yield plot('ranks', 'Score and training', plots.plot_ranks(run), _CAPTIONS['ranks'])
     used = plot('footprint', 'Energy', plots.plot_footprint(run), _CAPTIONS['footprint'], wide=True)
     yield used._replace(note='')  # which the page says at its beginning
 

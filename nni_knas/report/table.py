@@ -27,7 +27,7 @@ STATUS_TEXTS = {
 }
 """The statuses of the record in words."""
 
-_ALWAYS = ('rank', 'candidate', 'score', 'metric', 'status')
+_ALWAYS = ('rank', 'candidate', 'status')
 
 
 class Column(NamedTuple):
@@ -76,7 +76,7 @@ def columns(frame: pd.DataFrame, metric: str, minimize: bool) -> list[Column]:
         Column('latency', f'Latency ({latency_unit})', 3, scale=latency),
         Column('reason', 'Reason', text=True),
     ]
-    return [column for column in listed if column.key in _ALWAYS or frame[column.key].notna().any()]
+    return [column for column in listed if column.key in _ALWAYS or frame[column.key].replace('', None).notna().any()]
 
 
 def _unit_of(values: pd.Series, units: dict[str, float]) -> tuple[float, str]:

@@ -81,6 +81,32 @@ def check_readable(browser, scheme):
     assert (sum(map(int, re.findall(r'\d+', ground))) < 200) == (scheme == 'dark')
 
 
+FAINT = """
+    const luminance = color => { const [r, g, b] = color.match(/[0-9.]+/g).map(c => c / 255).map(
+        c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const card = luminance(getComputedStyle(document.querySelector('.card.plot')).backgroundColor);
+    const drawn = [...document.querySelectorAll('.drawn .scatterlayer path')].map(path => getComputedStyle(path));
+    return [...new Set(drawn.flatMap(style => [style.fill, style.stroke]).filter(color => color.startsWith('rgb(')))].map(
+        color => { const [high, low] = [luminance(color), card].sort((a, b) => b - a); return [(high + 0.05) / (low + 0.05), color];
+    }).filter(([contrast]) => contrast < 3)"""
+
+
+@pytest.mark.slow
+@on('mixed')
+def test_points_and_lines_are_seen(browser, pages, name):
+    for scheme in ('light', 'dark'):
+        show(browser, pages.path(name), scheme=scheme)
+        assert browser.execute_script(FAINT) == []
+
+
+@pytest.mark.slow
+@on('tiny')
+def test_drawing_is_whole(browser, pages, name):
+    show(browser, pages.path(name))
+    assert browser.execute_script("""return [...document.querySelectorAll('.paper')].every(
+        paper => paper.scrollHeight <= paper.clientHeight && paper.scrollWidth <= paper.clientWidth)""")
+
+
 @pytest.mark.slow
 @on('tiny')
 def test_drawing_is_below_the_metric_on_a_phone(browser, pages, name):

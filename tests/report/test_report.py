@@ -289,6 +289,25 @@ def test_units_of_columns(tmp_path):
     assert not next(column.falling for column in columns(frame, 'loss', minimize=True) if column.key == 'metric')
 
 
+def test_table_has_no_empty_columns_and_the_architecture_among_the_first(tmp_path):
+    page = report(make(tmp_path / 'run', trained=0, quick=False), tmp_path)
+    headings = [attributes['data-key'] for tag, attributes in page.tags if tag == 'th' and 'data-key' in attributes]
+    assert headings[:4] == ['rank', 'candidate', 'score', 'architecture'] and 'metric' not in headings
+    data = json.loads(page.scripts['data'])
+    assert all(any(value is not None for value in values) for values in data['values'].values())
+
+
+def test_plots_of_few_points_are_small(tmp_path):
+    run = make(tmp_path / 'run', candidates=60, trained=3, top_k=3)
+    classes = {
+        attributes['aria-labelledby']: attributes['class']
+        for tag, attributes in report(run, tmp_path).tags
+        if tag == 'figure'
+    }
+    small = {name for name, kinds in classes.items() if 'small-plot' in kinds}
+    assert small == {'title-curves', 'title-ranks', 'title-training_seconds'}
+
+
 def test_nothing_is_measured_for_a_page(tiny, tmp_path):
     shutil.copytree(tiny.folder, tmp_path / 'run')
     record = Record(record_path(tmp_path / 'run'))
