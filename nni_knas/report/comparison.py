@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from nni_knas import plots
 from nni_knas.basics.texts import NONE, one_line
 from nni_knas.plots import run_names
+from nni_knas.record import keys
 from nni_knas.report.page import plot, write_page
 from nni_knas.report.snapshot import Moment
 from nni_knas.runs import Run
@@ -112,5 +114,12 @@ def _configurations(runs: Sequence[Run]) -> dict[str, tuple[list[str], bool]]:
     asked = [run.configuration() for run in runs]
     fields = dict.fromkeys(key for values in asked for key in values)
     table = {key: [_cell_text(values.get(key)) for values in asked] for key in fields}
-    lines = {key: (values, len(set(values)) > 1) for key, values in table.items()}
+    alike = {'data'} if _have_equal_data(runs) else set()
+    lines = {key: (values, key not in alike and len(set(values)) > 1) for key, values in table.items()}
     return dict(sorted(lines.items(), key=lambda line: not line[1][1]))  # the differences first
+
+
+def _have_equal_data(runs: Sequence[Run]) -> bool:
+    """Whether all runs have scored on the same samples, however their data are named."""
+    digests = {json.loads(run.record.get_meta(keys.KERNEL) or '{}').get('minibatch') for run in runs}
+    return len(digests) == 1 and None not in digests

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
+from tqdm import tqdm
 
 from nni_knas import plots
 from nni_knas.basics.texts import count, duration, energy, known, mass, number
@@ -114,7 +115,7 @@ def _template_values(run: Moment) -> dict[str, Any]:
             'both': footprint.stages.sum(),
         },
         'winner': _winner_values(run),
-        'plots': list(_plots_of(run)),
+        'plots': list(tqdm(_plots_of(run), 'Plots', unit=' plots', disable=None, leave=False)),
         'counts': frame.status.value_counts().to_dict(),
         'statuses': STATUS_TEXTS,
         'columns': shown,

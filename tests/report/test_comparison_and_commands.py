@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -57,6 +58,22 @@ def test_comparison_of_what_does_not_compare(tmp_path):
     assert 'these do not compare' in page.text and 'accuracy, lower is better' in page.text
 
 
+@pytest.mark.parametrize('digests', [('a', 'a'), ('a', 'b'), (None, None)])
+def test_equal_data_are_equal_however_they_are_named(tmp_path, digests):
+    runs = [make(tmp_path / 'a'), make(tmp_path / 'b')]
+    for run, data, digest in zip(runs, ('digits', 'mine:digits'), digests):
+        record = Record(record_path(run.folder))
+        about = run.sessions()[-1].about
+        record.begin_session({**about, 'asked': {**about['asked'], 'data': data}})
+        record.set_meta('kernel', json.dumps({'minibatch': digest} if digest else {}))
+        record.close()
+    page = read(write_comparison([Run(run.folder) for run in runs], tmp_path / 'comparison.html'))
+    line = page.texts.index('data', page.texts.index('Field'))
+    names = ['digits', 'mine:digits']
+    expected = names if digests == ('a', 'a') else ['differs', *names]
+    assert page.texts[line + 1 :][: len(expected)] == expected
+
+
 def test_comparison_with_runs_that_have_nothing(tmp_path):
     record = Record(record_path(tmp_path / 'empty'))
     record.close()
@@ -81,6 +98,19 @@ def test_command(tmp_path, capsys):
         written.fillna({'reason': ''}), expected.fillna({'reason': ''}), check_dtype=False, rtol=0, atol=0
     )
     assert [json.loads(text) for text in written.architecture] == list(run.scores(all=True).architecture)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(('stream', 'told'), [(Terminal, True), (io.StringIO, False)])
+def test_progress_is_shown_where_there_is_a_terminal(tmp_path, monkeypatch, stream, told):
+    run, errors = make(tmp_path / 'run'), stream()
+    monkeypatch.setattr('sys.stderr', errors)
+    assert main(['report', str(run.folder)]) == 0
+    assert ('Plots' in errors.getvalue()) == told
 
 
 def test_command_of_several(tmp_path, capsys):
