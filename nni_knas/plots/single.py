@@ -461,7 +461,7 @@ def _candidate_marks(run: Run, drawn: pd.DataFrame, panel: _Panel) -> list[Any]:
     traces = points_of(run, part, part[panel.column], lane, xaxis=f'x{panel.number}', yaxis=f'y1{panel.number}')
     for trace in traces:
         if trace.name in (QUICK.name, SCORED.name):
-            trace.marker.update(symbol='line-ns-open', size=9, opacity=0.5)
+            trace.marker.update(symbol='line-ns-open', size=9, opacity=0.8)
             trace.showlegend = False
     return traces
 

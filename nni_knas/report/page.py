@@ -69,7 +69,9 @@ def plot(name: str, title: str, figure: Figure, caption: str, wide: bool = False
     layout = content['layout']
     lines = re.split(r'<br\s*/?>', layout.pop('title').get('subtitle', {}).get('text', ''))
     layout['margin'] |= {'t': 32}
-    height, few = layout.pop('height', 400), sum(len(trace.x) for trace in figure.data if trace.x is not None) <= _FEW_POINTS
+    height = layout.pop('height', 400)
+    of_points = all(trace.type == 'scatter' for trace in figure.data)  # bars need room for the names beside them
+    few = of_points and sum(len(trace.x) for trace in figure.data if trace.x is not None) <= _FEW_POINTS
     if few:
         height = max(160, round(0.65 * height))
     return Plot(name, title, html.unescape(' '.join(lines)), caption, content, height, wide, few and not wide)

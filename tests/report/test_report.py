@@ -304,6 +304,12 @@ def test_plots_of_few_points_are_small(tmp_path):
         for tag, attributes in report(run, tmp_path).tags
         if tag == 'figure'
     }
+    heights = {
+        attributes['id']: attributes['style']
+        for tag, attributes in report(run, tmp_path).tags
+        if 'data-figure' in attributes
+    }
+    assert heights['plot-ranks'] == 'height: 260px' and heights['plot-footprint'] == 'height: 400px'  # bars have names
     small = {name for name, kinds in classes.items() if 'small-plot' in kinds}
     assert small == {'title-curves', 'title-ranks', 'title-training_seconds'}
 
