@@ -28,7 +28,7 @@ from nni_knas.bridge.trial_threads import share_cores
 from nni_knas.config import SearchOptions, Settings
 from nni_knas.config import options as all_options
 from nni_knas.data import Data
-from nni_knas.record import settings_path
+from nni_knas.record import Record, record_path, settings_path
 from nni_knas.runs import RankedEvaluator
 from nni_knas.spaces import sample_of
 
@@ -142,6 +142,7 @@ def _train_candidate(options: SearchOptions) -> None:
             parameters[fields.KERNEL_SCORE],
             parameters[fields.KERNEL_RANK],
             str(folder) if folder is not None else None,
+            data=Record(record_path(folder)).digests() if folder is not None else None,
         )
     model.execute()
 

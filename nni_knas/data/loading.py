@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from nni_knas.basics.failures import failure
 from nni_knas.basics.names import DATA_HELP, TORCHVISION
 from nni_knas.basics.spelling import nearest
 from nni_knas.data.cache import CACHE
+from nni_knas.data.digest import warn_of_overlap
 from nni_knas.data.tokens import text_data
 
 __all__ = ['DATA_HELP', 'TORCHVISION', 'Data', 'has_values', 'image_data', 'load_data', 'load_object', 'split_texts']
@@ -65,6 +67,7 @@ def load_data(name: str, *, size: int = 32, limit: int | None = None) -> Data:
             from nni_knas.data.folders import check_images
 
             check_images(dataset)
+    warn_of_overlap(train, validation)
     return Data(train, validation, _count_classes(train, name))
 
 
@@ -182,6 +185,12 @@ def _load_texts(name: str, part: Part, limit: int | None) -> Dataset:
     return text_data(source, part, encoder or 'minilm', limit=limit)
 
 
+@functools.cache
+def _call_once(function: Callable[[], Any]) -> Any:
+    """Both parts come from one call: of two calls of an unseeded split they would overlap."""
+    return function()
+
+
 def split_texts(name: str, base: Path | None = None) -> tuple[str, str]:
     """The source and the encoder in ``PATH@ENCODER``, of which the encoder may be missing; a path may have ``@`` in it."""
     source, mark, encoder = name.rpartition('@')
@@ -193,7 +202,7 @@ def split_texts(name: str, base: Path | None = None) -> tuple[str, str]:
 def _load_own(name: str, part: Part) -> Dataset:
     function = load_object(name)
     try:
-        parts = function()
+        parts = _call_once(function)
     except Exception as error:
         raise ValueError(f'{name} gives no data: {failure(error)}') from error
     if not isinstance(parts, (tuple, list)) or len(parts) != 2:

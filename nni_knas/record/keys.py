@@ -8,6 +8,8 @@ SEARCH_SPACE = 'search space'
 """The choices of the space, in NNI's search space JSON, of a run of the tuner."""
 KERNEL = 'kernel'
 """What scores depend on, as JSON; a run that is taken up has to have the same."""
+DATA = 'data'
+"""The digests of the data that networks are trained and validated on, by name, as JSON."""
 EXAMPLE = 'example'
 """The inputs of a network, described for export and drawings."""
 EFFORT = 'effort'

@@ -259,6 +259,10 @@ class Record:
 
     # What is said of the run as a whole.
 
+    def digests(self) -> dict[str, str]:
+        """The digests of the data that the run began with, by name."""
+        return json.loads(self.get_meta(keys.DATA) or '{}')
+
     def get_meta(self, key: str) -> Any:
         """The value under a key, or ``None``."""
         row = self._fetch_one('SELECT value FROM meta WHERE key = ?', key)

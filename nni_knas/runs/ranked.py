@@ -31,6 +31,7 @@ from torch import nn
 
 from nni_knas.basics.files import atomic_write
 from nni_knas.bridge import fields
+from nni_knas.data import check_same_data
 from nni_knas.footprint import cpu_seconds, energy_within
 from nni_knas.record import Candidate, Record, result_path, weights_path
 from nni_knas.runs.lightning import quiet_lightning
@@ -88,6 +89,8 @@ class RankedEvaluator(Evaluator):
         The experiment's directory, for result and weights; ``None`` keeps nothing.
     keep_weights
         Whether trained weights are kept.
+    data
+        The digests of the evaluator's data when the search began; with others it does not train.
     """
 
     def __init__(
@@ -98,7 +101,9 @@ class RankedEvaluator(Evaluator):
         rank: int,
         folder: str | None = None,
         keep_weights: bool = True,
+        data: dict[str, str] | None = None,
     ) -> None:
+        self.data = data or {}
         self.evaluator = evaluator
         self.candidate = candidate
         self.kernel_score = score
@@ -118,6 +123,7 @@ class RankedEvaluator(Evaluator):
             if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
                 metrics = before.metrics
                 return nni.report_final_result({fields.METRIC: before.metric, **metrics} if metrics else before.metric)
+            check_same_data(self.data, self.evaluator)
             start, used = time.monotonic(), _begin_counting_usage()
             with (
                 quiet_lightning(self.evaluator),
@@ -187,13 +193,18 @@ def _fresh_evaluator(evaluator: Evaluator) -> Evaluator:
 
 
 def ranked_model(
-    model: ExecutableModelSpace, candidate: Candidate, rank: int, folder: Path | None, keep_weights: bool
+    model: ExecutableModelSpace,
+    candidate: Candidate,
+    rank: int,
+    folder: Path | None,
+    keep_weights: bool,
+    data: dict[str, str] | None = None,
 ) -> ExecutableModelSpace:
     """Prepare a frozen model for its trial: NNI runs it and shows it with its score and rank."""
     score = candidate.rated
     assert model.evaluator is not None and score is not None
     model.evaluator = RankedEvaluator(
-        model.evaluator, candidate.id, score, rank, str(folder) if folder is not None else None, keep_weights
+        model.evaluator, candidate.id, score, rank, str(folder) if folder is not None else None, keep_weights, data
     )
     if isinstance(model, SimplifiedModelSpace):
         dump = model._dump

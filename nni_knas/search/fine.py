@@ -177,7 +177,8 @@ class FineStage:
         return False
 
     def _submit_training(self, rank: int, candidate: Candidate) -> None:
-        model = ranked_model(self.space.freeze(candidate.sample), candidate, rank, self.folder, self.keep_weights)
+        data = self.record.digests()
+        model = ranked_model(self.space.freeze(candidate.sample), candidate, rank, self.folder, self.keep_weights, data)
         self.record.start_training(candidate.id)
         self._running[model] = candidate, time.monotonic()
         self._mark_energy_interval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import math
 import time
@@ -22,6 +23,7 @@ from nni.nas.strategy.base import Strategy
 from nni_knas.basics.harmless import Harmless
 from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
 from nni_knas.bridge.portal import progress_path, write_portal_page
+from nni_knas.data import check_same_data, digests_of
 from nni_knas.engine import Placement, Scorer
 from nni_knas.footprint import Meter
 from nni_knas.kernel import GradientKernelEvaluator, loss_in_words
@@ -373,9 +375,12 @@ class KNAS(Strategy):
                 'Networks are scored by the %s, by which the evaluator trains.', loss_in_words(self.kernel.used_loss)
             )
         self._optimize_mode = optimize_mode_of(evaluator, self.request.optimize_mode)
+        if len(record):
+            check_same_data(record.digests(), evaluator)
         stage = CoarseStage(self.kernel, space, record, self.explorer, self.request, deadline=deadline)
         self.explorer = stage.explorer
         record.set_meta(keys.SPACE, dump_space(space))
+        record.set_meta(keys.DATA, json.dumps(digests_of(evaluator)))
         record.set_meta(keys.OPTIMIZE_MODE, self._optimize_mode)
         record.set_meta(keys.FRONT, self.request.front or '')
         record.set_meta(keys.TOP_K, self.request.top_k)
