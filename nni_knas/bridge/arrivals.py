@@ -19,6 +19,7 @@ from types import ModuleType
 __all__ = ['await_nni']
 
 REPAIRED = (
+    'nni.common.serializer',
     'nni.experiment.launcher',
     'nni.experiment.experiment',
     'nni.nas.experiment.experiment',

@@ -58,6 +58,10 @@ def _repair_serializer(module: Any) -> None:
     module.TorchSerializer.load = _load_checkpoint
 
 
+def _repair_tracing(module: Any) -> None:
+    module._make_class_traceable = _with_honest_attributes(module._make_class_traceable)
+
+
 def _repair_trial_channel(module: Any) -> None:
     channel = module.TrialCommandChannelV3
     channel.receive_parameter = _receive_own_parameter(channel.receive_parameter)
@@ -68,6 +72,7 @@ def _repair_tuner_channel(module: Any) -> None:
 
 
 REPAIRS: dict[str, Callable[[Any], None]] = {
+    'nni.common.serializer': _repair_tracing,
     'nni.experiment.launcher': _repair_launcher,
     'nni.experiment.experiment': _repair_experiment,
     'nni.nas.experiment.experiment': _repair_nas_experiment,
@@ -158,6 +163,28 @@ def _skip_unknown(receive: Any) -> Any:
             _logger.debug('Command of no use to a NAS experiment: %s', command)
 
     return receive_known
+
+
+def _with_honest_attributes(make_traceable: Any) -> Any:
+    """When a traced function returns an object, NNI adds attributes to the class of it, which other objects of the class had
+    as well, but which raised ``KeyError``: NNI took these objects for traced, and failed."""
+
+    def only_of_traced(name: str, get: Any) -> property:
+        def value(self: Any) -> Any:
+            if f'_nni_{name}' not in self.__dict__:
+                raise AttributeError(f'this {type(self).__name__} is not traced')
+            return get.fget(self)
+
+        return property(value, get.fset)
+
+    @functools.wraps(make_traceable)
+    def make(cls: Any, create_wrapper: bool = False) -> Any:
+        made = make_traceable(cls, create_wrapper)
+        for name in ('symbol', 'args', 'kwargs'):
+            setattr(made, f'trace_{name}', only_of_traced(name, made.__dict__[f'trace_{name}']))
+        return made
+
+    return make
 
 
 def _load_checkpoint(self: Any, path: Path) -> Any:

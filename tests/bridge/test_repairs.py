@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import nni
 import pytest
+from nni.common.serializer import is_traceable
 from nni.runtime.tuner_command_channel import CommandType, TunerCommandChannel
 from nni.runtime.tuner_command_channel.command_type import RequestTrialJobs, Terminate
+
+
+class Table:
+    pass
+
+
+def made_table():
+    return Table()
 
 
 class Manager:
@@ -36,3 +46,9 @@ def test_commands_that_are_wrong_still_raise():
         channel_of(Manager(('GE', '{}'))).receive()
     with pytest.raises(ValueError):
         channel_of(Manager(('XX', ''))).receive()
+
+
+def test_what_a_traced_function_returns_makes_no_others_of_its_class_traced():
+    made, other = nni.trace(made_table)(), Table()
+    assert is_traceable(made)
+    assert not is_traceable(other)
