@@ -27,7 +27,7 @@ PAGES = [REPOSITORY / 'README.md', *sorted(DOCS.glob('*.md'))]
 NOT_CODE = {'text', 'mermaid'}
 PROGRAMS = ('nni-knas', 'nnictl', 'python', 'make', 'pip', '.venv/bin/nni-knas')
 LESS = {
-    r"load_data\('digits'\)": "load_data('digits', limit=60)",
+    r"load_data\('digits'": "load_data('digits', limit=60",
     r'\bmax_epochs=\d+': 'max_epochs=1',
     r'\bcandidates=\d+': 'candidates=4',
     r'\btop_k=\d{2,}|\btop_k=[2-9]': 'top_k=2',
