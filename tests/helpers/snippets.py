@@ -23,7 +23,8 @@ from servers import free_port
 
 import nni_knas
 
-PAGES = [REPOSITORY / 'README.md', *sorted(DOCS.glob('*.md'))]
+PAGES = [REPOSITORY / 'README.md', *(page for page in sorted(DOCS.glob('*.md')) if page.name != 'mistakes.md')]
+"""All pages but that of mistakes, whose code is wrong, and tried by tests of its own."""
 NOT_CODE = {'text', 'mermaid'}
 PROGRAMS = ('nni-knas', 'nnictl', 'python', 'make', 'pip', '.venv/bin/nni-knas')
 LESS = {
