@@ -252,7 +252,7 @@ class Scorer:
         if device is not None:
             kernel.device = torch.device(device)
         if kernel.device.type == 'cuda':
-            torch.cuda.set_device(kernel.device)  # where networks put what they make while they run
+            torch.cuda.set_device(kernel.device.index or 0)  # where networks put what they make while they run
         kernel._minibatch = kernel._minibatch.to(kernel.device)
         return cls(kernel, parts['space'], parts['hyper_parameters'], **parts['costs'])
 

@@ -204,8 +204,7 @@ class Gradients:
     @functools.cached_property
     def _of_predictions(self) -> Gradients:
         logits = self._all_outputs()
-        cross_entropy = self.loss in (None, F.cross_entropy) or isinstance(self.loss, nn.CrossEntropyLoss)
-        if not cross_entropy or logits.dim() != 2:
+        if not self._is_cross_entropy or logits.dim() != 2:
             raise ScoringError('labels can be drawn from the predictions of a classifier with cross-entropy only')
         if not torch.isfinite(logits).all():
             raise ScoringError('the outputs are not finite: the network explodes at its initial weights')
@@ -252,10 +251,7 @@ class Gradients:
         """
         samples = self.minibatch.part(0, 1) if self.normalization == 'sample' else self.minibatch
         with torch.no_grad(), ScoringMode(self.normalization, samples.size):
-            outputs = self._forward(samples)
-            if self.loss is None:
-                check_classes(main_output(outputs), self.minibatch.targets)
-            self._losses(outputs, samples)
+            self._losses(self._forward(samples), samples)
 
     def _in_parts(self, function: Callable[[Minibatch], T], refuse_coupled: bool = False) -> Iterator[T]:
         """``function`` of each micro-batch. When memory runs out, the part is repeated as two of half the size.
@@ -385,10 +381,16 @@ class Gradients:
             said = first_line(error) if isinstance(error, (RuntimeError, ValueError, TypeError)) else failure(error)
             raise MisfitError(f'the network cannot take inputs {described(self.minibatch.inputs)}: {said}') from error
 
+    @property
+    def _is_cross_entropy(self) -> bool:
+        return self.loss in (None, F.cross_entropy) or isinstance(self.loss, nn.CrossEntropyLoss)
+
     def _losses(self, outputs: Any, samples: Minibatch) -> Tensor:
         """The loss of each sample, shape ``n``."""
         if self.loss is None and not self._is_binary:
             check_one_output(main_output(outputs), self.minibatch.targets)
+        if self._is_cross_entropy:
+            check_classes(main_output(outputs), self.minibatch.targets, getattr(self.loss, 'ignore_index', -100))
         try:
             return sample_losses(self.loss, outputs, samples.targets, samples.size)
         except Exception as error:

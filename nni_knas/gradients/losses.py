@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from nni_knas.gradients.errors import MisfitError, is_out_of_memory
 from nni_knas.gradients.samples import per_sample_leaves
@@ -104,14 +105,28 @@ def check_one_output(logits: Tensor, targets: Any) -> None:
             )
 
 
-def check_classes(logits: Tensor, targets: Any) -> None:
-    """Say it clearly when class indices do not fit the number of outputs (on a GPU torch would stop the process)."""
+def check_classes(logits: Tensor, targets: Any, ignored: int = -100) -> None:
+    """Say it clearly when class indices do not fit the number of outputs: a GPU would take no work of this process any more.
+
+    ``ignored`` is cross-entropy's index for "ignore this one".
+    """
     if not isinstance(targets, Tensor) or targets.is_floating_point() or logits.dim() < 2 or logits.shape[1] == 1:
         return
-    counted = targets[targets != -100]  # cross-entropy's index for "ignore this one"
+    least, most = _class_range(targets, ignored)
     classes = logits.shape[1]
-    if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < classes:
+    if not 0 <= least <= most < classes:
         raise MisfitError(
-            f'the targets are classes {int(counted.min())} to {int(counted.max())}, but the network has '
-            f'{classes} outputs: classes must be 0 to {classes - 1}'
+            f'the targets are classes {least} to {most}, but the network has {classes} outputs: '
+            f'classes must be 0 to {classes - 1}'
         )
+
+
+def _class_range(targets: Tensor, ignored: int) -> tuple[int, int]:
+    """The smallest and the largest class, asked once of targets that many networks are scored on: a GPU is waited for."""
+    if targets not in _RANGES:
+        counted = targets[targets != ignored]
+        _RANGES[targets] = (int(counted.min()), int(counted.max())) if counted.numel() else (0, 0)
+    return _RANGES[targets]
+
+
+_RANGES = WeakTensorKeyDictionary()
