@@ -67,10 +67,10 @@ MISTAKES = [
     # What it scores.
     line("kernel.score('network')", 'score takes a torch.nn.Module'),
     line('kernel.score(nn.Linear(9, 3))', 'cannot take inputs of shape'),
-    line('kernel.score(nn.Linear(6, 2))', 'Target 2 is out of bounds'),
+    line('kernel.score(nn.Linear(6, 2))', 'the network has 2 outputs'),
     line('kernel.score(nn.Identity())', 'parameter'),
     line('kernel.score(nn.Linear(6, 3).requires_grad_(False))', 'gradient'),
-    line('GradientKernelEvaluator((inputs, targets - 1)).score(network)', 'Target -1 is out of bounds'),
+    line('GradientKernelEvaluator((inputs, targets - 1)).score(network)', 'classes must be 0 to 2'),
     line('GradientKernelEvaluator((inputs / 0, targets)).score(network)', 'in its inputs'),
     line(
         'holes = inputs.repeat(20, 1).index_fill_(0, torch.tensor([0]), float("nan"))\n'
