@@ -289,8 +289,7 @@ class BackgroundSearch:
         result = kept_result(self.folder, number)
         start = self._started.pop(number, None)
         taken = None if start is None else time.monotonic() - start
-        failure = None if success else self._no_number.get(number) or self._reason(number)
-        self._no_number.pop(number, None)
+        failure = self._no_number.pop(number, None) or (None if success else self._reason(number))
         self.record.end_training(number, result.seconds if result is not None else taken, failure)
         self._mark_energy_interval()
         with self._harmless():
