@@ -256,7 +256,7 @@ def test_page_on_export(tmp_path, run, exported, run_without_nni):
     page = (DOCS / 'export.md').read_text()
     [first, *others] = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
     names = {}
-    exec(first.replace('k3vn8qyz', str(run.folder)).replace("'winner'", repr(str(tmp_path / 'run'))), names)
+    exec(first.replace('RUN', repr(str(run.folder))).replace("'winner'", repr(str(tmp_path / 'run'))), names)
     assert {path.name for path in names['files'].values()} == {'winner.pt2', 'winner.pt', 'winner.onnx', 'winner.json'}
     assert all(path.exists() for path in names['files'].values())
     _, folder, _ = exported('NasBench201')
