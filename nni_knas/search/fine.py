@@ -292,14 +292,16 @@ class FineStage:
     # Events of the engine, for NNI's training service from a thread of its own.
 
     def _on_step(self, event: IntermediateMetricEvent) -> None:
+        if event.model not in self._running:  # a chunk's report is for who scores in trials, as it is
+            return
         metric = _number_in(event)
-        if event.model in self._running and metric is not None:
+        if metric is not None:
             self.record.add_step(self._running[event.model][0].id, metric)
 
     def _on_metric(self, event: FinalMetricEvent) -> None:
-        reported, metric = event.metric, _number_in(event)
         if event.model not in self._running:
             return
+        reported, metric = event.metric, _number_in(event)
         candidate = self._running[event.model][0].id
         if metric is not None:
             self._no_number.pop(candidate, None)
