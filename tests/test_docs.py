@@ -25,7 +25,6 @@ from snippets import NOT_CODE, PAGES, PROGRAMS, blocks, commands, run_examples, 
 
 from nni_knas import KNAS
 from nni_knas.cli import main
-from nni_knas.cli.parser import Parser
 from nni_knas.config import SearchOptions, load_config, options
 from nni_knas.data import load_data
 
@@ -114,18 +113,15 @@ class Parsed(BaseException):
 @pytest.fixture
 def parsed(monkeypatch):
     """What a program reads in its arguments, which it does not do."""
+    parse = argparse.ArgumentParser.parse_args
 
-    def only(parse):
-        def parse_only(self, *arguments):
-            raise Parsed(parse(self, *arguments))
-
-        return parse_only
+    def parse_only(self, *arguments):
+        raise Parsed(parse(self, *arguments))
 
     def parsed(program, arguments):
         monkeypatch.setattr(sys, 'argv', ['program', *arguments])
         with monkeypatch.context() as patch, pytest.raises(Parsed) as found:
-            for parser in (argparse.ArgumentParser, Parser):
-                patch.setattr(parser, 'parse_args', only(parser.parse_args))
+            patch.setattr(argparse.ArgumentParser, 'parse_args', parse_only)
             program()
         return found.value.args[0]
 

@@ -14,6 +14,15 @@ __all__ = ['Parser', 'whole_number']
 class Parser(argparse.ArgumentParser):
     """A parser, or that of a command, whose errors are one line, and which knows the word that was probably meant."""
 
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.add_argument(
+            '--traceback',
+            action='store_true',
+            default=argparse.SUPPRESS,  # before a command and after it
+            help='show errors whole, with the lines of code that they come from',
+        )
+
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore
         """What is not known is refused here, where it is known of which command it is."""
         parsed, others = super().parse_known_args(args, namespace)
