@@ -239,7 +239,7 @@ def _add_reports(commands: Any) -> None:
         "  nni-knas report k3vn8qyz                               report.html and report.csv in the run's folder\n"
         '  nni-knas report k3vn8qyz --to pages/digits.html        pages/digits.html and pages/digits.csv\n',
     )
-    report.add_argument('run', metavar='RUN', help="NNI's id of the run, or its folder")
+    _add_run(report)
     _add_page_options(report, "report.html in the run's folder")
     report.add_argument(
         '--trust',
@@ -257,13 +257,13 @@ def _add_reports(commands: Any) -> None:
         epilog='examples:\n  nni-knas compare k3vn8qyz 0z1ykqj6                     comparison.html here\n',
     )
     compare.add_argument('runs', metavar='RUN', nargs='+', help="NNI's ids of the runs, or their folders")
+    _add_directory(compare)
     _add_page_options(compare, 'comparison.html here')
     compare.set_defaults(command='report.write_runs_comparison')
 
 
 def _add_page_options(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument('--to', type=Path, metavar='FILE', help=f'where to write (default: {default})')
-    parser.add_argument('--directory', type=Path, metavar='DIR', help='look for runs here, too')
     parser.add_argument('--open', action='store_true', help='show it in the browser')
 
 

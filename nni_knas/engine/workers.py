@@ -31,7 +31,7 @@ from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.record import reason_of
 
-__all__ = ['Workers', 'available_cores', 'gpus', 'serve']
+__all__ = ['Workers', 'gpus', 'serve']
 
 _logger = logging.getLogger(__name__)
 

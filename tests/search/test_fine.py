@@ -8,9 +8,9 @@ import threading
 
 import pytest
 from nni.nas.evaluator import FunctionalEvaluator
-from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
+from ready_engine import ReadyEngine
 from searches import search
 from spaces import TinySpace, tiny_kernel, train
 
@@ -18,7 +18,7 @@ from nni_knas import KNAS
 from nni_knas.record import Record
 
 
-class Threaded(ExecutionEngine):
+class Threaded(ReadyEngine):
     """Trials that end at once, well or not."""
 
     def __init__(self, metric: float | None) -> None:
@@ -34,15 +34,6 @@ class Threaded(ExecutionEngine):
             self.dispatch_model_event(FinalMetricEvent(model, self.metric))
         status = ModelStatus.Failed if self.metric is None else ModelStatus.Trained
         self.dispatch_model_event(TrainingEndEvent(model, status))
-
-    def idle_worker_available(self):
-        return True
-
-    def budget_available(self):
-        return True
-
-    def wait_models(self, *models):
-        pass
 
 
 @pytest.fixture

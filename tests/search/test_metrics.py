@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from nni.nas.evaluator import FunctionalEvaluator
-from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
+from ready_engine import ReadyEngine
 from searches import run, search
 from spaces import TinySpace, tiny_kernel
 
@@ -93,7 +93,7 @@ def test_intermediate_metrics_that_are_none_are_left_out(caplog):
     assert any('reported nan as its metric' in line for line in caplog.messages)
 
 
-class Reporting(ExecutionEngine):
+class Reporting(ReadyEngine):
     """Passes on what was reported as it is."""
 
     def __init__(self, *metrics):
@@ -106,15 +106,6 @@ class Reporting(ExecutionEngine):
                 self.dispatch_model_event(IntermediateMetricEvent(model, metric))
                 self.dispatch_model_event(FinalMetricEvent(model, metric))
             self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
-
-    def idle_worker_available(self):
-        return True
-
-    def budget_available(self):
-        return True
-
-    def wait_models(self, *models):
-        pass
 
 
 @pytest.mark.parametrize('metrics', [(math.nan,), (0.5, None), (np.array([1.0, 2.0]),)], ids=str)
