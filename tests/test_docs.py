@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import logging
+import os
 import re
 import runpy
 import shutil
@@ -125,7 +127,10 @@ def parsed(monkeypatch):
             program()
         return found.value.args[0]
 
-    return parsed
+    level = logging.root.level
+    yield parsed
+    logging.root.setLevel(level)  # which nnictl changes
+    logging.disable(logging.NOTSET)  # which some scripts turn off
 
 
 def check_knas(arguments, parsed):
@@ -166,7 +171,11 @@ def check_python(arguments, parsed):
 def check_make(arguments, parsed):
     """What ``make`` would do, and what its command reads in the arguments that are passed on."""
     command = ['make', '--dry-run', 'VENV=/nowhere/venv', *arguments]
-    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    # What make was given that runs the tests is not meant for this one.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ('MAKEFLAGS', 'MAKEOVERRIDES', 'MFLAGS', 'ARGS')
+    }
+    result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     for passed in re.findall(r'^\S*/nni-knas (.*)', result.stdout, re.M):
         check_knas(passed.split(), parsed)
