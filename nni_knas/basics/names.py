@@ -86,7 +86,17 @@ PLACEMENTS = ('process', 'workers', 'gpus', 'trials')
 FORMATS = {'program': 'winner.pt2', 'state-dict': 'winner.pt', 'onnx': 'winner.onnx'}
 """The formats of an export, with the file of each."""
 
-BENCHMARKS = ('autoformer-digits', 'darts-cifar10', 'nats-tss', 'text-rte')
+BENCHMARKS = (
+    'autoformer',
+    'autoformer-digits',
+    'darts',
+    'darts-cifar10',
+    'flexibert',
+    'nasbench101',
+    'nats-tss',
+    'text-rte',
+    'transnas-micro',
+)
 """The benchmarks that come with the package."""
 
 TORCHVISION = {'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100', 'fashion-mnist': 'FashionMNIST'}

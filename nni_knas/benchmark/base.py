@@ -47,12 +47,15 @@ class Benchmark:
     key
         What tells this benchmark's networks from others in the cache of scores: the name, and what else they depend on, such
         as a number of classes. The name by default.
+    final
+        The columns that hold final results, where their names do not say so by ``acc``.
     """
 
     name: str
     table: pd.DataFrame
     network: Callable[[str, int], nn.Module]
     key: str = ''
+    final: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'key', self.key or self.name)
@@ -72,7 +75,9 @@ class Benchmark:
 
     @property
     def metrics(self) -> list[str]:
-        """The accuracy columns: those with ``acc`` in their names that hold final results, or all numeric ones."""
+        """The accuracy columns: those named as final, else those with ``acc`` in their names, or all numeric ones."""
+        if self.final:
+            return [name for name in self.columns if name in self.final]
         accuracies = [name for name in self.columns if 'acc' in name.lower() and EARLY not in name]
         return accuracies or self.columns
 

@@ -11,10 +11,21 @@ from nni.nas.space import SimplifiedModelSpace
 from nni_knas.benchmark.base import Benchmark, register_benchmark, space_benchmark
 from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space, text_space
 from nni_knas.benchmark.nats import to_sample
+from nni_knas.benchmark.spaces import autoformer, darts, flexibert, nasbench101, transnas_micro
 from nni_knas.benchmark.tables import load_nats_table
 from nni_knas.networks import build_network
 
-__all__ = ['autoformer_digits', 'darts_cifar10', 'nats_tss', 'text_rte']
+__all__ = [
+    'autoformer',
+    'autoformer_digits',
+    'darts',
+    'darts_cifar10',
+    'flexibert',
+    'nasbench101',
+    'nats_tss',
+    'text_rte',
+    'transnas_micro',
+]
 
 RESULTS = ['valid_acc', 'test_acc']
 

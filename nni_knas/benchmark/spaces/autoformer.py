@@ -1,0 +1,69 @@
+"""AutoFormer: vision transformers of several widths, depths, heads and MLP ratios.
+
+Source: Chen et al., "AutoFormer: Searching Transformers for Visual Recognition", ICCV 2021.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nni.nas.hub.pytorch import AutoFormer
+from nni.nas.space import SimplifiedModelSpace
+from torch import nn
+
+from nni_knas.benchmark.base import Benchmark, register_benchmark
+from nni_knas.benchmark.spaces.common import read_table, results_of
+from nni_knas.networks import build_network
+
+__all__ = ['autoformer', 'to_sample']
+
+COLUMNS = ['hidden_dim', 'depth', 'num_heads', 'mlp_ratio']
+WHERE = f'a CSV with the columns {", ".join(COLUMNS)} (the last two with a value a block, and ; between) and accuracies'
+
+
+@register_benchmark('autoformer', data='cifar10', image_size=224)
+def autoformer(table: str | None, classes: int = 100) -> Benchmark:
+    """AutoFormer's tiny networks, trained for 300 epochs with distillation on three data sets."""
+    rows = read_table(table, COLUMNS, WHERE)
+    return Benchmark(
+        'autoformer',
+        results_of(rows, rows[COLUMNS].agg('|'.join, axis=1)),
+        lambda architecture, seed: _network_of(to_sample(architecture), classes, seed),
+        key=f'autoformer with {classes} classes',
+    )
+
+
+def _network_of(sample: dict[str, Any], classes: int, seed: int) -> nn.Module:
+    """NNI's network; its space is told the depth, so that it makes no blocks that are not there."""
+    space = AutoFormer(
+        search_embed_dim=(192, 216, 240),
+        search_mlp_ratio=(3.5, 4.0),
+        search_num_heads=(3, 4),
+        search_depth=(sample['depth'],),
+        num_labels=classes,
+        drop_path_rate=0.0,
+    )
+    return build_network(SimplifiedModelSpace.from_model(space).freeze(sample), seed)
+
+
+def to_sample(architecture: str) -> dict[str, Any]:
+    """NNI's sample of the table's columns, joined by ``|``.
+
+    Raises
+    ------
+    ValueError
+        If it is no architecture of the space.
+    """
+    try:
+        width, depth, heads, ratios = architecture.split('|')
+        heads_of, ratios_of = [int(n) for n in heads.split(';')], [float(n) for n in ratios.split(';')]
+    except ValueError:
+        raise ValueError(f'{architecture!r} is no architecture of AutoFormer: {WHERE}') from None
+    if not len(heads_of) == len(ratios_of) == int(depth):
+        raise ValueError(f'{architecture!r} has another number of heads or MLP ratios than blocks')
+    return {
+        'embed_dim': int(width),
+        'depth': int(depth),
+        **{f'num_head_{i}': n for i, n in enumerate(heads_of)},
+        **{f'mlp_ratio_{i}': n for i, n in enumerate(ratios_of)},
+    }

@@ -1,0 +1,90 @@
+"""FlexiBERT: text transformers with another operation in each layer.
+
+Source: Tuli et al., "FlexiBERT: Are Current Transformer Architectures too Homogeneous and Rigid?", JAIR 2023.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nni_knas.benchmark.base import Benchmark, register_benchmark
+from nni_knas.benchmark.spaces.common import built, read_table, results_of
+from nni_knas.benchmark.spaces.flexibert_layers import FeedForward, Residual, mixing
+
+__all__ = ['FlexiBert', 'flexibert']
+
+EMBEDDING, POSITIONS, WORDS = 128, 512, 30522
+TASKS = ('cola', 'mnli', 'mrpc', 'qnli', 'qqp', 'rte', 'sst', 'sts', 'glue')
+WHERE = 'a CSV with the columns hidden and layers (operation:parameter:hHEADS:fWIDTHxNUMBER, with ; between) and accuracies'
+
+
+@register_benchmark('flexibert', data='text:glue/RTE')
+def flexibert(table: str | None, classes: int = 2) -> Benchmark:
+    """FlexiBERT, pre-trained as ELECTRA and fine-tuned on GLUE; ``glue`` is the mean of its eight tasks."""
+    rows = read_table(table, ['hidden', 'layers'], WHERE)
+    rows['depth'] = rows.layers.str.count(';') + 1
+    results = results_of(rows.drop(columns=['id'], errors='ignore'), rows.hidden + '|' + rows.layers)
+    return built(
+        'flexibert',
+        results,
+        lambda architecture: FlexiBert(architecture, classes),
+        key=f'flexibert with {classes} classes',
+        final=TASKS,
+    )
+
+
+class FlexiBert(nn.Module):
+    """The network of an architecture.
+
+    Parameters
+    ----------
+    architecture
+        ``hidden|layer;layer;...`` with each layer ``operation:parameter:hHEADS:fWIDTHxNUMBER``.
+    classes
+        Number of outputs, of the first token.
+    """
+
+    def __init__(self, architecture: str, classes: int) -> None:
+        super().__init__()
+        try:
+            width, layers = architecture.split('|')
+            hidden, parsed = int(width), [_parse_layer(layer) for layer in layers.split(';')]
+        except ValueError:
+            raise ValueError(f'{architecture!r} is no architecture of FlexiBERT: {WHERE}') from None
+        self.words = nn.Embedding(WORDS, EMBEDDING, padding_idx=0)
+        self.positions = nn.Embedding(POSITIONS, EMBEDDING)
+        self.sentences = nn.Embedding(2, EMBEDDING)
+        self.norm = nn.LayerNorm(EMBEDDING)
+        self.projection = nn.Linear(EMBEDDING, hidden)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([mixing(operation, parameter, hidden, heads), Residual(FeedForward(hidden, wide, number), hidden)])
+            for operation, parameter, heads, wide, number in parsed
+        )
+        self.classifier = nn.Linear(hidden, classes)
+        self.apply(_start)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The outputs of tokens of shape ``n x 2 x length``: ids, and the sentence, 1 or 2, of each; 0 where padded."""
+        ids, sentences = tokens.unbind(1)
+        there = sentences > 0
+        embedded = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.sentences((sentences - 1).clamp(min=0))
+        states = self.projection(self.norm(embedded))
+        for layer in self.layers:
+            assert isinstance(layer, nn.ModuleList)
+            mix, feed_forward = layer
+            states = feed_forward(mix(states, there))
+        return self.classifier(states[:, 0])
+
+
+def _parse_layer(layer: str) -> tuple[str, str, int, int, int]:
+    operation, parameter, heads, feed_forward = layer.split(':')
+    wide, number = feed_forward.removeprefix('f').split('x')
+    return operation, parameter, int(heads.removeprefix('h')), int(wide), int(number)
+
+
+def _start(module: nn.Module) -> None:
+    """BERT's initial weights: normal of deviation .02, no biases."""
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d)):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, (nn.Linear, nn.Conv1d)) and module.bias is not None:
+        nn.init.zeros_(module.bias)
