@@ -6,20 +6,22 @@ from nni_knas.benchmark import library  # noqa: F401  registers the benchmarks t
 from nni_knas.benchmark.base import (
     Benchmark,
     benchmark_names,
-    default_data,
+    declaration_of,
+    find_table,
     load_benchmark,
     register_benchmark,
     space_benchmark,
 )
 from nni_knas.benchmark.baselines import BASELINES
 from nni_knas.benchmark.cache import ScoreCache
-from nni_knas.benchmark.correlation import TOP, correlation_table, score_table
+from nni_knas.benchmark.correlation import TOP, correlation_table, score_table, within_table
 from nni_knas.benchmark.costs import PLAIN_IMAGES, cost
 from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space, text_space
 from nni_knas.benchmark.measuring import Measurement, measure
 from nni_knas.benchmark.nats import to_sample
 from nni_knas.benchmark.plots import have_matplotlib, plot_scores, plot_search
 from nni_knas.benchmark.protocol import draw_candidates, search_table
+from nni_knas.benchmark.summary import Ranked, summary_table
 
 __all__ = [
     'BASELINES',
@@ -27,14 +29,16 @@ __all__ = [
     'TOP',
     'Benchmark',
     'Measurement',
+    'Ranked',
     'ScoreCache',
     'autoformer_digits_space',
     'benchmark_names',
     'correlation_table',
     'cost',
     'darts_cifar10_space',
-    'default_data',
+    'declaration_of',
     'draw_candidates',
+    'find_table',
     'have_matplotlib',
     'load_benchmark',
     'measure',
@@ -44,6 +48,8 @@ __all__ = [
     'score_table',
     'search_table',
     'space_benchmark',
+    'summary_table',
     'text_space',
     'to_sample',
+    'within_table',
 ]

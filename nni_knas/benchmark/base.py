@@ -12,10 +12,12 @@ A benchmark is a table of trained results and a function from an architecture to
 from __future__ import annotations
 
 import difflib
+import glob
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,18 @@ from torch import nn
 from nni_knas.data import load_object
 from nni_knas.networks import build_network, decode_sample
 
-__all__ = ['Benchmark', 'benchmark_names', 'default_data', 'load_benchmark', 'register_benchmark', 'space_benchmark']
+__all__ = [
+    'Benchmark',
+    'Declaration',
+    'benchmark_names',
+    'declaration_of',
+    'find_table',
+    'load_benchmark',
+    'register_benchmark',
+    'space_benchmark',
+]
+
+Takes = Literal['images', 'texts']
 
 EARLY = '_epoch'  # columns that hold an early result, such as cifar10_valid_acc_epoch12, have this in their names
 
@@ -49,6 +62,11 @@ class Benchmark:
         as a number of classes. The name by default.
     final
         The columns that hold final results, where their names do not say so by ``acc``.
+    witness
+        The metric that stands for the benchmark in a table of several; by default the first of :attr:`metrics`.
+    within
+        A numeric column of the table, such as a depth: correlations are reported within each of its values, too, since such
+        a column may alone account for a high correlation. It is no metric.
     """
 
     name: str
@@ -56,6 +74,8 @@ class Benchmark:
     network: Callable[[str, int], nn.Module]
     key: str = ''
     final: tuple[str, ...] = ()
+    witness: str = ''
+    within: str = ''
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'key', self.key or self.name)
@@ -67,6 +87,8 @@ class Benchmark:
                 f'the table of {self.name} has no accuracy column: its columns are '
                 f'{", ".join(map(str, self.table.columns)) or "none"}, and none of them is numeric'
             )
+        if self.within:
+            self.check_metric(self.within)
 
     @property
     def columns(self) -> list[str]:
@@ -78,8 +100,8 @@ class Benchmark:
         """The accuracy columns: those named as final, else those with ``acc`` in their names, or all numeric ones."""
         if self.final:
             return [name for name in self.columns if name in self.final]
-        accuracies = [name for name in self.columns if 'acc' in name.lower() and EARLY not in name]
-        return accuracies or self.columns
+        columns = [name for name in self.columns if name != self.within]
+        return [name for name in columns if 'acc' in name.lower() and EARLY not in name] or columns
 
     def check_metric(self, metric: str) -> None:
         """Raise ``ValueError`` where the table has no such metric."""
@@ -122,17 +144,32 @@ def space_benchmark(name: str, space: ModelSpace, table: pd.DataFrame) -> Benchm
     )
 
 
-class _Entry(NamedTuple):
+class Declaration(NamedTuple):
+    """What was said of a benchmark when it was registered; the fields are :func:`register_benchmark`'s."""
+
     function: Callable[..., Benchmark]
-    data: str
-    image_size: int
+    data: str = 'digits'
+    image_size: int = 32
+    takes: Takes | None = None
+    files: tuple[str, ...] = ()
+    witness: str = ''
+    within: str = ''
 
 
-_REGISTRY: dict[str, _Entry] = {}
+_REGISTRY: dict[str, Declaration] = {}
 F = TypeVar('F', bound=Callable[..., Benchmark])
 
 
-def register_benchmark(name: str, *, data: str = 'digits', image_size: int = 32) -> Callable[[F], F]:
+def register_benchmark(
+    name: str,
+    *,
+    data: str = 'digits',
+    image_size: int = 32,
+    takes: Takes = 'images',
+    file: str | tuple[str, ...] = (),
+    witness: str = '',
+    within: str = '',
+) -> Callable[[F], F]:
     """Decorator: make a benchmark known under a name.
 
     The function returns a :class:`Benchmark`. It takes any of ``table`` (the path that the user gave, or ``None``) and
@@ -144,10 +181,18 @@ def register_benchmark(name: str, *, data: str = 'digits', image_size: int = 32)
         The benchmark's name.
     data, image_size
         What ``nni-knas benchmark`` scores on where the user does not say.
+    takes
+        What the networks read. Texts have no default: the user names them.
+    file
+        The usual name of the table in a folder of tables, for ``nni-knas benchmark --benchmark all --tables FOLDER``: a
+        pattern as of :mod:`glob`, or several in the order in which they are looked for.
+    witness, within
+        What :class:`Benchmark` says of them.
     """
 
     def decorate(function: F) -> F:
-        _REGISTRY[name] = _Entry(function, data, image_size)
+        files = (file,) if isinstance(file, str) else file
+        _REGISTRY[name] = Declaration(function, data, image_size, takes, files, witness, within)
         return function
 
     return decorate
@@ -158,10 +203,35 @@ def benchmark_names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def default_data(name: str) -> tuple[str, int]:
-    """The name of the data, and the size of the images, that a benchmark is scored on by default."""
-    entry = _REGISTRY.get(name)
-    return (entry.data, entry.image_size) if entry else ('digits', 32)
+def declaration_of(name: str) -> Declaration:
+    """What is declared of a benchmark: one of :func:`benchmark_names`, or the user's own as ``module:function``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such benchmark.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    if ':' not in name:
+        near = difflib.get_close_matches(name, _REGISTRY, n=1)
+        hint = f' (did you mean {near[0]!r}?)' if near else ''
+        raise ValueError(
+            f'unknown benchmark {name!r}{hint}: it is one of {", ".join(benchmark_names())}, or yours as module:function'
+        )
+    function = load_object(name)
+    if not callable(function):
+        raise ValueError(f'{name} should be a function that returns a Benchmark, and is {function!r}')
+    declared = [each for each in _REGISTRY.values() if each.function is function]
+    return declared[0] if declared else Declaration(function)
+
+
+def find_table(name: str, folder: Path) -> Path | None:
+    """The table of a benchmark in a folder of tables, by its usual names; ``None`` where there is none."""
+    for pattern in declaration_of(name).files:
+        for found in sorted(glob.glob(pattern, root_dir=folder)):
+            return folder / found
+    return None
 
 
 def load_benchmark(name: str, *, table: str | None = None, classes: int = 10) -> Benchmark:
@@ -181,23 +251,12 @@ def load_benchmark(name: str, *, table: str | None = None, classes: int = 10) ->
     ValueError
         If there is no such benchmark, or its table is missing or unfit; the message says where the table is to be had.
     """
-    if name in _REGISTRY:
-        function = _REGISTRY[name].function
-    elif ':' in name:
-        function = load_object(name)
-    else:
-        near = difflib.get_close_matches(name, _REGISTRY, n=1)
-        hint = f' (did you mean {near[0]!r}?)' if near else ''
-        raise ValueError(
-            f'unknown benchmark {name!r}{hint}: it is one of {", ".join(benchmark_names())}, or yours as module:function'
-        )
-    if not callable(function):
-        raise ValueError(f'{name} should be a function that returns a Benchmark, and is {function!r}')
+    declared = declaration_of(name)
     given: dict[str, Any] = {'table': table, 'classes': classes}
-    taken = [key for key in inspect.signature(function).parameters if key in given]
+    taken = [key for key in inspect.signature(declared.function).parameters if key in given]
     if table is not None and 'table' not in taken:
         raise ValueError(f'the benchmark {name} brings its own table: leave --table out')
-    benchmark = function(**{key: given[key] for key in taken})
+    benchmark = declared.function(**{key: given[key] for key in taken})
     if not isinstance(benchmark, Benchmark):
         raise ValueError(f'{name} should return a Benchmark, and returned {type(benchmark).__name__}')
-    return benchmark
+    return replace(benchmark, witness=benchmark.witness or declared.witness, within=benchmark.within or declared.within)

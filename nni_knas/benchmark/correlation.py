@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from nni_knas.benchmark.measuring import Measurement
 from nni_knas.benchmark.ranking import CORRELATIONS, bootstrap_counts, interval, top_accuracy
 from nni_knas.scores import Score
 
-__all__ = ['TOP', 'correlation_table', 'score_table']
+__all__ = ['TOP', 'correlation_table', 'kind_of', 'score_table', 'values_of', 'within_table']
 
 TOP = (1, 10, 20, 40)
 
@@ -51,18 +52,17 @@ def correlation_table(
         of them has none.
     """
     counts = bootstrap_counts(len(architectures), resamples)
-    truth = {metric: _accuracies_of(measurements, architectures, metric) for metric in metrics}
+    truth = {metric: _column_of(measurements, architectures, metric) for metric in metrics}
     rows = []
     for score in tqdm(scores, desc='Resampling', unit='score', disable=None):
-        # A baseline is the same under every seed.
-        values = [each.values(score, architectures) for each in measurements[: 1 if isinstance(score, Baseline) else None]]
+        values = values_of(measurements, score, architectures)
         reasons = measurements[0].reasons(score, architectures)
         for metric in metrics:
             rows.append(
                 {
                     'metric': metric,
                     'score': score.name,
-                    'kind': 'baseline' if isinstance(score, Baseline) else 'score',
+                    'kind': kind_of(score),
                     **_correlations(values, truth[metric], counts),
                     **_top_and_regret(values, truth[metric]),
                     'failed': float(np.mean([np.isnan(each).sum() for each in values])),
@@ -73,6 +73,51 @@ def correlation_table(
     table['metric'] = pd.Categorical(table.metric, categories=list(metrics), ordered=True)
     table = table.sort_values(['metric', 'spearman'], ascending=[True, False], kind='stable', ignore_index=True)
     return table.astype({'metric': 'object'})
+
+
+def within_table(
+    measurements: Sequence[Measurement],
+    architectures: Sequence[str],
+    scores: Sequence[Score],
+    metrics: Sequence[str],
+    resamples: int = 1000,
+) -> pd.DataFrame:
+    """Rank correlations within each group of the architectures that are equal in the column ``within`` of the benchmark.
+
+    Parameters
+    ----------
+    measurements, architectures, scores, metrics, resamples
+        As :func:`correlation_table` takes them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a metric, score and group: the column ``within``, its value in the ``group``, the number of ``architectures``
+        in it, and the correlations as :func:`correlation_table` gives them. Empty where the benchmark names no column.
+    """
+    within = measurements[0].benchmark.within
+    if not within:
+        return pd.DataFrame()
+    column = _column_of(measurements, architectures, within)
+    groups = {value: np.flatnonzero(column == value) for value in np.unique(column[np.isfinite(column)])}
+    counts = {value: bootstrap_counts(len(members), resamples) for value, members in groups.items()}
+    rows = []
+    for score in scores:
+        values = values_of(measurements, score, architectures)
+        for metric, (value, members) in itertools.product(metrics, groups.items()):
+            accuracy = _column_of(measurements, architectures, metric)[members]
+            rows.append(
+                {
+                    'metric': metric,
+                    'score': score.name,
+                    'kind': kind_of(score),
+                    'within': within,
+                    'group': value,
+                    'architectures': len(members),
+                    **_correlations([each[members] for each in values], accuracy, counts[value]),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def score_table(
@@ -88,8 +133,18 @@ def score_table(
     return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
 
 
-def _accuracies_of(measurements: Sequence[Measurement], architectures: Sequence[str], metric: str) -> np.ndarray:
-    return measurements[0].benchmark.table.loc[list(architectures), metric].to_numpy(np.float64)
+def values_of(measurements: Sequence[Measurement], score: Score, architectures: Sequence[str]) -> list[np.ndarray]:
+    """The scores of the architectures under each seed; a baseline is the same under all."""
+    return [each.values(score, architectures) for each in measurements[: 1 if isinstance(score, Baseline) else None]]
+
+
+def kind_of(score: Score) -> str:
+    """Whether it is a score or a baseline, as the tables have it."""
+    return 'baseline' if isinstance(score, Baseline) else 'score'
+
+
+def _column_of(measurements: Sequence[Measurement], architectures: Sequence[str], name: str) -> np.ndarray:
+    return measurements[0].benchmark.table.loc[list(architectures), name].to_numpy(np.float64)
 
 
 def _correlations(values: Sequence[np.ndarray], accuracy: np.ndarray, counts: np.ndarray) -> dict[str, float]:

@@ -30,7 +30,12 @@ __all__ = [
 RESULTS = ['valid_acc', 'test_acc']
 
 
-@register_benchmark('nats-tss')
+NATS_FILES = ('tss*.csv', 'NATS-tss-*', 'nasbench201*.db')
+
+
+@register_benchmark(
+    'nats-tss', file=(*NATS_FILES, *(f'../nats-bench/{file}' for file in NATS_FILES)), witness='cifar10_test_acc'
+)
 def nats_tss(table: str | None, classes: int = 10) -> Benchmark:
     """NATS-Bench's topology space (NAS-Bench-201): 15,625 architectures, as strings; the user has the table."""
     space = SimplifiedModelSpace.from_model(NasBench201(num_labels=classes))
@@ -42,19 +47,19 @@ def nats_tss(table: str | None, classes: int = 10) -> Benchmark:
     )
 
 
-@register_benchmark('darts-cifar10', data='cifar10', image_size=16)
+@register_benchmark('darts-cifar10', data='cifar10', image_size=16, witness='test_acc')
 def darts_cifar10() -> Benchmark:
     """Small networks of the DARTS space, trained on CIFAR-10."""
     return space_benchmark('darts-cifar10', darts_cifar10_space(), _read_shipped('darts-cifar10'))
 
 
-@register_benchmark('autoformer-digits', image_size=16)
+@register_benchmark('autoformer-digits', image_size=16, witness='test_acc')
 def autoformer_digits() -> Benchmark:
     """Small transformers of the AutoFormer space, trained on scikit-learn's digits."""
     return space_benchmark('autoformer-digits', autoformer_digits_space(), _read_shipped('autoformer-digits'))
 
 
-@register_benchmark('text-rte')
+@register_benchmark('text-rte', takes='texts', witness='test_acc')
 def text_rte() -> Benchmark:
     """Text classifiers over MiniLM, fine-tuned on RTE; to be scored on ``text:FOLDER`` of a pair task in GLUE's format."""
     return space_benchmark('text-rte', text_space(), _read_shipped('text-rte', [*RESULTS, 'valtest_acc']))

@@ -295,8 +295,17 @@ def _add_benchmark(commands: Any) -> None:
         help='the table of trained results, where the benchmark has none of its own; for nats-tss a CSV, a '
         "file or folder of NATS-Bench, NNI's database, or nni for the database where NNI keeps it",
     )
+    what.add_argument(
+        '--tables',
+        type=Path,
+        metavar='FOLDER',
+        help='the folder where tables lie under their usual names, in the place of --table',
+    )
     what.add_argument('--metric', metavar='NAMES', help='columns of the table, with commas (default: all final accuracies)')
     what.add_argument('--data', help=f"what to score on: {DATA_HELP} (default: the benchmark's, or digits)")
+    what.add_argument(
+        '--text', metavar='DATA', help='what benchmarks of texts are scored on: text:FOLDER, text:FOLDER@ENCODER, or yours'
+    )
     what.add_argument(
         '--image-size',
         type=whole_number,

@@ -109,7 +109,8 @@ class TestBenchmarks:
         benchmark = load_benchmark('mine', table=str(tmp_path / 'mine.csv'))
         pd.testing.assert_frame_equal(benchmark.table, tiny().table)
         assert isinstance(benchmark.network(benchmark.table.index[0], 0), nn.Module)
-        assert 'mine' in benchmark_names() and base.default_data('mine') == ('digits', 8)
+        declared = base.declaration_of('mine')
+        assert 'mine' in benchmark_names() and (declared.data, declared.image_size) == ('digits', 8)
 
     def test_users_own_by_name(self):
         assert load_benchmark('small_benchmarks:small_nats', classes=3).network(
@@ -137,7 +138,7 @@ class TestBenchmarks:
             benchmark = load_benchmark(name)
         except ValueError as error:
             pytest.skip(str(error))
-        _, size = base.default_data(name)
+        size = base.declaration_of(name).image_size
         assert benchmark.metrics == ['valid_acc', 'test_acc']
         assert benchmark.table.test_acc.between(5, 100).all()
         network = benchmark.network(benchmark.table.index[0], 0).eval()

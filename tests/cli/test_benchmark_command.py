@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from nni_knas.benchmark.protocol import OPTIMUM, RANDOM
-from nni_knas.cli import benchmark as command
 from nni_knas.cli import main
+from nni_knas.cli.benchmark_setup import parse_seeds
 from nni_knas.scores import MGM
 
 SMALL = [
@@ -162,7 +162,7 @@ class TestCommand:
 
     @pytest.mark.parametrize('text, seeds', [('3', [0, 1, 2]), ('5,', [5]), ('4,2', [4, 2])])
     def test_seeds(self, text, seeds):
-        assert command._parse_seeds(text) == seeds
+        assert parse_seeds(text) == seeds
 
     def test_help(self, capsys):
         with pytest.raises(SystemExit):

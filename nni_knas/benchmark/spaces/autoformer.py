@@ -21,7 +21,7 @@ COLUMNS = ['hidden_dim', 'depth', 'num_heads', 'mlp_ratio']
 WHERE = f'a CSV with the columns {", ".join(COLUMNS)} (the last two with a value a block, and ; between) and accuracies'
 
 
-@register_benchmark('autoformer', data='cifar10', image_size=224)
+@register_benchmark('autoformer', data='cifar10', image_size=224, file='autoformer.csv', witness='c100_kd_acc')
 def autoformer(table: str | None, classes: int = 100) -> Benchmark:
     """AutoFormer's tiny networks, trained for 300 epochs with distillation on three data sets."""
     rows = read_table(table, COLUMNS, WHERE)

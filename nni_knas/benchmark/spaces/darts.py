@@ -26,7 +26,7 @@ _EDGE = r'(\w+)~(\d)'
 _PATTERN = re.compile(r'normal=(.+)\|reduce=(.+)')
 
 
-@register_benchmark('darts', data='cifar10')
+@register_benchmark('darts', data='cifar10', file='darts.csv', witness='test50')
 def darts(table: str | None, width: int = WIDTH, cells: int = CELLS) -> Benchmark:
     """DARTS, trained on CIFAR-10: validation after 10 and 50 epochs, test after 50."""
     space = SimplifiedModelSpace.from_model(darts_space(width, cells))

@@ -18,7 +18,7 @@ TASKS = ('cola', 'mnli', 'mrpc', 'qnli', 'qqp', 'rte', 'sst', 'sts', 'glue')
 WHERE = 'a CSV with the columns hidden and layers (operation:parameter:hHEADS:fWIDTHxNUMBER, with ; between) and accuracies'
 
 
-@register_benchmark('flexibert', data='text:glue/RTE')
+@register_benchmark('flexibert', takes='texts', file='flexibert.csv', witness='glue', within='depth')
 def flexibert(table: str | None, classes: int = 2) -> Benchmark:
     """FlexiBERT, pre-trained as ELECTRA and fine-tuned on GLUE; ``glue`` is the mean of its eight tasks."""
     rows = read_table(table, ['hidden', 'layers'], WHERE)

@@ -25,7 +25,7 @@ logging.getLogger('nni.nas.hub.pytorch.modules.nasbench101').setLevel(logging.WA
 WHERE = 'a CSV with the column arch (49 bits of the adjacency matrix, a space, seven operations), and test accuracies'
 
 
-@register_benchmark('nasbench101', data='cifar10')
+@register_benchmark('nasbench101', data='cifar10', file='nb101.csv', witness='test_acc')
 def nasbench101(table: str | None, classes: int = 10, stem: int = STEM) -> Benchmark:
     """NAS-Bench-101, trained on CIFAR-10 for 108 epochs; ``test_acc`` is the mean over the seeds of training."""
     space = SimplifiedModelSpace.from_model(NasBench101(stem_out_channels=stem, num_labels=classes))

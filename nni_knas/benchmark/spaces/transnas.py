@@ -20,7 +20,7 @@ WHERE = 'a CSV with the column arch, such as 64-41414-1_23_012, and a column a t
 _PATTERN = re.compile(r'(\d+)-([1-4]+)-([0-3])_([0-3]{2})_([0-3]{3})')
 
 
-@register_benchmark('transnas-micro', data='cifar10', image_size=64)
+@register_benchmark('transnas-micro', data='cifar10', image_size=64, file='transnas_micro.csv', witness='class_scene')
 def transnas_micro(table: str | None, classes: int = 10) -> Benchmark:
     """TransNAS-Bench-101, micro: seven tasks; the tasks' images are not to be had, so that others are scored on."""
     rows = read_table(table, ['arch'], WHERE)
