@@ -139,9 +139,11 @@ def settings_of(kernel: GradientKernelEvaluator, score: Score) -> str:
 
 @functools.cache
 def _digest_of_code(module: str) -> str:
-    """Digest of the code that a score runs: its own file, and those of the scores and gradients that it may build on."""
+    """Digest of the code that a score runs: its own room, and those of the scores and gradients that it may build on."""
     own = getattr(sys.modules.get(module), '__file__', None)
     files = {*_modules(scores_room), *_modules(gradients_room), *([Path(own)] if own else [])}
+    if own and module.startswith('nni_knas.scores.'):
+        files.update(Path(own).parent.glob('*.py'))  # of a room in that room
     digest = hashlib.sha256()
     for file in sorted(files):
         if file.is_file():

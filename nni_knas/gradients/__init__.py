@@ -7,7 +7,8 @@ What is made of the gradients is the business of :mod:`nni_knas.scores`.
 
 from __future__ import annotations
 
-from nni_knas.gradients.errors import MisfitError, ScoringError, first_line
+from nni_knas.gradients.activations import first_embedding, input_jacobian, module_outputs, rectifier_patterns
+from nni_knas.gradients.errors import MisfitError, NotApplicable, ScoringError, first_line
 from nni_knas.gradients.gradients import Gradients, arguments_of
 from nni_knas.gradients.losses import Loss, main_output
 from nni_knas.gradients.samples import Minibatch
@@ -27,13 +28,18 @@ __all__ = [
     'Minibatch',
     'MisfitError',
     'Normalization',
+    'NotApplicable',
     'ScoringError',
     'arguments_of',
     'cpu_threads',
     'evaluating',
+    'first_embedding',
     'first_line',
+    'input_jacobian',
     'main_output',
+    'module_outputs',
     'modules_of',
+    'rectifier_patterns',
     'seeded',
     'undisturbed',
     'wait_for_device',

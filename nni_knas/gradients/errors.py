@@ -8,7 +8,15 @@ from pathlib import Path
 
 import torch
 
-__all__ = ['CoupledSamples', 'MisfitError', 'ScoringError', 'first_line', 'is_out_of_memory', 'is_raised_by_user']
+__all__ = [
+    'CoupledSamples',
+    'MisfitError',
+    'NotApplicable',
+    'ScoringError',
+    'first_line',
+    'is_out_of_memory',
+    'is_raised_by_user',
+]
 
 _TORCH = Path(torch.__file__).parent
 _RAISES = re.compile(r'\b(raise|assert)\b')
@@ -20,6 +28,13 @@ class ScoringError(ValueError):
 
 class MisfitError(ScoringError):
     """The minibatch does not fit the network: it cannot take the inputs, or its outputs do not go with the targets."""
+
+
+class NotApplicable(ScoringError):
+    """A score does not apply to a kind of network: it reads what that does not have, such as rectifiers."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f'n/a: {why}')
 
 
 class CoupledSamples(Exception):

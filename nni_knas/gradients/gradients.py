@@ -6,7 +6,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,8 @@ class Gradients:
     normalization
         Whose statistics a BatchNorm uses. ``'sample'``: each sample's own, as in a loop over samples at batch size 1.
         (A layer that sees one value per channel and sample has no statistics of its own there and uses its running
-        ones, which at initialisation are mean 0 and variance 1.) ``'batch'``: the minibatch's.
+        ones, which at initialisation are mean 0 and variance 1.) ``'batch'``: the minibatch's. ``'none'``: nobody's, it
+        passes on what it gets.
     micro_batch
         Number of samples that go through the network at once; all of them by default. When memory runs out it is
         halved and the pass goes on.
@@ -68,7 +69,7 @@ class Gradients:
         minibatch: Minibatch,
         *,
         loss: Loss | None = None,
-        normalization: Normalization = 'sample',
+        normalization: Normalization | Literal['none'] = 'sample',
         micro_batch: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -178,17 +179,41 @@ class Gradients:
         names = [name for name, _ in self.network.named_modules() if any(name in part for part in parts)]
         return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
 
-    def _all_outputs(self) -> Tensor:
-        """The main output of every sample, in micro-batches, without a graph."""
+    def watch(self, look: Callable[[Minibatch, Callable[..., Tensor]], T]) -> list[T]:
+        """Look at forward passes of the network.
 
-        def of(samples: Minibatch) -> Tensor:
-            with torch.no_grad(), ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
-                return main_output(self._forward(samples))
+        Parameters
+        ----------
+        look
+            ``look(samples, forward)`` is called with each micro-batch in turn. ``forward()`` gives the main output of these
+            samples, with a graph where gradients are on, and ``forward(inputs)`` that of other inputs in their place.
+
+        Returns
+        -------
+        list
+            What ``look`` gives for each micro-batch; for the minibatch as a whole where its samples are coupled.
+        """
+
+        def of(samples: Minibatch) -> T:
+            def forward(inputs: Any = None) -> Tensor:
+                with ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
+                    return main_output(self._forward(samples if inputs is None else samples._replace(inputs=inputs)))
+
+            return look(samples, forward)
 
         try:
-            return torch.cat(list(self._in_parts(of)))
+            return list(self._in_parts(of))
         except CoupledSamples:
-            return of(self.minibatch)
+            return [of(self.minibatch)]
+
+    def _all_outputs(self) -> Tensor:
+        """The main output of every sample, in micro-batches, without a graph."""
+        with torch.no_grad():
+            return torch.cat(self.watch(lambda samples, forward: forward()))
+
+    def of_class(self, number: int) -> Gradients:
+        """The gradients of one of the main output's columns, of shape ``n x classes``, in place of the loss."""
+        return self._gradients_with(self.minibatch, lambda outputs, targets: main_output(outputs)[..., number].sum())
 
     @functools.cached_property
     def _of_outputs(self) -> Gradients:

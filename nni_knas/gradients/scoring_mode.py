@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -204,7 +204,7 @@ class ScoringMode(TorchFunctionMode):
         Whether these are the whole minibatch.
     """
 
-    def __init__(self, normalization: Normalization, samples: int, whole: bool = True) -> None:
+    def __init__(self, normalization: Normalization | Literal['none'], samples: int, whole: bool = True) -> None:
         super().__init__()
         self.normalization = normalization
         self.samples = samples
@@ -236,6 +236,8 @@ class ScoringMode(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
+        if self.normalization == 'none':
+            return input
         if not training:
             return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
         if self.normalization == 'batch':

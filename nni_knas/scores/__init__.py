@@ -15,6 +15,7 @@ from nni_knas.scores.kernel_spectrum import KernelSpectrum
 from nni_knas.scores.matrices import effective_ranks
 from nni_knas.scores.mean_gradient import GradientNorm, LogL1, LogMGM, MGMLogits, Snip
 from nni_knas.scores.mgm import MGM, MGMSampled
+from nni_knas.scores.peers import JacobianCovariance, LinearRegions, MeCo, Naswot, Swap, SynFlow
 from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
 from nni_knas.scores.steady_rank import SteadyRank
 
@@ -26,16 +27,22 @@ __all__ = [
     'GradientNorm',
     'GradientRank',
     'HalfCovariance',
+    'JacobianCovariance',
     'KernelSpectrum',
     'LabelAlignment',
+    'LinearRegions',
     'LogL1',
     'LogMGM',
     'MGMLogits',
     'MGMSampled',
+    'MeCo',
+    'Naswot',
     'Score',
     'SignalToNoise',
     'Snip',
     'SteadyRank',
+    'Swap',
+    'SynFlow',
     'ZiCo',
     'effective_ranks',
     'get_score',

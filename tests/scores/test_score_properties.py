@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.gradients import Minibatch, ScoringError, seeded
+from nni_knas.gradients import Minibatch, NotApplicable, ScoringError, seeded
 from nni_knas.scores import get_score, score_names
 from nni_knas.scores.alignment import _centred, _label_kernel
 from nni_knas.scores.channel_entropy import _covariance
@@ -376,6 +376,7 @@ def test_gradients_that_are_not_finite_give_no_score(name, wrong):
     network[3] = nn.Sequential(nn.Conv2d(6, 8, 3), nn.Identity())
     network[3][1].forward = lambda x: x * torch.tensor(wrong)
     network[4] = nn.Identity()
+    network[2] = nn.ReLU()
     kernel = GradientKernelEvaluator((x, y), name)
     with pytest.raises(ScoringError, match=r'not finite|the score is (nan|-?inf)') as caught:
         kernel.evaluate(network)
@@ -426,7 +427,11 @@ def of_hub():
 def test_every_score_of_the_hub_is_finite_and_reproducible(of_hub, name, space):
     network, (x, y) = of_hub[space]
     y = torch.tensor([1, 7, 1, 3])
-    scores = [GradientKernelEvaluator((x, y), name, seed=seed).score(network) for seed in (2, 2)]
+    try:
+        scores = [GradientKernelEvaluator((x, y), name, seed=seed).score(network) for seed in (2, 2)]
+    except NotApplicable:
+        assert space == 'AutoformerSpace'  # it has no ReLU
+        return
     assert type(scores[0]) is float and math.isfinite(scores[0])
     assert scores[0] == scores[1]
 

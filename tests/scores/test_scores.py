@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import reference
+import reference_peers
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -90,7 +91,7 @@ def test_scores_add_up_in_double_precision():
 
 
 def test_names():
-    assert {*reference.SCORES, *reference.OF_PASSES} == set(score_names())
+    assert {*reference.SCORES, *reference.OF_PASSES, *reference_peers.PEERS} == set(score_names())
     assert score_names() == sorted(score_names())
     for name in score_names():
         assert get_score(name).name == name
@@ -181,6 +182,7 @@ def test_every_score_says_its_formula_source_and_cost(name):
 LEAST_SAMPLES = {
     'half-covariance': 4,
     'label-alignment': 3,
+    **dict.fromkeys(['jacob-cov', 'linear-regions', 'naswot', 'swap'], 2),
     'snr': 2,
     'zico': 2,
     **{f'{kernel}-{function}': 2 for kernel in reference.KERNELS for function in reference.FUNCTIONS},
@@ -197,8 +199,9 @@ def test_least_number_of_samples(name):
             GradientKernelEvaluator((x, y), score=name, batch_size=samples)
         with pytest.raises(ValueError, match=sentence):  # the data are fewer than batch_size
             GradientKernelEvaluator((x[:samples], y[:samples]), score=name).score(nn.Linear(60, 3).double())
-    with seeded(0):
-        network = nn.Sequential(nn.Linear(60, 60), nn.Tanh(), nn.Linear(60, 3)).double()
+    with seeded(0):  # there are scores of feature maps, and of ReLUs
+        image = nn.Sequential(nn.Unflatten(1, (1, 6, 10)), nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten())
+        network = nn.Sequential(image, nn.Linear(128, 60), nn.Tanh(), nn.Linear(60, 3)).double()
     assert np.isfinite(GradientKernelEvaluator((x, y), score=name, batch_size=least).score(network))
 
 
