@@ -47,6 +47,10 @@ HUB = (
 RECOMMENDED = 'steady-rank'
 """The score that is used where none is chosen."""
 SCORES = (
+    'az-complexity',
+    'az-expressivity',
+    'az-progressivity',
+    'az-trainability',
     'channel-entropy',
     'channel-rank',
     'fisher-condition',
@@ -76,6 +80,7 @@ SCORES = (
     'steady-rank',
     'swap',
     'synflow',
+    'vkdnw',
     'zico',
 )
 """The scores that come with the package."""

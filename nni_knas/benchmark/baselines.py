@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from nni_knas.gradients import Gradients
-from nni_knas.scores import Score
+from nni_knas.scores import Score, flops
 
 __all__ = ['BASELINES', 'Baseline', 'Flops', 'Layers', 'Parameters']
 
@@ -36,10 +35,7 @@ class Flops(Baseline):
     passes = '0 (one forward pass of one sample)'
 
     def __call__(self, gradients: Gradients) -> float:
-        one = Gradients(gradients.network, gradients.minibatch.part(0, 1), loss=gradients.loss)
-        with FlopCounterMode(display=False) as counter:
-            one.check()
-        return float(counter.get_total_flops())
+        return flops(gradients)
 
 
 class Layers(Baseline):

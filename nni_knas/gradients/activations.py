@@ -25,9 +25,15 @@ _EMBEDDINGS = {F.embedding, F.embedding_bag}
 
 @contextlib.contextmanager
 def module_outputs(modules: Iterable[nn.Module], see: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
-    """Show ``see`` the main output of each call of these modules, at once, since a later layer may write into it."""
+    """Show ``see`` the main output of each call of these modules, at once, since a later layer may write into it.
+
+    Of several it is the first that is not among the module's inputs, as cells hand on what they got.
+    """
 
     def look(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, (tuple, list)):
+            given = [id(leaf) for leaf in tree_flatten(inputs)[0]]
+            output = next((leaf for leaf in tree_flatten(output)[0] if id(leaf) not in given), output)
         with contextlib.suppress(MisfitError):  # it gives something else
             see(module, main_output(output))
 

@@ -226,15 +226,26 @@ class Gradients:
         """The gradients of the main output in place of the loss: of its sum with random signs, drawn by the seed."""
         return self._of_outputs
 
-    @functools.cached_property
-    def _of_predictions(self) -> Gradients:
+    def predictions(self) -> Tensor:
+        """The predicted probabilities of the classes, shape ``n x classes``, in double precision, from one forward pass.
+
+        Raises
+        ------
+        ScoringError
+            If the network is not a classifier with cross-entropy.
+        """
         logits = self._all_outputs()
         if not self._is_cross_entropy or logits.dim() != 2:
             raise ScoringError('labels can be drawn from the predictions of a classifier with cross-entropy only')
         if not torch.isfinite(logits).all():
             raise ScoringError('the outputs are not finite: the network explodes at its initial weights')
+        return logits.double().softmax(1)
+
+    @functools.cached_property
+    def _of_predictions(self) -> Gradients:
+        predictions = self.predictions()
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.multinomial(logits.double().softmax(1).cpu(), 1, generator=generator)[:, 0].to(logits.device)
+        drawn = torch.multinomial(predictions.cpu(), 1, generator=generator)[:, 0].to(predictions.device)
         return self._gradients_with(self.minibatch._replace(targets=drawn), self.loss)
 
     def of_predictions(self) -> Gradients:

@@ -15,15 +15,31 @@ from nni_knas.scores.kernel_spectrum import KernelSpectrum
 from nni_knas.scores.matrices import effective_ranks
 from nni_knas.scores.mean_gradient import GradientNorm, LogL1, LogMGM, MGMLogits, Snip
 from nni_knas.scores.mgm import MGM, MGMSampled
-from nni_knas.scores.peers import JacobianCovariance, LinearRegions, MeCo, Naswot, Swap, SynFlow
+from nni_knas.scores.peers import (
+    VKDNW,
+    Complexity,
+    Expressivity,
+    JacobianCovariance,
+    LinearRegions,
+    MeCo,
+    Naswot,
+    Progressivity,
+    Swap,
+    SynFlow,
+    Trainability,
+    flops,
+)
 from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
 from nni_knas.scores.steady_rank import SteadyRank
 
 __all__ = [
     'MGM',
     'RECOMMENDED',
+    'VKDNW',
     'ChannelEntropy',
     'ChannelRank',
+    'Complexity',
+    'Expressivity',
     'GradientNorm',
     'GradientRank',
     'HalfCovariance',
@@ -37,14 +53,17 @@ __all__ = [
     'MGMSampled',
     'MeCo',
     'Naswot',
+    'Progressivity',
     'Score',
     'SignalToNoise',
     'Snip',
     'SteadyRank',
     'Swap',
     'SynFlow',
+    'Trainability',
     'ZiCo',
     'effective_ranks',
+    'flops',
     'get_score',
     'mean_matrices',
     'register',

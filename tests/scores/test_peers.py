@@ -12,115 +12,24 @@ import torch
 from hub import built, images
 from hypothesis import given
 from hypothesis import strategies as st
+from peer_networks import CLASSES, LABELS, NETWORKS, Lambda, network_and_inputs, normal, score
 from torch import nn
 from torch.nn import functional as F
 from undisturbed import X, Y, assert_undisturbed, everything
 
-from nni_knas import GradientKernelEvaluator
-from nni_knas.gradients import NotApplicable, ScoringError, seeded
+from nni_knas.gradients import NotApplicable, ScoringError
 from nni_knas.scores.peers.naswot import _correlations
 from nni_knas.scores.peers.swap import _count_columns
 
 RECTIFIED = ['naswot', 'swap', 'linear-regions']
-CLASSES = 5
-LABELS = torch.tensor([0, 3, 1, 1, 4, 0])
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-class Lambda(nn.Module):
-    def __init__(self, function, *modules):
-        super().__init__()
-        self.function = function
-        self.parts = nn.ModuleList(modules)
-
-    def forward(self, *arguments, **keywords):
-        return self.function(*self.parts, *arguments, **keywords)
-
-
-def convolutional():
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1),
-        nn.BatchNorm2d(6),
-        nn.ReLU(),
-        nn.Sequential(nn.Conv2d(6, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(inplace=True)),
-        nn.Flatten(),
-        nn.Dropout(0.5),
-        nn.Linear(64, CLASSES),
-    )
-
-
-def temporal():
-    return nn.Sequential(nn.Conv1d(3, 5, 3), nn.BatchNorm1d(5), nn.ReLU(), nn.Flatten(), nn.Linear(40, CLASSES))
-
-
-def encoder():
-    layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.3, batch_first=True, activation=nn.ReLU())
-    return Lambda(
-        lambda encode, head, x: head(encode(x).mean(1)),
-        nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
-        nn.Linear(8, CLASSES),
-    )
-
-
-def recurrent():
-    return Lambda(
-        lambda layer, relu, head, x: head(relu(layer(x)[0])[:, -1]),
-        nn.LSTM(8, 6, batch_first=True),
-        nn.ReLU(),
-        nn.Linear(6, CLASSES),
-    )
-
-
-def mlp():
-    return nn.Sequential(
-        nn.Linear(8, 30), nn.ReLU(), nn.BatchNorm1d(30), nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, CLASSES)
-    )
-
-
-def of_tokens():
-    def forward(words, places, hidden, relu, head, ids, mask):
-        x = words(ids) + places(torch.arange(ids.shape[1]))
-        return {'other': x, 'logits': head((relu(hidden(x)) * mask[..., None]).sum(1))}
-
-    return Lambda(forward, nn.Embedding(20, 6), nn.Embedding(4, 6), nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, CLASSES))
-
-
-def tokens():
-    return {'ids': (normal(6, 4) * 100).long() % 20, 'mask': (normal(6, 4, seed=2) < 1).long()}
-
-
+AZ = list(reference_peers.AZ)
 EVERY = list(reference_peers.PEERS)
-FLAT = [name for name in EVERY if name != 'meco']
-NETWORKS = {
-    'convolutions': (convolutional, lambda: normal(6, 3, 6, 6), EVERY),
-    'convolutions over time': (temporal, lambda: normal(6, 3, 10), FLAT),
-    'transformer': (encoder, lambda: normal(6, 4, 8), FLAT),
-    'LSTM': (recurrent, lambda: normal(6, 4, 8), FLAT),
-    'fully connected': (mlp, lambda: normal(6, 8), FLAT),
-    'tokens': (of_tokens, tokens, FLAT),
-}
-
-
-def network_and_inputs(kind):
-    build, inputs, _ = NETWORKS[kind]
-    with seeded(3):
-        network = build().double()
-        for module in network.modules():  # norms off their initial values
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)):
-                nn.init.normal_(module.weight)
-                nn.init.normal_(module.bias)
-    return network, inputs()
-
-
-def score(name, network, inputs, targets=LABELS, **arguments):
-    return GradientKernelEvaluator((inputs, targets), name, **arguments).score(network)
+FLAT = [name for name in EVERY if name not in ('meco', 'az-complexity')]
+KINDS = {kind: EVERY if kind == 'convolutions' else FLAT for kind in NETWORKS}
 
 
 @pytest.mark.parametrize('normalization', ['sample', 'batch'])
-@pytest.mark.parametrize(('kind', 'name'), [(kind, name) for kind, (*_, names) in NETWORKS.items() for name in names])
+@pytest.mark.parametrize(('kind', 'name'), [(kind, name) for kind, names in KINDS.items() for name in names])
 def test_scores_are_those_of_the_reference(kind, name, normalization):
     network, inputs = network_and_inputs(kind)
     coupled = normalization == 'batch' and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
@@ -139,7 +48,7 @@ def test_scores_of_a_cell_are_those_of_the_reference(name):
     assert expected != 0
 
 
-@pytest.mark.parametrize('name', EVERY)
+@pytest.mark.parametrize('name', [*EVERY, *AZ])
 def test_micro_batches_give_the_same(name):
     network, inputs = network_and_inputs('convolutions')
     for normalization in ('sample', 'batch'):
@@ -147,7 +56,7 @@ def test_micro_batches_give_the_same(name):
         assert parts == pytest.approx(whole, rel=1e-12)
 
 
-@pytest.mark.parametrize('name', EVERY)
+@pytest.mark.parametrize('name', [*EVERY, *AZ])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_networks_are_left_as_they_were(name, dtype):
     network = everything().to(dtype)
@@ -155,7 +64,7 @@ def test_networks_are_left_as_they_were(name, dtype):
         try:
             score(name, network, X.to(dtype), Y)
         except NotApplicable:
-            assert name in (*RECTIFIED, 'meco')
+            assert name in (*RECTIFIED, 'meco', 'az-progressivity', 'az-trainability')
 
 
 def test_weights_come_back_from_a_pass_that_fails():
@@ -277,7 +186,7 @@ def test_correlations_have_no_scale(rows, columns, seed, scale):
     assert np.allclose(_correlations((matrix * scale).float()).numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['jacob-cov', *RECTIFIED, 'synflow', 'meco'])
+@pytest.mark.parametrize('name', [*EVERY, *AZ])
 def test_targets_are_not_read(name):
     network, inputs = network_and_inputs('convolutions')
     assert score(name, network, inputs) == score(name, network, inputs, LABELS.flip(0))
@@ -287,13 +196,15 @@ def test_targets_are_not_read(name):
 def test_bounds(name):
     network, inputs = network_and_inputs('convolutions')
     value = score(name, network, inputs)
-    units = 6 * 36 + 4 * 16
+    units = 6 * 36 + 4 * 9
     low, high = {
+        'az-complexity': (1, math.inf),
         'jacob-cov': (-6e5, -6),
         'linear-regions': (1, 6),
         'meco': (0, 12),
         'naswot': (-math.inf, 6 * math.log(units)),
         'swap': (1, 64),
         'synflow': (0, math.inf),
+        'vkdnw': (10, 11),
     }[name]
     assert low <= value <= high

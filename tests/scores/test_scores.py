@@ -91,7 +91,7 @@ def test_scores_add_up_in_double_precision():
 
 
 def test_names():
-    assert {*reference.SCORES, *reference.OF_PASSES, *reference_peers.PEERS} == set(score_names())
+    assert {*reference.SCORES, *reference.OF_PASSES, *reference_peers.PEERS, *reference_peers.AZ} == set(score_names())
     assert score_names() == sorted(score_names())
     for name in score_names():
         assert get_score(name).name == name
@@ -199,9 +199,9 @@ def test_least_number_of_samples(name):
             GradientKernelEvaluator((x, y), score=name, batch_size=samples)
         with pytest.raises(ValueError, match=sentence):  # the data are fewer than batch_size
             GradientKernelEvaluator((x[:samples], y[:samples]), score=name).score(nn.Linear(60, 3).double())
-    with seeded(0):  # there are scores of feature maps, and of ReLUs
-        image = nn.Sequential(nn.Unflatten(1, (1, 6, 10)), nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten())
-        network = nn.Sequential(image, nn.Linear(128, 60), nn.Tanh(), nn.Linear(60, 3)).double()
+    with seeded(0):  # there are scores of feature maps, of blocks and of ReLUs
+        image = nn.Sequential(nn.Unflatten(1, (1, 6, 10)), *(nn.Conv2d(c, 2, 3, padding=1) for c in (1, 2)), nn.ReLU())
+        network = nn.Sequential(image, nn.Flatten(), nn.Linear(120, 60), nn.Tanh(), nn.Linear(60, 3)).double()
     assert np.isfinite(GradientKernelEvaluator((x, y), score=name, batch_size=least).score(network))
 
 
