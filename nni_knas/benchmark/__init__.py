@@ -16,12 +16,13 @@ from nni_knas.benchmark.baselines import BASELINES
 from nni_knas.benchmark.cache import ScoreCache
 from nni_knas.benchmark.correlation import TOP, correlation_table, score_table, within_table
 from nni_knas.benchmark.costs import PLAIN_IMAGES, cost
+from nni_knas.benchmark.heatmap import plot_summary
 from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space, text_space
 from nni_knas.benchmark.measuring import Measurement, measure
 from nni_knas.benchmark.nats import to_sample
 from nni_knas.benchmark.plots import have_matplotlib, plot_scores, plot_search
 from nni_knas.benchmark.protocol import draw_candidates, search_table
-from nni_knas.benchmark.summary import Ranked, summary_table
+from nni_knas.benchmark.summary import Ranked, correlation_text, summary_table
 
 __all__ = [
     'BASELINES',
@@ -34,6 +35,7 @@ __all__ = [
     'autoformer_digits_space',
     'benchmark_names',
     'correlation_table',
+    'correlation_text',
     'cost',
     'darts_cifar10_space',
     'declaration_of',
@@ -44,6 +46,7 @@ __all__ = [
     'measure',
     'plot_scores',
     'plot_search',
+    'plot_summary',
     'register_benchmark',
     'score_table',
     'search_table',

@@ -33,10 +33,11 @@ from nni_knas.cli.benchmark_text import (
     samples_text,
     score_label,
     settings_text,
+    within_cells,
     write_results,
 )
 
-__all__ = ['Ranking', 'print_within', 'rank', 'run_correlation']
+__all__ = ['Ranking', 'draw_plots', 'draw_sample', 'rank', 'run_correlation']
 
 
 class Ranking(NamedTuple):
@@ -65,15 +66,27 @@ def run_correlation(options: argparse.Namespace, setup: Setup, cache: ScoreCache
     if not ranking.within.empty:
         witness = setup.benchmark.witness
         for metric in [witness] if witness in setup.metrics else setup.metrics:
-            print_within(ranking.within[ranking.within.metric == metric])
+            print(f'\n{metric} within each {setup.benchmark.within}')
+            print_table(*within_cells(ranking.within[ranking.within.metric == metric]))
     _print_legend(options, ranking.settings)
     print_notes_and_files(ranking.notes + failure_notes(ranking.results), setup.folder, written)
 
 
+def draw_sample(options: argparse.Namespace, setup: Setup) -> list[str]:
+    """The architectures to rank, which have a result in every metric."""
+    architectures = setup.benchmark.sample(options.architectures, options.sample_seed, setup.metrics)
+    if len(architectures) < 2:
+        raise ValueError(
+            f'there are {len(architectures)} architectures with a result in {", ".join(setup.metrics)}: a '
+            'correlation needs 2 or more'
+        )
+    return architectures
+
+
 def rank(options: argparse.Namespace, setup: Setup, cache: ScoreCache) -> Ranking:
     """Score what is not in the cache, and write all tables to the benchmark's folder."""
-    architectures = setup.benchmark.sample(options.architectures, options.sample_seed, setup.metrics)
-    notes = [*setup.notes, *_check_sample(options, setup, architectures)]
+    architectures = draw_sample(options, setup)
+    notes = [*setup.notes, *_few_notes(options, architectures)]
     measurements = []
     for kernel in setup.kernels:
         measure(setup.benchmark, kernel, architectures, setup.scores, cache)
@@ -106,27 +119,7 @@ def draw_plots(setup: Setup, ranking: Ranking, metrics: Sequence[str]) -> list[P
     return [path for metric in shown for path in plot_scores(ranking.results, ranking.scores, metric, title, setup.folder)]
 
 
-def print_within(within: pd.DataFrame) -> None:
-    """The rank correlations of one metric within the groups of a column, a column a group."""
-    metric, column = within.metric.iloc[0], within.within.iloc[0]
-    groups = within[['group', 'architectures']].drop_duplicates().itertuples(index=False)
-    print(f'\n{metric} within each {column}: kendall, and spearman')
-    header, rows = ['score (* baseline)'], [[score_label(row)] for row in within.drop_duplicates('score').to_dict('records')]
-    for group, count in groups:
-        for name in ('kendall', 'spearman'):
-            header.append(f'{column} {group:g} ({count}), {name}')
-            for cells, row in zip(rows, within[within.group == group].to_dict('records')):
-                cells.append(f'{number_text(row[name])} {interval_text(row, f"{name}_low", f"{name}_high")}')
-    print_table(header, rows)
-
-
-def _check_sample(options: argparse.Namespace, setup: Setup, architectures: Sequence[str]) -> list[str]:
-    """A note where there are fewer than were asked for."""
-    if len(architectures) < 2:
-        raise ValueError(
-            f'there are {len(architectures)} architectures with a result in {", ".join(setup.metrics)}: a '
-            'correlation needs 2 or more'
-        )
+def _few_notes(options: argparse.Namespace, architectures: Sequence[str]) -> list[str]:
     if len(architectures) == options.architectures:
         return []
     return [f'The table has {len(architectures)} architectures with a result in every metric: all are used.']

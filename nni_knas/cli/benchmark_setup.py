@@ -175,7 +175,12 @@ def prepare(options: argparse.Namespace, name: str, scores: list[Score], folder:
     load_benchmark(name, table=table)  # its mistakes come before the data are loaded
     data_name = _data_of(options, name, among)
     size = options.image_size or declaration_of(name).image_size
-    data = _load_data(data_name, size, asked=not among or data_name in (options.data, options.text))
+    try:
+        data = load_data(data_name, size=size)
+    except ValueError as error:
+        if not among or data_name in (options.data, options.text):
+            raise
+        raise Missing(f'{name} is scored on images, and {error}') from error  # nobody asked for these
     benchmark = load_benchmark(name, table=table, classes=data.classes)
     metrics = parse_names(options.metric) if options.metric else benchmark.metrics
     for metric in metrics:
@@ -256,14 +261,5 @@ def _data_of(options: argparse.Namespace, name: str, among: bool) -> str:
         return data
     data = options.data or ('' if among else options.text) or (IMAGES if among else declared.data)
     if declared.takes == 'images' and data.startswith('text:'):
-        raise ValueError(f'{name} is scored on images, and {data} are texts: name images with --data')
+        raise ValueError(f'{name} is scored on images, and {data} are texts: name images with --data, and texts with --text')
     return data
-
-
-def _load_data(name: str, size: int, asked: bool) -> Data:
-    try:
-        return load_data(name, size=size)
-    except ValueError as error:
-        if asked:
-            raise
-        raise Missing(str(error)) from error

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from nni_knas.basics.texts import table
-from nni_knas.benchmark import have_matplotlib
+from nni_knas.benchmark import correlation_text, have_matplotlib
 
 __all__ = [
+    'correlation_cell',
     'failure_notes',
     'interval_text',
     'number_text',
@@ -22,6 +23,7 @@ __all__ = [
     'samples_text',
     'score_label',
     'settings_text',
+    'within_cells',
     'write_results',
 ]
 
@@ -34,6 +36,13 @@ def number_text(value: float, digits: int = 2) -> str:
 def interval_text(row: Mapping[Any, Any], low: str, high: str) -> str:
     """The interval between two columns, in brackets."""
     return f'[{number_text(row[low])}, {number_text(row[high])}]'
+
+
+def correlation_cell(row: Mapping[Any, Any], name: str, low: str, high: str) -> str:
+    """A correlation, and its interval between two columns, as briefly as can be."""
+    if np.isnan(row[name]):
+        return correlation_text(row[name])
+    return f'{correlation_text(row[name])} [{correlation_text(row[low])}, {correlation_text(row[high])}]'
 
 
 def score_label(row: Mapping[Any, Any]) -> str:
@@ -70,6 +79,21 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
     print(table(header, rows, right=header[1:]))
 
 
+def within_cells(within: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the rank correlations of one metric within the groups of a column, the best Kendall first."""
+    column = within.within.iloc[0]
+    means = within.groupby('score').kendall.transform('mean')
+    within = within.assign(mean=means).sort_values('mean', ascending=False, kind='stable')
+    header = ['score (* baseline)']
+    rows = [[score_label(row)] for row in within.drop_duplicates('score').to_dict('records')]
+    for group, count in within[['group', 'architectures']].drop_duplicates().sort_values('group').itertuples(index=False):
+        for name in ('kendall', 'spearman'):
+            header.append(f'{column} {group:g} ({count}), {name}')
+            for cells, row in zip(rows, within[within.group == group].to_dict('records')):
+                cells.append(correlation_cell(row, name, f'{name}_low', f'{name}_high'))
+    return header, rows
+
+
 def print_notes_and_files(notes: Sequence[str], folder: Path, written: Sequence[Path]) -> None:
     """What there is to say beside a table, and where it is kept."""
     print()
@@ -81,12 +105,28 @@ def print_notes_and_files(notes: Sequence[str], folder: Path, written: Sequence[
 
 
 def write_results(
-    folder: Path, name: str, results: pd.DataFrame, settings: Mapping[str, Any], notes: Sequence[str]
+    folder: Path,
+    name: str,
+    results: pd.DataFrame,
+    settings: Mapping[str, Any],
+    notes: Sequence[str],
+    others: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[Path]:
-    """A table as CSV, and as JSON with what it was made by."""
+    """A table as CSV, and as JSON with what it was made by, and with other tables beside it."""
     paths = [folder / f'{name}.csv', folder / f'{name}.json']
     results.to_csv(paths[0], index=False)
-    rows = json.loads(results.to_json(orient='records'))  # nan becomes null
-    plain = {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in settings.items()}
-    paths[1].write_text(json.dumps({'settings': plain, 'notes': notes, 'results': rows}, indent=2) + '\n')
+    written = {'settings': _plain(settings), 'notes': notes, 'results': _records(results)}
+    written |= {key: _records(table) for key, table in (others or {}).items()}
+    paths[1].write_text(json.dumps(written, indent=2) + '\n')
     return paths
+
+
+def _records(table: pd.DataFrame) -> Any:
+    return json.loads(table.to_json(orient='records'))  # nan becomes null
+
+
+def _plain(value: Any) -> Any:
+    """The same for JSON, which has no nan."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value

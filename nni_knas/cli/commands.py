@@ -17,8 +17,6 @@ from nni_knas.config import Option, options
 
 __all__ = ['build_parser']
 
-COST_ARCHITECTURES = 8
-
 
 def build_parser() -> Parser:
     """The parser of all commands."""
@@ -277,17 +275,22 @@ def _add_benchmark(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         help='how well scores rank the architectures of a tabular benchmark',
         description='Score random architectures of a benchmark and compare the scores with the accuracies in its table:\n'
-        'rank correlations, the best architecture among the top of each ranking, and what each score costs.',
+        'rank correlations, the best architecture among the top of each ranking, and what each score costs. Of several\n'
+        'benchmarks: one table at the end, with the mean and the worst of each score. What was scored is kept, and not\n'
+        'scored again.',
         epilog='examples:\n'
         '  nni-knas benchmark --benchmark nats-tss --table NATS-tss-v1_0-3ffb9-simple --data cifar10\n'
         '  nni-knas benchmark --benchmark autoformer-digits --scores mgm,mgm-sampled --seeds 3\n'
+        '  nni-knas benchmark --benchmark all --tables tables --data folder:cifar10 --text text:glue/RTE\n'
         "  nni-knas benchmark --protocol knas --table tss.csv --data folder:cifar10    the paper's own search\n",
     )
     what = parser.add_argument_group('benchmark and data')
     what.add_argument(
         '--benchmark',
         default='nats-tss',
-        help=f'{", ".join(BENCHMARKS)}, or yours as module:function (default: %(default)s)',
+        metavar='NAMES',
+        help=f'{", ".join(BENCHMARKS)}, or yours as module:function; several with commas, or all whose tables lie in '
+        '--tables, for one table of all of them (default: %(default)s)',
     )
     what.add_argument(
         '--table',
@@ -299,10 +302,14 @@ def _add_benchmark(commands: Any) -> None:
         '--tables',
         type=Path,
         metavar='FOLDER',
-        help='the folder where tables lie under their usual names, in the place of --table',
+        help='the folder where tables lie under their usual names, such as nb101.csv, in the place of --table; '
+        'benchmarks whose table is not there are left out',
     )
     what.add_argument('--metric', metavar='NAMES', help='columns of the table, with commas (default: all final accuracies)')
-    what.add_argument('--data', help=f"what to score on: {DATA_HELP} (default: the benchmark's, or digits)")
+    what.add_argument(
+        '--data',
+        help=f"what to score on: {DATA_HELP} (default: the benchmark's, or digits; of several cifar10, the same for all)",
+    )
     what.add_argument(
         '--text', metavar='DATA', help='what benchmarks of texts are scored on: text:FOLDER, text:FOLDER@ENCODER, or yours'
     )
@@ -319,9 +326,8 @@ def _add_benchmark(commands: Any) -> None:
     how.add_argument(
         '--architectures',
         type=whole_number,
-        default=1000,
         metavar='N',
-        help='how many random architectures (default: %(default)s)',
+        help='how many random architectures of a benchmark (default: 1000, of each of several 300)',
     )
     how.add_argument(
         '--sample-seed', type=whole_number, default=0, metavar='SEED', help='of their draw (default: %(default)s)'
@@ -347,10 +353,10 @@ def _add_benchmark(commands: Any) -> None:
     how.add_argument(
         '--cost-architectures',
         type=whole_number,
-        default=COST_ARCHITECTURES,
         metavar='N',
-        help='on how many each score is timed by itself; 0 leaves it out (default: %(default)s)',
+        help='on how many each score is timed by itself; 0 leaves it out (default: 8, of several 0)',
     )
+    how.add_argument('--kendall', action='store_true', help="of several benchmarks print Kendall's tau-b, too")
     search = parser.add_argument_group('the search of the paper')
     search.add_argument(
         '--protocol',
@@ -367,6 +373,7 @@ def _add_benchmark(commands: Any) -> None:
         '--output',
         type=Path,
         metavar='DIR',
-        help='where tables, plots and the cache of scores go (default: nni-knas-benchmark/BENCHMARK)',
+        help='where tables, plots and the cache of scores go (default: nni-knas-benchmark/BENCHMARK; of several a folder '
+        'each below nni-knas-benchmark)',
     )
     parser.set_defaults(command='benchmark.run')

@@ -58,5 +58,13 @@ MISTAKES = [
     command('benchmark --normalization layer', "unknown 'layer'"),
     command('benchmark --batch-size 0 --benchmark autoformer-digits --scores mgm', 'batch_size is 0'),
     command('benchmark --benchmark autoformer-digits --protocol knas --candidates 5', 'top_k=40 is more than candidates=5'),
+    command('benchmark --benchmark all', 'needs --tables'),
+    command('benchmark --benchmark all --tables nowhere', 'is no folder'),
+    command('benchmark --benchmark all --tables .', 'there is no benchmark to run'),
+    command('benchmark --benchmark nats-tss,darts', '--tables is missing'),
+    command('benchmark --benchmark flexibert --tables .', 'no table of flexibert'),
+    command('benchmark --benchmark autoformer-digits,darts-cifar10 --image-size 8', 'is for one benchmark'),
+    command('benchmark --benchmark autoformer-digits --text text:RTE', 'is scored on images'),
+    command('benchmark --benchmark text-rte', 'is scored on texts'),
     command('benchmark --benchmark autoformer-digits --output mine', 'mine', files={'mine': ''}),
 ]
