@@ -15,6 +15,7 @@ __all__ = ['draw_summary', 'plot_summary']
 
 COLORS = 'RdBu'  # red below 0, white at 0, blue above
 GAP = 0.2  # between the benchmarks, and what is made of them
+DAGGER = '\N{DAGGER}'
 DARK = 0.6  # beyond it numbers are white
 
 
@@ -29,6 +30,8 @@ def plot_summary(summary: pd.DataFrame, names: Sequence[str], title: str, folder
 
 def draw_summary(summary: pd.DataFrame, names: Sequence[str], title: str) -> Any:
     """A heat map: scores down, the highest mean first, benchmarks across, and set apart from them mean and worst.
+
+    Baselines are in italics. Mean and worst have a dagger where a score has no value on some of the benchmarks.
 
     Parameters
     ----------
@@ -46,20 +49,24 @@ def draw_summary(summary: pd.DataFrame, names: Sequence[str], title: str) -> Any
     from matplotlib.figure import Figure
 
     columns = [*names, 'mean', 'worst']
+    partial = (summary.on < len(names)).to_numpy()
     figure = Figure(figsize=(2.9 + 0.85 * len(columns), 1.5 + 0.26 * len(summary)), layout='constrained')
     axes = figure.subplots()
     for place, column in enumerate(columns):
         left = place + (GAP if column in columns[len(names) :] else 0)
-        _draw_column(axes, left, summary[column].to_numpy(np.float64))
+        marks = np.where(partial & (left > len(names)), DAGGER, '')
+        _draw_column(axes, left, summary[column].to_numpy(np.float64), marks)
         axes.text(left + 0.5, -0.25, column, rotation=35, ha='left', va='bottom', rotation_mode='anchor', fontsize=9)
     _label_rows(axes, summary)
     axes.set_xlim(0, len(columns) + GAP)
     axes.set_ylim(len(summary), 0)
     figure.suptitle(title, fontsize=11)
+    if partial.any():
+        figure.supxlabel(f'{DAGGER} over the benchmarks where the score has a value', fontsize=8.5)
     return figure
 
 
-def _draw_column(axes: Any, left: float, values: np.ndarray) -> None:
+def _draw_column(axes: Any, left: float, values: np.ndarray, marks: np.ndarray) -> None:
     """A cell a score, with its number; grey where there is none."""
     from matplotlib import colormaps
 
@@ -67,9 +74,9 @@ def _draw_column(axes: Any, left: float, values: np.ndarray) -> None:
     edges = np.arange(len(values) + 1)
     cells = np.ma.masked_invalid(values[:, None])
     axes.pcolormesh([left, left + 1], edges, cells, cmap=colors, vmin=-1, vmax=1, edgecolors='white', linewidth=0.8)
-    for row, value in enumerate(values):
+    for row, (value, mark) in enumerate(zip(values, marks)):
         ink = '0.55' if np.isnan(value) else 'white' if abs(value) > DARK else 'black'
-        axes.text(left + 0.5, row + 0.5, correlation_text(value), ha='center', va='center', fontsize=8.5, color=ink)
+        axes.text(left + 0.5, row + 0.5, correlation_text(value) + mark, ha='center', va='center', fontsize=8.5, color=ink)
 
 
 def _label_rows(axes: Any, summary: pd.DataFrame) -> None:

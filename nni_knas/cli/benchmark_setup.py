@@ -192,13 +192,7 @@ def prepare(options: argparse.Namespace, name: str, scores: list[Score], folder:
         'data': data_name,
         'image_size': size,
         'classes': data.classes,
-        'batch_size': options.batch_size,
-        'normalization': kernels[0].normalization,
-        'seeds': parse_seeds(options.seeds),
-        'sample_seed': options.sample_seed,
-        'device': str(kernels[0].device),
-        'nni_knas': __version__,
-        'torch': torch.__version__,
+        **_scoring_settings(options, kernels[0]),
     }
     return Setup(benchmark, metrics, scores, kernels, folder, settings, [])
 
@@ -226,6 +220,18 @@ def _kernels(options: argparse.Namespace, data: Data) -> list[GradientKernelEval
         GradientKernelEvaluator(data.train, None, options.batch_size, seed, device=options.device, **normalization)
         for seed in parse_seeds(options.seeds)
     ]
+
+
+def _scoring_settings(options: argparse.Namespace, kernel: GradientKernelEvaluator) -> dict[str, Any]:
+    return {
+        'batch_size': options.batch_size,
+        'normalization': kernel.normalization,
+        'seeds': parse_seeds(options.seeds),
+        'sample_seed': options.sample_seed,
+        'device': str(kernel.device),
+        'nni_knas': __version__,
+        'torch': torch.__version__,
+    }
 
 
 def _table_of(options: argparse.Namespace, name: str, among: bool) -> str | None:

@@ -284,6 +284,20 @@ def _add_benchmark(commands: Any) -> None:
         '  nni-knas benchmark --benchmark all --tables tables --data folder:cifar10 --text text:glue/RTE\n'
         "  nni-knas benchmark --protocol knas --table tss.csv --data folder:cifar10    the paper's own search\n",
     )
+    _add_benchmarks_and_data(parser)
+    _add_scoring(parser)
+    _add_search_of_the_paper(parser)
+    parser.add_argument(
+        '--output',
+        type=Path,
+        metavar='DIR',
+        help='where tables, plots and the cache of scores go (default: nni-knas-benchmark/BENCHMARK; of several a folder '
+        'each below nni-knas-benchmark)',
+    )
+    parser.set_defaults(command='benchmark.run')
+
+
+def _add_benchmarks_and_data(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group('benchmark and data')
     what.add_argument(
         '--benchmark',
@@ -319,6 +333,9 @@ def _add_benchmark(commands: Any) -> None:
         metavar='PIXELS',
         help="images are resized to this (default: the benchmark's, or 32)",
     )
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group('scoring')
     how.add_argument(
         '--scores', default='all', metavar='NAMES', help=f'with commas, of {", ".join(SCORES)} (default: %(default)s)'
@@ -357,6 +374,9 @@ def _add_benchmark(commands: Any) -> None:
         help='on how many each score is timed by itself; 0 leaves it out (default: 8, of several 0)',
     )
     how.add_argument('--kendall', action='store_true', help="of several benchmarks print Kendall's tau-b, too")
+
+
+def _add_search_of_the_paper(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group('the search of the paper')
     search.add_argument(
         '--protocol',
@@ -369,11 +389,3 @@ def _add_benchmark(commands: Any) -> None:
     )
     search.add_argument('--repeats', type=whole_number, default=9, metavar='N', help='(default: %(default)s)')
     search.add_argument('--top-k', default='20,40', metavar='K', help='numbers with commas (default: %(default)s)')
-    parser.add_argument(
-        '--output',
-        type=Path,
-        metavar='DIR',
-        help='where tables, plots and the cache of scores go (default: nni-knas-benchmark/BENCHMARK; of several a folder '
-        'each below nni-knas-benchmark)',
-    )
-    parser.set_defaults(command='benchmark.run')

@@ -158,12 +158,14 @@ def test_heat_map_has_a_cell_for_each_number():
             'b': [NAN, 0.25, -0.3],
             'mean': [0.9, 0.375, -0.5],
             'worst': [0.9, 0.25, -0.7],
+            'on': [1, 2, 2],
         }
     )
     axes = draw_summary(summary, ['a', 'b'], 'A title').axes[0]
     shown = np.column_stack([mesh.get_array().filled(NAN) for mesh in axes.collections])
     np.testing.assert_array_equal(shown, summary[['a', 'b', 'mean', 'worst']].to_numpy())
     texts = [text.get_text() for text in axes.texts]
+    assert [text for text in texts if text.endswith('\N{DAGGER}')] == ['.90\N{DAGGER}'] * 2
     assert texts[:4] == ['.90', '.50', '-.70', 'a'] and 'n/a' in texts and len(texts) == 3 * 4 + 4
     assert {mesh.get_clim() for mesh in axes.collections} == {(-1, 1)}  # centred on 0
     labels = {label.get_text(): label.get_fontstyle() for label in axes.get_yticklabels()}
