@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -23,6 +24,7 @@ from nni_knas import scores as scores_room
 from nni_knas.benchmark.base import Benchmark
 from nni_knas.benchmark.baselines import Baseline
 from nni_knas.benchmark.cache import Measured, ScoreCache
+from nni_knas.benchmark.processes import spread
 from nni_knas.gradients import Gradients
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.record import reason_of
@@ -37,11 +39,13 @@ def measure(
     architectures: Sequence[str],
     scores: Sequence[Score],
     cache: ScoreCache,
+    processes: int = 1,
 ) -> None:
     """Compute what is missing in the cache.
 
     The scores of an architecture share one :class:`~nni_knas.gradients.Gradients`, so that a pass that several of them need
-    is made once. Each score is kept the moment it is known; a score that fails is kept with its reason.
+    is made once. Each score is kept the moment it is known, and with several processes when the architecture is done; a
+    score that fails is kept with its reason.
 
     Parameters
     ----------
@@ -55,31 +59,38 @@ def measure(
         Scores and baselines.
     cache
         The file in which measurements are kept.
+    processes
+        How many processes the architectures are spread over; each computes with one thread.
     """
     settings = {score.name: settings_of(kernel, score) for score in scores}
     known = {score.name: cache.get(benchmark.key, settings[score.name], score.name) for score in scores}
-    missing = {
-        architecture: [score for score in scores if architecture not in known[score.name]] for architecture in architectures
-    }
-    work = [architecture for architecture in architectures if missing[architecture]]
-    for architecture in tqdm(work, desc=f'Scoring (seed {kernel.seed})', unit='architecture', disable=None):
-        for score, measured in _measure_architecture(benchmark, kernel, architecture, missing[architecture]):
-            cache.add(benchmark.key, architecture, settings[score.name], score.name, measured)
+    work = [
+        (architecture, missing)
+        for architecture in architectures
+        if (missing := [score for score in scores if architecture not in known[score.name]])
+    ]
+    one = functools.partial(_measure_architecture, benchmark, kernel)
+    with contextlib.closing(
+        spread(lambda piece: list(one(*piece)), work, processes) if processes > 1 else (one(*piece) for piece in work)
+    ) as done:
+        for each in tqdm(done, f'Scoring (seed {kernel.seed})', len(work), unit='architecture', disable=None):
+            for architecture, score, measured in each:
+                cache.add(benchmark.key, architecture, settings[score.name], score.name, measured)
 
 
 def _measure_architecture(
     benchmark: Benchmark, kernel: GradientKernelEvaluator, architecture: str, scores: Sequence[Score]
-) -> Iterator[tuple[Score, Measured]]:
+) -> Iterator[tuple[str, Score, Measured]]:
     rest = list(scores)
     try:
         network = benchmark.network(architecture, kernel.seed)
         with kernel.gradients(network) as gradients:
             while rest:
                 measured = _measure_one(rest[0], gradients)
-                yield rest.pop(0), measured
+                yield architecture, rest.pop(0), measured
     except Exception as error:  # the network cannot be built, or not be set up for scoring
         for score in rest:
-            yield score, Measured(None, 0.0, reason_of(error))
+            yield architecture, score, Measured(None, 0.0, reason_of(error))
 
 
 def _measure_one(score: Score, gradients: Gradients) -> Measured:

@@ -89,7 +89,7 @@ def rank(options: argparse.Namespace, setup: Setup, cache: ScoreCache) -> Rankin
     notes = [*setup.notes, *_few_notes(options, architectures)]
     measurements = []
     for kernel in setup.kernels:
-        measure(setup.benchmark, kernel, architectures, setup.scores, cache)
+        measure(setup.benchmark, kernel, architectures, setup.scores, cache, options.processes)
         measurements.append(Measurement(setup.benchmark, kernel, cache))
     tables = measurements, architectures, setup.scores, setup.metrics
     results, within = (table(*tables, options.resamples) for table in (correlation_table, within_table))

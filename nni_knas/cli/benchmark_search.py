@@ -40,7 +40,7 @@ def run_searches(options: argparse.Namespace, setup: Setup, cache: ScoreCache) -
     if not every:
         raise ValueError(f'no architecture has a result in {", ".join(metrics)}')
     draws = draw_candidates(every, options.candidates, options.repeats, options.sample_seed)
-    measurements = _measure_draws(setup, draws, cache)
+    measurements = _measure_draws(options, setup, draws, cache)
     results = search_table(measurements, draws, setup.scores, metrics, top_k, options.sample_seed)
     settings = setup.settings | {'protocol': 'knas', 'candidates': len(draws[0]), 'repeats': options.repeats, 'top_k': top_k}
     notes = [*setup.notes, *_few_notes(options, every), *(_fine_note(results[results.metric == name]) for name in metrics)]
@@ -52,12 +52,14 @@ def run_searches(options: argparse.Namespace, setup: Setup, cache: ScoreCache) -
     print_notes_and_files(notes, setup.folder, written)
 
 
-def _measure_draws(setup: Setup, draws: Sequence[Sequence[str]], cache: ScoreCache) -> list[Measurement]:
+def _measure_draws(
+    options: argparse.Namespace, setup: Setup, draws: Sequence[Sequence[str]], cache: ScoreCache
+) -> list[Measurement]:
     """The measurements of each seed, which needs those of its own repeats only."""
     measurements = []
     for number, kernel in enumerate(setup.kernels):
         wanted = list(dict.fromkeys(name for draw in draws[number :: len(setup.kernels)] for name in draw))
-        measure(setup.benchmark, kernel, wanted, setup.scores, cache)
+        measure(setup.benchmark, kernel, wanted, setup.scores, cache, options.processes)
         measurements.append(Measurement(setup.benchmark, kernel, cache))
     return measurements
 

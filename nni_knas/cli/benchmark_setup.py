@@ -82,7 +82,7 @@ def names_of(text: str) -> list[str]:
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise ``ValueError`` where an option cannot be what it is."""
-    for name in ('architectures', 'candidates', 'repeats', 'resamples', 'image_size'):
+    for name in ('architectures', 'candidates', 'repeats', 'resamples', 'image_size', 'processes'):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f'--{name.replace("_", "-")} is {value}: it has to be 1 or more')

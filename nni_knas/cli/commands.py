@@ -373,6 +373,13 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='on how many each score is timed by itself; 0 leaves it out (default: 8, of several 0)',
     )
+    how.add_argument(
+        '--processes',
+        type=whole_number,
+        default=1,
+        metavar='N',
+        help='that score at the same time, with one thread each (default: %(default)s)',
+    )
     how.add_argument('--kendall', action='store_true', help="of several benchmarks print Kendall's tau-b, too")
 
 

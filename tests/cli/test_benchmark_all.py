@@ -238,6 +238,7 @@ class TestMissing:
             (['--benchmark', 'first,small_benchmarks:small_from_csv'], 'needs a table, and it is not known'),
             (['--architectures', '0'], '--architectures is 0'),
             (['--architectures', '1'], 'a correlation needs 2 or more'),
+            (['--processes', '0'], '--processes is 0'),
             (['--seeds', '0'], '--seeds is 0'),
         ],
     )
