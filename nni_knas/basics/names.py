@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 __all__ = [
+    'AGGREGATES',
     'BENCHMARKS',
     'COSTS',
     'DATA_HELP',
@@ -84,6 +85,8 @@ SCORES = (
     'zico',
 )
 """The scores that come with the package."""
+AGGREGATES = ('az-nas', 'te-nas', 'vkdnw-aggregate')
+"""Ranks by several scores among the candidates of a benchmark."""
 
 COSTS = ('parameters', 'flops', 'memory', 'latency')
 """The costs, from what is known at once to what takes longest to measure."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nni_knas.benchmark import library  # noqa: F401  registers the benchmarks that come with the package
+from nni_knas.benchmark.aggregates import AGGREGATES, Aggregate, find_score
 from nni_knas.benchmark.base import (
     Benchmark,
     benchmark_names,
@@ -25,9 +26,11 @@ from nni_knas.benchmark.protocol import draw_candidates, search_table
 from nni_knas.benchmark.summary import Ranked, correlation_text, summary_table
 
 __all__ = [
+    'AGGREGATES',
     'BASELINES',
     'PLAIN_IMAGES',
     'TOP',
+    'Aggregate',
     'Benchmark',
     'Measurement',
     'Ranked',
@@ -40,6 +43,7 @@ __all__ = [
     'darts_cifar10_space',
     'declaration_of',
     'draw_candidates',
+    'find_score',
     'find_table',
     'have_matplotlib',
     'load_benchmark',

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from nni_knas.benchmark.aggregates import with_parts
 from nni_knas.benchmark.base import Benchmark
 from nni_knas.gradients import Minibatch, main_output, wait_for_device
 from nni_knas.kernel import GradientKernelEvaluator, draw_minibatch
@@ -33,11 +34,13 @@ def cost(
     pandas.DataFrame
         A row a score. ``seconds``: median over the architectures of the time of scoring, without building the network.
         ``passes``: median of its ratio to one plain forward-backward pass of 32 images through the same network. ``nan``
-        for a score that fails everywhere. ``attrs`` hold the medians ``build_seconds`` and ``plain_seconds``.
+        for a score that fails everywhere. An aggregate costs the sum of its parts. ``attrs`` hold the medians
+        ``build_seconds`` and ``plain_seconds``.
     """
     images = draw_minibatch(kernel.dataset, PLAIN_IMAGES, kernel.seed).to(kernel.device)
     building, plain = [], []
-    spent: dict[str, list[tuple[float, float]]] = {score.name: [] for score in scores}
+    alone = with_parts(scores)
+    spent: dict[str, list[tuple[float, float]]] = {score.name: [] for score in alone}
     for architecture in tqdm(architectures, desc='Timing', unit='architecture', disable=None):
         start = time.perf_counter()
         try:
@@ -49,12 +52,12 @@ def cost(
             network.zero_grad(set_to_none=True)
         except Exception:  # the reason stands in the table of scores
             continue
-        for score in scores:
+        for score in alone:
             seconds = _scoring_seconds(score, kernel, network)
             if seconds is not None:
                 spent[score.name].append((seconds, seconds / plain[-1]))
     table = pd.DataFrame(
-        [_medians(spent[score.name]) for score in scores],
+        [_sums([_medians(spent[part.name]) for part in with_parts([score])]) for score in scores],
         columns=['seconds', 'passes'],
         index=[score.name for score in scores],
         dtype='float64',
@@ -86,6 +89,10 @@ def _seconds_of(function: Callable[[], object], device: torch.device) -> float:
 
 def _medians(pairs: list[tuple[float, float]]) -> tuple[float, float]:
     return _median([seconds for seconds, _ in pairs]), _median([ratio for _, ratio in pairs])
+
+
+def _sums(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    return sum(seconds for seconds, _ in pairs), sum(ratio for _, ratio in pairs)
 
 
 def _median(values: list[float]) -> float:

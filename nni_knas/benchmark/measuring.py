@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from nni_knas import gradients as gradients_room
 from nni_knas import scores as scores_room
+from nni_knas.benchmark.aggregates import Aggregate, with_parts
 from nni_knas.benchmark.base import Benchmark
 from nni_knas.benchmark.baselines import Baseline
 from nni_knas.benchmark.cache import Measured, ScoreCache
@@ -56,12 +57,13 @@ def measure(
     architectures
         The architectures to measure.
     scores
-        Scores and baselines.
+        Scores and baselines; of an aggregate its parts are computed.
     cache
         The file in which measurements are kept.
     processes
         How many processes the architectures are spread over; each computes with one thread.
     """
+    scores = with_parts(scores)
     settings = {score.name: settings_of(kernel, score) for score in scores}
     known = {score.name: cache.get(benchmark.key, settings[score.name], score.name) for score in scores}
     work = [
@@ -118,19 +120,26 @@ class Measurement:
         self._known: dict[str, dict[str, Measured]] = {}
 
     def values(self, score: Score, architectures: Sequence[str]) -> np.ndarray:
-        """The scores of the architectures.
+        """The scores of the architectures; an aggregate's ranks are among these.
 
         Returns
         -------
         numpy.ndarray of float64, shape N
             Higher is better; ``nan`` where an architecture has no score.
         """
+        if isinstance(score, Aggregate):
+            return score.values([self.values(part, architectures) for part in score.scores()])
         kept = [self._values_of(score)[architecture].value for architecture in architectures]
         values = np.array([math.nan if value is None else value for value in kept], dtype=np.float64)
         return np.where(np.isfinite(values), values, np.nan)
 
     def reasons(self, score: Score, architectures: Sequence[str]) -> list[str]:
         """Why some of the architectures have no score, a reason each."""
+        if isinstance(score, Aggregate):
+            missing = np.isnan(self.values(score, architectures))
+            without = [architecture for architecture, none in zip(architectures, missing) if none]
+            every = [self.reasons(part, without) for part in score.scores()]
+            return next((reasons for reasons in every if len(reasons) == len(without)), [])
         return [reason for architecture in architectures if (reason := self._values_of(score)[architecture].reason)]
 
     def _values_of(self, score: Score) -> dict[str, Measured]:

@@ -33,6 +33,7 @@ from nni_knas.cli.benchmark_text import (
     samples_text,
     score_label,
     settings_text,
+    why_not_applicable,
     within_cells,
     write_results,
 )
@@ -127,17 +128,6 @@ def _few_notes(options: argparse.Namespace, architectures: Sequence[str]) -> lis
 
 def _print_correlations(results: pd.DataFrame, metric: str, best: float) -> None:
     print(f'\n{metric} (best of the sample: {best:.2f})')
-    rows = []
-    for row in results.to_dict('records'):
-        cells = [score_label(row)]
-        for name in ('spearman', 'kendall'):
-            deviation = row[f'{name}_deviation']
-            around = '' if np.isnan(deviation) else f' ±{deviation:.2f}'
-            cells.append(f'{number_text(row[name])}{around} {interval_text(row, f"{name}_low", f"{name}_high")}')
-        cells += [f'{row[f"top{k}"]:.2f}' for k in TOP] + [f'{row[f"regret{k}"]:.2f}' for k in TOP]
-        if 'seconds' in row:
-            cells += [number_text(row['seconds'], 3), number_text(row['passes'])]
-        rows.append([*cells, f'{row["failed"]:g}' if row['failed'] else ''])
     header = [
         'score (* baseline)',
         'spearman',
@@ -147,6 +137,20 @@ def _print_correlations(results: pd.DataFrame, metric: str, best: float) -> None
         *(('seconds', 'passes') if 'seconds' in results else ()),
         'failed',
     ]
+    rows = []
+    for row in results.to_dict('records'):
+        cells = [score_label(row)]
+        if why_not_applicable(row):
+            rows.append([*cells, *['n/a'] * 2, *['-'] * (len(header) - 4), f'{row["failed"]:g}'])
+            continue
+        for name in ('spearman', 'kendall'):
+            deviation = row[f'{name}_deviation']
+            around = '' if np.isnan(deviation) else f' ±{deviation:.2f}'
+            cells.append(f'{number_text(row[name])}{around} {interval_text(row, f"{name}_low", f"{name}_high")}')
+        cells += [f'{row[f"top{k}"]:.2f}' for k in TOP] + [f'{row[f"regret{k}"]:.2f}' for k in TOP]
+        if 'seconds' in row:
+            cells += [number_text(row['seconds'], 3), number_text(row['passes'])]
+        rows.append([*cells, f'{row["failed"]:g}' if row['failed'] else ''])
     print_table(header, rows)
 
 

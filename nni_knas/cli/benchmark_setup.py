@@ -16,17 +16,19 @@ from nni_knas import __version__
 from nni_knas.basics.checks import check_seed
 from nni_knas.basics.names import TORCHVISION
 from nni_knas.benchmark import (
+    AGGREGATES,
     BASELINES,
     Benchmark,
     ScoreCache,
     benchmark_names,
     declaration_of,
+    find_score,
     find_table,
     load_benchmark,
 )
 from nni_knas.data import Data, load_data
 from nni_knas.kernel import GradientKernelEvaluator
-from nni_knas.scores import Score, get_score, score_names
+from nni_knas.scores import Score, score_names
 
 __all__ = [
     'Missing',
@@ -104,10 +106,10 @@ def parse_scores(names: str, batch_size: int) -> tuple[list[Score], list[str]]:
     scores: list[Score] = [*BASELINES]
     notes = []
     taken = {score.name for score in scores}
-    for name in dict.fromkeys(score_names() if names == 'all' else parse_names(names)):
+    for name in dict.fromkeys([*score_names(), *AGGREGATES] if names == 'all' else parse_names(names)):
         if name in taken:
             continue
-        score = get_score(name)
+        score = find_score(name)
         try:
             score.check(batch_size)
         except ValueError as error:

@@ -23,6 +23,7 @@ __all__ = [
     'samples_text',
     'score_label',
     'settings_text',
+    'why_not_applicable',
     'within_cells',
     'write_results',
 ]
@@ -50,6 +51,11 @@ def score_label(row: Mapping[Any, Any]) -> str:
     return row['score'] + (' *' if row['kind'] == 'baseline' else '')
 
 
+def why_not_applicable(row: Mapping[Any, Any]) -> str:
+    """Why a score is not made for these networks; nothing where it is."""
+    return str(row['reason']).partition('n/a: ')[2] if np.isnan(row['spearman']) else ''
+
+
 def samples_text(settings: Mapping[str, Any]) -> str:
     """What was scored on, such as ``16 images of cifar10``; a folder by its last part."""
     kind, _, path = settings['data'].partition(':')
@@ -69,7 +75,9 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 def failure_notes(results: pd.DataFrame) -> list[str]:
     """A sentence for each score that is missing somewhere."""
     return [
-        f'{row["score"]} has no value for {row["failed"]:g} architectures, for example: {row["reason"]}'
+        f'{row["score"]} is n/a: {why}'
+        if (why := why_not_applicable(row))
+        else f'{row["score"]} has no value for {row["failed"]:g} architectures, for example: {row["reason"]}'
         for row in results[results.reason != ''].drop_duplicates('score').to_dict('records')
     ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nni_knas import __version__
-from nni_knas.basics.names import BENCHMARKS, DATA_HELP, FORMATS, SCORES
+from nni_knas.basics.names import AGGREGATES, BENCHMARKS, DATA_HELP, FORMATS, SCORES
 from nni_knas.cli.parser import Parser, whole_number
 from nni_knas.config import Option, options
 
@@ -338,7 +338,10 @@ def _add_benchmarks_and_data(parser: argparse.ArgumentParser) -> None:
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group('scoring')
     how.add_argument(
-        '--scores', default='all', metavar='NAMES', help=f'with commas, of {", ".join(SCORES)} (default: %(default)s)'
+        '--scores',
+        default='all',
+        metavar='NAMES',
+        help=f'with commas, of {", ".join((*SCORES, *AGGREGATES))} (default: %(default)s)',
     )
     how.add_argument(
         '--architectures',

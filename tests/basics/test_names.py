@@ -29,6 +29,12 @@ def test_scores():
     assert names.RECOMMENDED in names.SCORES
 
 
+def test_aggregates():
+    from nni_knas.benchmark import AGGREGATES
+
+    assert tuple(AGGREGATES) == names.AGGREGATES == tuple(sorted(names.AGGREGATES))
+
+
 def test_benchmarks():
     from nni_knas.benchmark import base
 
