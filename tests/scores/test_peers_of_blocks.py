@@ -14,10 +14,12 @@ from peer_networks import CLASSES, LABELS, NETWORKS, Lambda, network_and_inputs,
 from small_benchmarks import small_nats
 from torch import nn
 
+from nni_knas import GradientKernelEvaluator
 from nni_knas.gradients import NotApplicable, ScoringError, seeded
 from nni_knas.scores.peers.az_nas import _covariance, _moments
 from nni_knas.scores.peers.az_trainability import _folded
 from nni_knas.scores.peers.blocks import blocks_of
+from nni_knas.scores.peers.first_entries import _by_samples, jacobian_of_first_entries
 from nni_knas.scores.peers.vkdnw import _entropy_of_deciles
 
 AZ = list(reference_peers.AZ)
@@ -168,6 +170,25 @@ def test_entropy_of_deciles_by_hand():
     assert _entropy_of_deciles(torch.zeros(7)) == _entropy_of_deciles(torch.tensor([-1e-18, -1e-19])) == 0
     values = torch.arange(11.0)  # deciles 1 to 9
     assert _entropy_of_deciles(values) == pytest.approx(-sum(k / 45 * math.log(k / 45) for k in range(1, 10)))
+
+
+@pytest.mark.parametrize('space', ['NasBench101', 'NasBench201', 'DARTS', 'MobileNetV3Space'])
+@pytest.mark.parametrize('micro_batch', [None, 2])
+def test_jacobians_by_layers_are_those_by_samples(space, micro_batch):
+    kernel = GradientKernelEvaluator(images(space), micro_batch=micro_batch)
+    with kernel.gradients(built(space)) as gradients:
+        by_layers = jacobian_of_first_entries(gradients, 2)
+        by_samples = torch.stack([_by_samples(gradients, number) for number in range(2)], 1)
+    assert by_layers.shape == (3, 2, len(gradients.parameters)) and (by_layers != 0).any()
+    torch.testing.assert_close(by_layers, by_samples, rtol=1e-7, atol=1e-12)
+
+
+def test_jacobians_of_networks_whose_layers_see_tokens():
+    network, inputs = network_and_inputs('convolutions')
+    network[6] = nn.Sequential(nn.Unflatten(1, (6, 6)), nn.Linear(6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 4)).double()
+    with GradientKernelEvaluator((inputs, LABELS % 4)).gradients(network) as gradients:
+        found = jacobian_of_first_entries(gradients, 4)
+        assert torch.equal(found[:, 3], _by_samples(gradients, 3))
 
 
 def test_vkdnw_is_of_classifiers():

@@ -10,6 +10,7 @@ from torch import Tensor
 from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
 from nni_knas.scores.matrices import entropy
+from nni_knas.scores.peers.first_entries import jacobian_of_first_entries
 
 DECILES = 9
 
@@ -35,21 +36,14 @@ class VKDNW(Score):
     """
 
     name = 'vkdnw'
-    passes = '1 a class, each with per-sample gradients, and one forward pass'
+    passes = '1 a class'
 
     def __call__(self, gradients: Gradients) -> float:
         probabilities = gradients.predictions().double()
-        jacobian = torch.stack([_first_entries(gradients, number) for number in range(probabilities.shape[1])], 1)
-        fisher = _fisher(probabilities, jacobian)
+        fisher = _fisher(probabilities, jacobian_of_first_entries(gradients, probabilities.shape[1]))
         if not torch.isfinite(fisher).all():
             raise ScoringError('a gradient is not finite: the network explodes at its initial weights')
         return len(gradients.parameters) + _entropy_of_deciles(torch.linalg.eigvalsh(fisher.cpu())) / math.log(DECILES)
-
-
-def _first_entries(gradients: Gradients, number: int) -> Tensor:
-    """The gradient of a class's output over the first entry of each parameter, for each sample: ``n x parameters``."""
-    per_sample = gradients.of_class(number).per_sample()
-    return torch.stack([g.reshape(len(g), -1)[:, 0] for g in per_sample.values()], 1).double()
 
 
 def _fisher(probabilities: Tensor, jacobian: Tensor) -> Tensor:
