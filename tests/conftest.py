@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite('layers', 'simulated_service', 'undisturbed')  # they say what differs
+pytest.register_assert_rewrite('layers', 'panels', 'simulated_service', 'undisturbed')  # they say what differs
 
 # NNI computes its folder for experiments from HOME when it is imported, so the tests' home has to stand before that.
 HOME = Path(tempfile.mkdtemp(prefix='nni-knas-home-'))

@@ -15,6 +15,7 @@ __all__ = [
     'EXPLORERS',
     'FORMATS',
     'HUB',
+    'PANEL',
     'PLACEMENTS',
     'RECOMMENDED',
     'SCORES',
@@ -87,6 +88,20 @@ SCORES = (
 """The scores that come with the package."""
 AGGREGATES = ('az-nas', 'te-nas', 'vkdnw-aggregate')
 """Ranks by several scores among the candidates of a benchmark."""
+
+PANEL = (
+    'weights',
+    'tensors',
+    'gradient-norm',
+    'log-l1',
+    'log-mgm',
+    'root-mean-square',
+    'matrices',
+    'effective-rank',
+    'gradient-rank',
+    'rank-share',
+)
+"""The statistics of a network's panel, in order."""
 
 COSTS = ('parameters', 'flops', 'memory', 'latency')
 """The costs, from what is known at once to what takes longest to measure."""

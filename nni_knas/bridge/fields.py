@@ -27,6 +27,7 @@ __all__ = [
     'MEASURED',
     'METRIC',
     'MUTATION_SUMMARY',
+    'PANEL',
     'QUICK',
     'REASON',
     'SCORED_CANDIDATE',
@@ -81,6 +82,8 @@ BEST_KERNEL_SCORE = 'best_kernel_score'
 """The best score so far."""
 SECONDS = 'seconds'
 """The time that the candidate took."""
+PANEL = 'panel'
+"""The statistics of the candidate's network by name, or, as text, why there are none; left out where none were computed."""
 REASON = 'reason'
 """Why the candidate has no score; left out where it has one."""
 FILTERED = 'filtered'

@@ -86,6 +86,11 @@ def build_parser() -> Parser:
         help='JSON file of NNI samples (architecture dicts): a list, or one a line',
     )
     score.add_argument('--csv', type=Path, metavar='FILE', help='write the table to a file, too')
+    score.add_argument(
+        '--panel',
+        action='store_true',
+        help='give the panel of statistics, too: below each architecture, and in the file a column each',
+    )
     score.set_defaults(command='score.run')
 
     _add_runs(commands)

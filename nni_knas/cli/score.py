@@ -6,9 +6,13 @@ import argparse
 import json
 import math
 import os
+import shutil
 import sys
+import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from nni.mutable import Sample
@@ -17,15 +21,18 @@ from tqdm import tqdm
 
 from nni_knas.basics.failures import failure
 from nni_knas.basics.files import check_place
-from nni_knas.basics.texts import number, one_line
+from nni_knas.basics.names import PANEL
+from nni_knas.basics.texts import known, number, one_line
 from nni_knas.cli.given import given_options
 from nni_knas.config import SearchOptions, read_search_space
 from nni_knas.engine import Scorer
 from nni_knas.gradients import ScoringError
-from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.kernel import GradientKernelEvaluator, Judgement
 from nni_knas.networks import encode_sample, random_models
 
 __all__ = ['run']
+
+_COLUMNS = ('score', 'seconds', 'parameters', 'reason', 'architecture')
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -44,30 +51,46 @@ def run(parsed: argparse.Namespace) -> None:
     rows = []
     models = list(_chosen_models(parsed, candidates, score_options.seed))
     for model in tqdm(models, desc='Scoring', unit='candidate', disable=None):
-        rows.append((*_scored(scorer, kernel, model.sample or {}), encode_sample(model.sample or {})))
-    table = pd.DataFrame(rows, columns=['score', 'seconds', 'parameters', 'reason', 'architecture'])
+        rows.append(_scored(scorer, kernel, model.sample or {}, parsed.panel))
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *(PANEL if parsed.panel else ())])
     table = table.sort_values('score', ascending=False, kind='stable')
     if parsed.csv is not None:
         table.to_csv(parsed.csv, index=False)
     print(f'{"score":>10}  {"parameters":>10}  {"seconds":>7}  architecture')
-    for row in table.itertuples():
-        parameters, architecture = number(row.parameters, '.0f'), one_line(json.loads(row.architecture))
-        reason = f'  ({row.reason})' if row.reason else ''
-        print(f'{row.score:>10.4g}  {parameters:>10}  {row.seconds:>7.2f}  {architecture}{reason}')
+    for row in table.to_dict('records'):
+        _print_row(row)
 
 
-def _scored(scorer: Scorer, kernel: GradientKernelEvaluator, sample: Sample) -> tuple[float, float, float, str]:
-    """Score, seconds, parameters and the reason why there is no score, of an architecture that may not even be built."""
+def _print_row(row: Mapping[Any, Any]) -> None:
+    parameters, architecture = number(row['parameters'], '.0f'), one_line(json.loads(row['architecture']))
+    reason = f'  ({row["reason"]})' if row['reason'] else ''
+    print(f'{row["score"]:>10.4g}  {parameters:>10}  {row["seconds"]:>7.2f}  {architecture}{reason}')
+    panel = ', '.join(f'{name}={row[name]:.4g}' for name in PANEL if known(row.get(name)))
+    if panel:
+        width = max(shutil.get_terminal_size().columns, 60)
+        print(textwrap.fill(panel, width, initial_indent=' ' * 12, subsequent_indent=' ' * 12, break_on_hyphens=False))
+
+
+def _scored(scorer: Scorer, kernel: GradientKernelEvaluator, sample: Sample, panel: bool) -> dict[str, Any]:
+    """A row of the table for an architecture, which may not even be built; and its panel, where that is asked for."""
     parameters, start = math.nan, time.perf_counter()
     try:
         network = scorer.build(sample)
         parameters, start = sum(p.numel() for p in network.parameters()), time.perf_counter()
-        score, reason = kernel.score(network), ''
-    except ScoringError as error:
-        score, reason = math.nan, str(error)
+        judgement = kernel.judge(network) if panel else Judgement(kernel.score(network), {})
     except Exception as error:
-        score, reason = math.nan, failure(error)
-    return score, time.perf_counter() - start, parameters, reason
+        judgement = Judgement(error, {})
+    seconds, (score, statistics) = time.perf_counter() - start, judgement
+    reason = _said(score) if isinstance(score, Exception) else ''
+    if isinstance(statistics, Exception):
+        reason = reason or f'no panel: {_said(statistics)}'
+        statistics = {}
+    values = (math.nan if isinstance(score, Exception) else score, seconds, parameters, reason, encode_sample(sample))
+    return {**dict(zip(_COLUMNS, values)), **statistics}
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, ScoringError) else failure(error)
 
 
 def _chosen_models(parsed: argparse.Namespace, space: ExecutableModelSpace, seed: int) -> list[ExecutableModelSpace]:

@@ -236,15 +236,19 @@ class ScoringEngine(ExecutionEngine):
         self._twins[candidate.architecture] = [candidate]
         twin = self.record.find_architecture(candidate.architecture) if self.scorer.has_twins else None
         if twin is not None:
-            score = self._score_of(twin)
-            self._record_with_twins(
-                candidate,
-                Verdict(score, twin.reason if score is None else None, 0.0, twin.costs, twin.status == Status.FILTERED),
-            )
+            self._record_with_twins(candidate, self._verdict_on(twin))
         else:
             self._asked[number] = candidate
             self.placement.put(Task(number, sample, self.quick))
         return candidate
+
+    def _verdict_on(self, row: Candidate) -> Verdict:
+        """What the record says of a candidate, for another one that is the same network."""
+        score = self._score_of(row)
+        reason = row.reason if score is None else None
+        # One that has its full score already shares that, and the panel that belongs to it, when the best are scored.
+        panel = self.record.panel(row.id) if not self.quick or row.score is None else None
+        return Verdict(score, reason, 0.0, row.costs, row.status == Status.FILTERED, panel)
 
     # Verdicts come in.
 
@@ -266,17 +270,17 @@ class ScoringEngine(ExecutionEngine):
             self._write_to_record(each, verdict if each is candidate else verdict._replace(seconds=0.0))
 
     def _write_to_record(self, candidate: _Scored, verdict: Verdict) -> None:
-        score, reason, seconds, costs, filtered = verdict
+        score, reason, seconds, costs, filtered, panel = verdict
         sample, architecture, number = candidate.sample, candidate.architecture, candidate.number
         if filtered:
             row = self.record.add_filtered(sample, architecture, reason or 'too costly', seconds, number, costs)
         elif self.quick:
-            row = self.record.add_screened(sample, architecture, score, seconds, number, costs)
+            row = self.record.add_screened(sample, architecture, score, seconds, number, costs, panel)
         elif score is not None:
-            row = self.record.add_scored(sample, architecture, score, seconds, number, costs)
+            row = self.record.add_scored(sample, architecture, score, seconds, number, costs, panel)
         else:
             _logger.info('Candidate failed: %s. Sample: %s', reason, sample)
-            row = self.record.add_failed(sample, architecture, reason or 'no score', seconds, number, costs)
+            row = self.record.add_failed(sample, architecture, reason or 'no score', seconds, number, costs, panel)
         self._differs_from_record = self._differs_from_record or row.id != candidate.number
         del self._pending[candidate.text]
         candidate.known, candidate.score, candidate.filtered = True, score, filtered
@@ -327,7 +331,8 @@ class ScoringEngine(ExecutionEngine):
     def _share_with_twins(self, number: int, score: float | None) -> None:
         """Give what is known of a network to those of its candidates that were explored since."""
         if self.scorer.has_twins:
-            self.record.rate(number, score, self.record.get(number).reason if score is None else None, 0.0)
+            reason = self.record.get(number).reason if score is None else None
+            self.record.rate(number, score, reason, 0.0, self.record.panel(number))
 
     def _score_in_full(self, batch: list[int], race: Race, bar: tqdm) -> bool:
         """Score a batch of the race; ``False`` where the time is over."""
@@ -347,7 +352,7 @@ class ScoringEngine(ExecutionEngine):
             for task, verdict in verdicts:
                 if verdict.score is None:
                     _logger.info('Candidate failed: %s. Sample: %s', verdict.reason, task.sample)
-                self.record.rate(task.number, verdict.score, verdict.reason, verdict.seconds)
+                self.record.rate(task.number, verdict.score, verdict.reason, verdict.seconds, verdict.panel)
                 race.add(task.number, verdict.score)
                 self._move(bar, self.record.best_score())
             left -= len(verdicts)

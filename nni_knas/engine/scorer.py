@@ -17,7 +17,7 @@ from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, SimplifiedM
 from torch import nn
 
 from nni_knas.gradients import cpu_threads
-from nni_knas.kernel import GradientKernelEvaluator
+from nni_knas.kernel import GradientKernelEvaluator, Judgement
 from nni_knas.networks import (
     COSTS,
     Canonical,
@@ -29,7 +29,7 @@ from nni_knas.networks import (
     encode_sample,
     measure,
 )
-from nni_knas.record import reason_of
+from nni_knas.record import Panel, reason_of
 
 __all__ = ['Scorer', 'Verdict']
 
@@ -49,6 +49,8 @@ class Verdict(NamedTuple):
         What was measured of its costs, by name; see :mod:`nni_knas.networks.costs`.
     filtered
         Whether it breaks a constraint, and so was not scored.
+    panel
+        The statistics of its network by name, or why one that has a score has none.
     """
 
     score: float | None
@@ -56,6 +58,7 @@ class Verdict(NamedTuple):
     seconds: float
     costs: Mapping[str, float] = {}
     filtered: bool = False
+    panel: Panel = None
 
 
 class _Broken(Exception):
@@ -128,21 +131,16 @@ class Scorer:
         """
         start = time.perf_counter()
         costs: dict[str, float] = {}
-        score: float | None = None
-        reason: str | None = None
-        filtered = False
         try:
             network = self.build(sample)
             if not measured:
                 self._measure_within_constraints(network, costs)
-            score = (self.quick if quick else self.kernel).score(network)
-            if not math.isfinite(score):
-                score, reason = None, f'the score is {score}'
+            verdict = _verdict_of((self.quick if quick else self.kernel).judge(network))
         except _Broken as constraint:
-            reason, filtered = str(constraint), True
+            verdict = Verdict(None, str(constraint), 0.0, filtered=True)
         except Exception as error:
-            reason = reason_of(error)
-        return Verdict(score, reason, time.perf_counter() - start, costs, filtered)
+            verdict = Verdict(None, reason_of(error), 0.0)
+        return verdict._replace(seconds=time.perf_counter() - start, costs=costs)
 
     def settings(self) -> dict[str, Any]:
         """What verdicts depend on besides the candidate."""
@@ -255,6 +253,19 @@ class Scorer:
             torch.cuda.set_device(kernel.device.index or 0)  # where networks put what they make while they run
         kernel._minibatch = kernel._minibatch.to(kernel.device)
         return cls(kernel, parts['space'], parts['hyper_parameters'], **parts['costs'])
+
+
+def _verdict_of(judgement: Judgement) -> Verdict:
+    score, panel = judgement
+    if isinstance(score, Exception):
+        verdict = Verdict(None, reason_of(score), 0.0)
+    elif math.isfinite(score):
+        verdict = Verdict(score, None, 0.0)
+    else:
+        verdict = Verdict(None, f'the score is {score}', 0.0)
+    if not isinstance(panel, Exception):
+        return verdict._replace(panel=panel)
+    return verdict if verdict.score is None else verdict._replace(panel=reason_of(panel))
 
 
 def _kernel_parts(kernel: GradientKernelEvaluator) -> tuple[type, dict[str, Any]]:

@@ -134,6 +134,8 @@ def _entries_of(number: int, verdict: Verdict) -> dict[str, Any]:
         entries[fields.REASON] = verdict.reason
     if verdict.filtered:
         entries[fields.FILTERED] = True
+    if verdict.panel is not None:
+        entries[fields.PANEL] = verdict.panel
     return entries
 
 
@@ -145,6 +147,7 @@ def _verdict_of(report: dict[str, Any]) -> Verdict:
         report[fields.SECONDS],
         costs,
         report.get(fields.FILTERED, False),
+        report.get(fields.PANEL),
     )
 
 

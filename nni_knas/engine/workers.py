@@ -334,7 +334,8 @@ def serve() -> None:
         task = waiting.get()
         verdict = scorer.score(task.sample, task.quick, task.measured)
         _send(verdicts, ('verdict', verdict))
-        if verdict.reason is not None and 'CUDA error' in verdict.reason:  # no later one could be scored in this process
+        if any('CUDA error' in said for said in (verdict.reason, verdict.panel) if isinstance(said, str)):
+            # no later one could be scored in this process
             _send(verdicts, ('retired', None))
             return
 

@@ -82,6 +82,8 @@ class Gradients:
         self._mean: dict[str, Tensor] | None = None
         self._per_sample: dict[str, Tensor] | None = None
         self._gram: Tensor | None = None
+        self._begun = False
+        self._mean_came_first = False
 
     @functools.cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -108,6 +110,7 @@ class Gradients:
             If no parameter receives a gradient, or if inputs or targets do not fit.
         """
         if self._mean is None:
+            self._mean_came_first = not self._begun
             parameters = self.parameters
             total: list[Tensor | None] = [None] * len(parameters)
             weight = 1 / self.minibatch.size
@@ -117,6 +120,15 @@ class Gradients:
                 _add_in_place(total, part)
             self._mean = {name: g for name, g in zip(parameters, total) if g is not None}
         return self._mean
+
+    @property
+    def began_with_mean(self) -> bool:
+        """Whether the mean gradient is known, from the first pass of all.
+
+        It is then that of a network as it was found. A pass may change what the next one sees: spectral normalisation, a
+        buffer that counts passes, a network that draws random numbers.
+        """
+        return self._mean is not None and self._mean_came_first
 
     def per_sample(self, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """The gradient of each sample :math:`g_i`, from one vectorised pass.
@@ -350,6 +362,7 @@ class Gradients:
         return _stack_samples(chosen, rows)
 
     def _map_with_functorch(self, samples: Minibatch, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+        self._begun = True
         n = samples.size
         inputs, one_input = per_sample_leaves(samples.inputs, n)
         targets, one_target = per_sample_leaves(samples.targets, n)
@@ -407,6 +420,7 @@ class Gradients:
         return {name: p.new_zeros(len(losses), *p.shape) if g is None else g for (name, p), g in zip(chosen.items(), every)}
 
     def _forward(self, samples: Minibatch) -> Any:
+        self._begun = True
         arguments, keywords = arguments_of(self.network, samples.inputs)
         try:
             return self.network(*arguments, **keywords)

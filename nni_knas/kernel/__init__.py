@@ -1,7 +1,7 @@
 """The kernel: what scores a network at initialisation, on one minibatch."""
 
-from nni_knas.kernel.evaluator import GradientKernelEvaluator
+from nni_knas.kernel.evaluator import GradientKernelEvaluator, Judgement
 from nni_knas.kernel.losses import loss_in_words
 from nni_knas.kernel.minibatch import draw_minibatch
 
-__all__ = ['GradientKernelEvaluator', 'draw_minibatch', 'loss_in_words']
+__all__ = ['GradientKernelEvaluator', 'Judgement', 'draw_minibatch', 'loss_in_words']

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
 import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import nni
 import numpy as np
@@ -18,16 +19,46 @@ from nni.nas.space import ExecutableModelSpace
 from torch import nn
 
 from nni_knas.basics.checks import check_count, check_seed
-from nni_knas.gradients import Gradients, Loss, Minibatch, Normalization, ScoringError, cpu_threads, seeded, undisturbed
+from nni_knas.gradients import (
+    Gradients,
+    Loss,
+    Minibatch,
+    MisfitError,
+    Normalization,
+    ScoringError,
+    cpu_threads,
+    seeded,
+    undisturbed,
+)
 from nni_knas.kernel.identity import name_of_loss
 from nni_knas.kernel.losses import criterion_of, is_plain_cross_entropy, loss_in_words, needs_all_targets, suggested_loss
 from nni_knas.kernel.minibatch import check_data, check_samples, draw_minibatch
 from nni_knas.networks import build_network
-from nni_knas.scores import Score, get_score
+from nni_knas.scores import Score, get_score, statistics
 
-__all__ = ['GradientKernelEvaluator']
+__all__ = ['GradientKernelEvaluator', 'Judgement']
 
 _logger = logging.getLogger(__name__)
+
+T = TypeVar('T')
+
+_shared: contextvars.ContextVar[tuple[Any, Gradients] | None] = contextvars.ContextVar('shared', default=None)
+"""A kernel and the gradients by which it judges a network; of this thread alone, so kernels can be copied and shared."""
+
+
+class Judgement(NamedTuple):
+    """What a kernel says of a network; in the place of what there is not, the error that says why.
+
+    Attributes
+    ----------
+    score
+        Higher is better; it need not be finite.
+    panel
+        The statistics by name.
+    """
+
+    score: float | Exception
+    panel: dict[str, float] | Exception
 
 
 @nni.trace
@@ -226,10 +257,42 @@ class GradientKernelEvaluator(Evaluator):
         ScoringError
             A ``ValueError``: no parameter receives a gradient.
         """
-        if not isinstance(network, nn.Module):
-            raise TypeError(f'score takes a torch.nn.Module, not {type(network).__name__}')
+        _check_network('score', network)
         with self.gradients(network) as gradients:
             return float(self.score_function(gradients))
+
+    def statistics(self, network: nn.Module) -> dict[str, float]:
+        """The panel of a network at its present weights, from one forward-backward pass: see :mod:`nni_knas.scores.panel`.
+
+        The network is left as it was found, as by :meth:`score`.
+
+        Returns
+        -------
+        dict of str to float
+            Finite numbers by name, of the same names in the same order for every network.
+
+        Raises
+        ------
+        ScoringError
+            A ``ValueError``: the network has no panel, since it cannot be scored, or a statistic would not be finite.
+        """
+        _check_network('statistics', network)
+        with self.gradients(network) as gradients:
+            return statistics(gradients)
+
+    def judge(self, network: nn.Module) -> Judgement:
+        """Score and panel of a network, by :meth:`score` and :meth:`statistics`, which share their pass.
+
+        Whatever goes wrong with one of them is given in its place. Where the network itself fails there is neither.
+        """
+        _check_network('judge', network)
+        with self.gradients(network) as gradients, _sharing(self, gradients):
+            score = _result_or_error(self.score, network)
+            if isinstance(score, Exception) and (isinstance(score, MisfitError) or not isinstance(score, ScoringError)):
+                return Judgement(score, score)  # a second pass would come to the same
+            if gradients.began_with_mean:
+                return Judgement(score, _result_or_error(self.statistics, network))
+        return Judgement(score, _result_or_error(self.statistics, network))  # of the network as it was found
 
     @contextlib.contextmanager
     def gradients(self, network: nn.Module) -> Iterator[Gradients]:
@@ -237,6 +300,10 @@ class GradientKernelEvaluator(Evaluator):
 
         The network is left as it was found, as by :meth:`score`.
         """
+        kernel, shared = _shared.get() or (None, None)
+        if kernel is self and shared is not None and shared.network is network:
+            yield shared
+            return
         with cpu_threads(self.threads), undisturbed(network, seed=self.seed, device=self.device):
             yield self._gradients_of(network)
 
@@ -302,6 +369,28 @@ class GradientKernelEvaluator(Evaluator):
             micro_batch=self.micro_batch,
             seed=self.seed,
         )
+
+
+@contextlib.contextmanager
+def _sharing(kernel: GradientKernelEvaluator, gradients: Gradients) -> Iterator[None]:
+    """Inside, the kernel gives these gradients whenever those of their network are asked for."""
+    token = _shared.set((kernel, gradients))
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _check_network(method: str, network: Any) -> None:
+    if not isinstance(network, nn.Module):
+        raise TypeError(f'{method} takes a torch.nn.Module, not {type(network).__name__}')
+
+
+def _result_or_error(method: Callable[[nn.Module], T], network: nn.Module) -> T | Exception:
+    try:
+        return method(network)
+    except Exception as error:
+        return error
 
 
 def _checked_device(device: str | torch.device | None) -> torch.device:

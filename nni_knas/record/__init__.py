@@ -2,6 +2,7 @@
 
 from nni_knas.record import keys
 from nni_knas.record.damage import DamagedRecordError
+from nni_knas.record.panels import Panel
 from nni_knas.record.record import (
     Candidate,
     Energy,
@@ -21,6 +22,7 @@ __all__ = [
     'Candidate',
     'DamagedRecordError',
     'Energy',
+    'Panel',
     'Record',
     'Session',
     'Status',

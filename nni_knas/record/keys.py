@@ -12,6 +12,8 @@ DATA = 'data'
 """The digests of the data that networks are trained and validated on, by name, as JSON."""
 EXAMPLE = 'example'
 """The inputs of a network, described for export and drawings."""
+STATISTICS = 'statistics'
+"""The names of the statistics in candidates' panels, as JSON: a list for each version whose panels are in the record."""
 EFFORT = 'effort'
 """Whether candidates are scored quickly at first: ``'adaptive'`` or ``'full'``."""
 AHEAD = 'ahead'

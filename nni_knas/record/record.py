@@ -20,6 +20,7 @@ from nni_knas.basics.names import COSTS
 from nni_knas.basics.samples import decode_sample, encode_sample
 from nni_knas.record import keys
 from nni_knas.record.damage import check_tables, said_of_damage
+from nni_knas.record.panels import Names, Panel, columns_of, pack, unpack
 from nni_knas.record.status import UNUSABLE, Status
 
 if TYPE_CHECKING:  # who only counts candidates needs neither
@@ -56,7 +57,8 @@ CREATE TABLE IF NOT EXISTS candidates (
     flops REAL,
     memory REAL,
     latency REAL,
-    training_kwh REAL               -- energy of its training; NULL where not known
+    training_kwh REAL,              -- energy of its training; NULL where not known
+    panel BLOB                      -- statistics of the score's pass, or of the quick one, see panels.py; a text: why not
 );
 CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture) WHERE architecture IS NOT NULL;
 CREATE TABLE IF NOT EXISTS steps (  -- learning curves
@@ -106,7 +108,7 @@ _COLUMNS = {
 }
 _FIELDS = 'id, sample, quick, score, seconds, status, reason, metric, training_seconds, training_kwh'
 _COSTS = ', '.join(COSTS)
-_LATER = (*COSTS, 'training_kwh')  # columns that files of earlier versions lack
+_LATER = {**dict.fromkeys((*COSTS, 'training_kwh'), 'REAL'), 'panel': 'BLOB'}  # columns that earlier versions' files lack
 
 
 def record_path(folder: Path) -> Path:
@@ -232,6 +234,7 @@ class Record:
                 self._connection.execute('PRAGMA synchronous=NORMAL')
                 self._connection.executescript(f'BEGIN;{_TABLES}COMMIT;')  # who reads sees all tables or none
         self._lacks = self._missing_columns(readonly)
+        self._known_names: Names = []
 
     @property
     def path(self) -> Path | None:
@@ -246,7 +249,7 @@ class Record:
         if readonly:
             return set(missing)
         for name in missing:
-            self._connection.execute(f'ALTER TABLE candidates ADD COLUMN {name} REAL')
+            self._connection.execute(f'ALTER TABLE candidates ADD COLUMN {name} {_LATER[name]}')
         return set()
 
     def _columns_or_null(self, fields: str) -> str:
@@ -304,6 +307,7 @@ class Record:
         seconds: float,
         number: int | None = None,
         costs: Mapping[str, float] | None = None,
+        panel: Panel = None,
     ) -> Candidate:
         """A candidate has its score.
 
@@ -322,8 +326,10 @@ class Record:
             free.
         costs
             What was measured of its costs, by name; see :mod:`nni_knas.networks.costs`.
+        panel
+            The statistics of its network by name, or why there are none.
         """
-        return self._add_candidate(sample, architecture, Status.SCORED, seconds, number, costs, score=score)
+        return self._add_candidate(sample, architecture, Status.SCORED, seconds, number, costs, panel, score=score)
 
     def add_failed(
         self,
@@ -333,9 +339,10 @@ class Record:
         seconds: float,
         number: int | None = None,
         costs: Mapping[str, float] | None = None,
+        panel: Panel = None,
     ) -> Candidate:
         """A candidate could not be scored; for the parameters see :meth:`add_scored`."""
-        return self._add_candidate(sample, architecture, Status.FAILED, seconds, number, costs, reason=reason)
+        return self._add_candidate(sample, architecture, Status.FAILED, seconds, number, costs, panel, reason=reason)
 
     def add_filtered(
         self,
@@ -347,7 +354,7 @@ class Record:
         costs: Mapping[str, float] | None = None,
     ) -> Candidate:
         """A candidate breaks a constraint, as ``reason`` says, and was not scored; see :meth:`add_scored`."""
-        return self._add_candidate(sample, architecture, Status.FILTERED, seconds, number, costs, reason=reason)
+        return self._add_candidate(sample, architecture, Status.FILTERED, seconds, number, costs, None, reason=reason)
 
     def add_screened(
         self,
@@ -357,9 +364,10 @@ class Record:
         seconds: float,
         number: int | None = None,
         costs: Mapping[str, float] | None = None,
+        panel: Panel = None,
     ) -> Candidate:
         """A candidate has a quick score, or could not be scored quickly, which says little; see :meth:`add_scored`."""
-        return self._add_candidate(sample, architecture, Status.SCREENED, seconds, number, costs, quick=quick)
+        return self._add_candidate(sample, architecture, Status.SCREENED, seconds, number, costs, panel, quick=quick)
 
     def networks(self) -> Iterator[tuple[int, float | None, float | None, bool]]:
         """The first candidate of each network: number, quick score, score, and whether there is no full score to come.
@@ -378,23 +386,24 @@ class Record:
         """The candidate of a number."""
         return next(self._select_candidates('WHERE id = ?', number))
 
-    def rate(self, number: int, score: float | None, reason: str | None, seconds: float) -> None:
+    def rate(self, number: int, score: float | None, reason: str | None, seconds: float, panel: Panel = None) -> None:
         """A candidate that was screened has its score, or has failed for a reason, and so have others of its network.
 
-        One that was trained meanwhile keeps what came of that.
+        One that was trained meanwhile keeps what came of that. A score takes the quick panel away, whether there is another
+        or not: panels of different passes do not compare.
         """
         with self._lock:
             self._write('UPDATE candidates SET seconds = seconds + ? WHERE id = ?', seconds, number)
             self._write(
-                'UPDATE candidates SET score = ?, '
-                f"reason = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE reason END, "
-                f"status = CASE status WHEN '{Status.SCREENED}' THEN ? ELSE status END "
-                f"WHERE score IS NULL AND status NOT IN ('{Status.FAILED}', '{Status.FILTERED}') AND (id = ? OR "
-                'architecture = (SELECT architecture FROM candidates WHERE id = ?))',
+                'UPDATE candidates SET score = ?1, panel = CASE WHEN ?1 IS NULL THEN COALESCE(?2, panel) ELSE ?2 END, '
+                f"reason = CASE status WHEN '{Status.SCREENED}' THEN ?3 ELSE reason END, "
+                f"status = CASE status WHEN '{Status.SCREENED}' THEN ?4 ELSE status END "
+                f"WHERE score IS NULL AND status NOT IN ('{Status.FAILED}', '{Status.FILTERED}') AND (id = ?5 OR "
+                'architecture = (SELECT architecture FROM candidates WHERE id = ?5))',
                 score,
+                self._packed(panel),
                 reason,
                 Status.FAILED if score is None else Status.SCORED,
-                number,
                 number,
             )
 
@@ -638,14 +647,71 @@ class Record:
         frame = pd.DataFrame(rows, columns=['candidate', 'step', 'metric'])
         return frame.astype({'candidate': 'int64', 'step': 'int64', 'metric': 'float64'})
 
+    def statistics(self) -> list[str]:
+        """The names of the statistics in the candidates' panels; none in a record of an earlier version."""
+        with self._whole():
+            return list(dict.fromkeys(name for names in self._names() for name in names))
+
+    def panel(self, candidate: int) -> Panel:
+        """The statistics of a candidate by name, or why it has none; ``None`` where none were computed."""
+        stored = self._fetch_one(f'SELECT {self._columns_or_null("panel")} FROM candidates WHERE id = ?', candidate)[0]
+        with self._whole():
+            return unpack(stored, self._names())
+
+    def without_panel(self) -> tuple[int, str] | None:
+        """How many candidates have a score and no panel, and the most frequent reason; ``None`` where all have one."""
+        panel = self._columns_or_null('panel')
+        said = self._fetch_one(
+            f"SELECT SUM(COUNT(*)) OVER (), {panel} FROM candidates WHERE typeof({panel}) = 'text' "
+            'AND COALESCE(score, quick) IS NOT NULL GROUP BY 2 ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1'
+        )
+        return said and tuple(said)
+
+    def drop_unreadable_panels(self) -> None:
+        """Leave out the panels whose bytes, or the names of whose statistics, are damaged."""
+        try:
+            names = self._names()
+        except (ValueError, TypeError):
+            names = []
+            self.forget_meta(keys.STATISTICS)
+        for number, stored in self._fetch_all('candidates', 'SELECT id, panel FROM candidates WHERE panel IS NOT NULL'):
+            try:
+                unpack(stored, names)
+            except ValueError:
+                self._write('UPDATE candidates SET panel = NULL WHERE id = ?', number)
+
+    def _names(self) -> Names:
+        names = json.loads(self.get_meta(keys.STATISTICS) or '[]')
+        if not all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in names):
+            raise ValueError('the names of the statistics are none')
+        return names
+
+    def _packed(self, panel: Panel) -> bytes | str | None:
+        """A panel as it is stored; names that are new to the record are kept there."""
+        if panel is None or isinstance(panel, str):
+            return panel
+        if list(panel) not in self._known_names:
+            with self._lock:
+                self._known_names = self._names()
+                if list(panel) not in self._known_names:
+                    self._known_names = [*self._known_names, list(panel)]
+                    self.set_meta(keys.STATISTICS, json.dumps(self._known_names))
+        return pack(panel, self._known_names)
+
     def set_costs(self, candidate: int, costs: Mapping[str, float]) -> None:
         """Costs that were measured after scoring, by name."""
         for name in COSTS:
             if name in costs:
                 self._write(f'UPDATE candidates SET {name} = ? WHERE id = ?', costs[name], candidate)
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self, *, panel: bool = False) -> pd.DataFrame:
         """All candidates as a table, best score first; last those that failed, break a constraint or are outside.
+
+        Parameters
+        ----------
+        panel
+            Whether to add the panel: a column a statistic, ``nan`` where a candidate has none, and ``panel_reason``, which
+            says why one with a score has none. The panel of a candidate without ``score`` is that of its quick pass.
 
         Returns
         -------
@@ -659,14 +725,19 @@ class Record:
 
         fields = self._columns_or_null(
             f'id, score, quick, metric, status, reason, seconds, training_seconds, training_kwh, {_COSTS}, sample'
+            f'{", panel" if panel else ""}'
         )
         rows = self._fetch_all('candidates', f'SELECT {fields} FROM candidates {_RANKING}')
-        columns = [list(column) for column in zip(*rows)] or [[] for _ in _COLUMNS]
+        columns = [list(column) for column in zip(*rows)] or [[] for _ in fields.split(', ')]
+        panels = columns.pop() if panel else []
         with self._whole():
             columns[-1] = [decode_sample(sample) for sample in columns[-1]]
             frame = pd.DataFrame(
                 {name: pd.Series(values, dtype=kind) for (name, kind), values in zip(_COLUMNS.items(), columns)}
             )
+            if panel:
+                reasons = pd.Series([each if isinstance(each, str) else None for each in panels], dtype='object')
+                frame = frame.assign(**columns_of(panels, self._names()), panel_reason=reasons)
         frame.index = pd.RangeIndex(1, len(rows) + 1, name='rank')
         return frame
 
@@ -678,6 +749,7 @@ class Record:
         seconds: float,
         number: int | None,
         costs: Mapping[str, float] | None,
+        panel: Panel,
         *,
         quick: float | None = None,
         score: float | None = None,
@@ -694,12 +766,13 @@ class Record:
             status,
             reason,
             *map(costs.get, COSTS),
+            self._packed(panel),
         )
         if number is not None and number in self:
             number = None
         number = self._write(
             f'INSERT INTO candidates (id, sample, digest, architecture, quick, score, seconds, status, '
-            f'reason, {_COSTS}) VALUES (?{", ?" * len(values)})',
+            f'reason, {_COSTS}, panel) VALUES (?{", ?" * len(values)})',
             number,
             *values,
         )

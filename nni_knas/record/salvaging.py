@@ -43,6 +43,7 @@ def salvage(damaged: str | Path, new: str | Path) -> int:
                 for row in rows_of(Path(damaged), table):
                     if table != 'candidates' or _is_sound(row):
                         record.copy_row(table, row)
+            record.drop_unreadable_panels()
         return len(record)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,7 +17,7 @@ _LAST = ('architecture', 'status')
 _LEAST = 12  # characters that an architecture has in any case
 
 
-def score_table(frame: pd.DataFrame, *costs: str) -> ScoreTable:
+def score_table(frame: pd.DataFrame, *costs: str, statistics: Sequence[str] = ()) -> ScoreTable:
     """The columns that are asked for first.
 
     Parameters
@@ -26,8 +26,10 @@ def score_table(frame: pd.DataFrame, *costs: str) -> ScoreTable:
         Candidates as :meth:`nni_knas.record.Record.frame` gives them.
     costs
         Names of costs that belong to what was asked.
+    statistics
+        Names of the panel's statistics, where they were asked for.
     """
-    return ScoreTable(frame[[*_FIRST, *costs, *_LAST]])
+    return ScoreTable(frame[[*_FIRST, *costs, *_LAST, *statistics]])
 
 
 class ScoreTable(pd.DataFrame):

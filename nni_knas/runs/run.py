@@ -98,15 +98,21 @@ class Run:
         """All candidates with all that is known of them, best score first; see :meth:`nni_knas.record.Record.frame`."""
         return self.record.frame()
 
-    def scores(self, *, all: bool = False) -> pd.DataFrame:
+    def scores(self, *, all: bool = False, panel: bool = False) -> pd.DataFrame:
         """All candidates, best score first; the index is the rank by score.
 
         Parameters
         ----------
         all
             Give all columns of :meth:`nni_knas.record.Record.frame`, instead of score, metric, architecture and status.
+        panel
+            Add the panel, a column a statistic, ``nan`` where a candidate has none; with ``all``, ``panel_reason``, too,
+            which says why one with a score has none. A candidate without a score in full has the panel of its quick one.
         """
-        return self.frame() if all else score_table(self.frame())
+        if not panel:
+            return self.frame() if all else score_table(self.frame())
+        frame = self.record.frame(panel=True)
+        return frame if all else score_table(frame, statistics=self.record.statistics())
 
     def ranking(self, *, all: bool = False) -> pd.DataFrame:
         """The trained candidates, best metric first, with the columns of :meth:`scores`; the index is the rank by score.

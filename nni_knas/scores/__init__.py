@@ -15,6 +15,7 @@ from nni_knas.scores.kernel_spectrum import KernelSpectrum
 from nni_knas.scores.matrices import effective_ranks
 from nni_knas.scores.mean_gradient import GradientNorm, LogL1, LogMGM, MGMLogits, Snip
 from nni_knas.scores.mgm import MGM, MGMSampled
+from nni_knas.scores.panel import statistics
 from nni_knas.scores.peers import (
     VKDNW,
     Complexity,
@@ -68,4 +69,5 @@ __all__ = [
     'mean_matrices',
     'register',
     'score_names',
+    'statistics',
 ]

@@ -217,6 +217,9 @@ class CoarseStage:
         if not record.best(1):
             raise RuntimeError(f'none of the {total + filtered} candidates could be scored; {self._why_none()}')
         _logger.info('Scored %d candidates, %d failed, %d did not meet the constraints.', total - failed, failed, filtered)
+        lacking = record.without_panel()
+        if lacking is not None:
+            _logger.warning('%d scored candidates have no panel of statistics; the most frequent reason: %s', *lacking)
 
     def stop(self) -> None:
         """Called by another thread: score no more, so that :meth:`run` returns soon."""

@@ -237,15 +237,18 @@ class KNAS(Strategy):
         record = self._opened_record()
         return Run(self._folder or (record.path.parent.parent if record.path is not None else Path('unsaved')), record)
 
-    def scores(self, *, all: bool = False) -> pd.DataFrame:
+    def scores(self, *, all: bool = False, panel: bool = False) -> pd.DataFrame:
         """All candidates so far, best first, failed ones last; the index is the rank by score.
 
         Parameters
         ----------
         all
             Give all columns of :meth:`nni_knas.record.Record.frame`, instead of score, metric, architecture and status.
+        panel
+            Add the panel, a column a statistic, ``nan`` where a candidate has none; see
+            :meth:`GradientKernelEvaluator.statistics` and :meth:`nni_knas.runs.Run.scores`.
         """
-        return self.open_run().scores(all=all)
+        return self.open_run().scores(all=all, panel=panel)
 
     def pareto(self, cost: str | None = None, *, all: bool = False) -> pd.DataFrame:
         """The candidates that no other one beats in both score and cost; see :func:`nni_knas.runs.selection.pareto_front`.

@@ -334,12 +334,12 @@ class BackgroundSearch:
         twin = self.record.find_architecture(network) if scorer.has_twins else None
         if twin is not None:
             return twin
-        score, reason, seconds, costs, filtered = scorer.score(sample)
+        score, reason, seconds, costs, filtered, panel = scorer.score(sample)
         if filtered:
             return self.record.add_filtered(sample, network, reason or 'too costly', seconds, costs=costs)
         if score is None:
-            return self.record.add_failed(sample, network, reason or 'no score', seconds, costs=costs)
-        return self.record.add_scored(sample, network, score, seconds, costs=costs)
+            return self.record.add_failed(sample, network, reason or 'no score', seconds, costs=costs, panel=panel)
+        return self.record.add_scored(sample, network, score, seconds, costs=costs, panel=panel)
 
     def _chosen_candidates(self) -> Ranked:
         # A candidate in training stays in the ranking when the space has left it out.

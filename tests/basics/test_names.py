@@ -9,6 +9,8 @@ import nni.nas.hub.pytorch as hub
 import pytest
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.strategy.base import Strategy
+from spaces import tiny_kernel
+from torch import nn
 
 from nni_knas.basics import names
 from nni_knas.basics.faces import opened_later
@@ -33,6 +35,15 @@ def test_aggregates():
     from nni_knas.benchmark import AGGREGATES
 
     assert tuple(AGGREGATES) == names.AGGREGATES == tuple(sorted(names.AGGREGATES))
+
+
+def test_panel():
+    """A table of candidates, or one of scores in a file, may have both: they are no names of other columns."""
+    from nni_knas.record import Record
+
+    assert len(set(names.PANEL)) == len(names.PANEL)
+    assert not {*names.PANEL} & {'rank', 'panel_reason', *Record(None).frame().columns}
+    assert tuple(tiny_kernel().statistics(nn.Linear(6, 3))) == names.PANEL
 
 
 def test_benchmarks():

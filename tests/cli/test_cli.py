@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from commands import Started, successful
@@ -15,10 +16,12 @@ from interrupted import make
 from places import HELPERS
 from servers import free_port
 
-from nni_knas import open_run
+from nni_knas import GradientKernelEvaluator, open_run
+from nni_knas.basics.names import PANEL
 from nni_knas.cli import main
 from nni_knas.config.file import load_config
 from nni_knas.config.settings import Settings
+from nni_knas.gradients import ScoringError
 
 SMALL = ['--space-args', '{"num_modules_per_stack": 1, "stem_out_channels": 4}', '--image-size', '16', '--batch-size', '4']
 
@@ -55,6 +58,29 @@ class TestScore:
         assert main(['score', '--architectures', str(file), '--csv', str(csv), *SMALL]) == 0
         assert len(capsys.readouterr().out.splitlines()) == 3
         assert csv.read_text().count('conv_3x3') == 6
+
+    def test_panel(self, tmp_path, capsys):
+        """Below each architecture, and a column each in the file."""
+        table = []
+        for panel in ([], ['--panel']):
+            assert main(['score', '--samples', '2', '--csv', str(tmp_path / 'scores.csv'), *panel, *SMALL]) == 0
+            table.append(pd.read_csv(tmp_path / 'scores.csv'))
+        assert list(table[1].columns) == [*table[0].columns, *PANEL] and table[1][list(PANEL)].notna().all(axis=None)
+        assert table[0].score.equals(table[1].score)
+        _, *rows = capsys.readouterr().out.splitlines()[3:]
+        shown = [
+            f'{name}={value:.4g}' for row in table[1].to_dict('records') for name, value in row.items() if name in PANEL
+        ]
+        assert ' '.join(row for row in rows if row.startswith(' ' * 12)).replace(',', '').split() == shown
+
+    def test_a_panel_that_fails(self, monkeypatch, capsys):
+        def fails(kernel, network):
+            raise ScoringError('no luck')
+
+        monkeypatch.setattr(GradientKernelEvaluator, 'statistics', fails)
+        assert main(['score', '--samples', '1', '--panel', *SMALL]) == 0
+        _, row = capsys.readouterr().out.splitlines()
+        assert 'nan' not in row and row.endswith('  (no panel: no luck)')
 
     def test_same_seed_same_scores(self, capsys):
         outputs = []

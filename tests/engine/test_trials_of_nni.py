@@ -15,6 +15,7 @@ from nni.experiment.config import RemoteConfig, RemoteMachineConfig
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.strategy import RegularizedEvolution
+from panels import check_panels
 from places import HELPERS
 from processes import Forked
 from servers import free_port, wait_until
@@ -71,11 +72,13 @@ def meanwhile(action):
     return join
 
 
-def check_scores(scores, count):
-    """Those of this process, to the last bit."""
-    scorer = tiny_scorer(score='mgm')
+def check_scores(source, count):
+    """Scores and panels are those of this process, to the last bit; gives the table of a strategy or a run."""
+    scorer, scores = tiny_scorer(score='mgm'), source.scores(all=True)
     assert len(scores) == count
     assert [scorer.score(sample).score for sample in scores.architecture] == list(scores.score)
+    check_panels(source, scorer.kernel, TinySpace())
+    return scores
 
 
 def evolution():
@@ -136,8 +139,7 @@ def rows_of(browser, port):
 @pytest.mark.slow
 class TestSearch:
     def test_scores_are_those_of_any_other_placement(self, searched):
-        scores = searched.experiment.strategy.scores(all=True)
-        check_scores(scores, 12)
+        scores = check_scores(searched.experiment.strategy, 12)
         assert scores.status.value_counts().to_dict() == {'scored': 11, 'trained': 1}
 
     def test_what_a_killed_trial_has_reported_is_not_scored_again(self, searched):
@@ -228,8 +230,7 @@ def test_killed_search(tmp_path):
     psutil.wait_procs(trials, 600)
     gate.unlink()
     assert process.wait() == 0
-    scores = open_run(tmp_path / 'killed').scores(all=True)
-    check_scores(scores, 10)
+    scores = check_scores(open_run(tmp_path / 'killed'), 10)
     # One in each of two trials may have been in work when they were stopped.
     assert len(lines(tmp_path / 'scored')) <= len({str(sample) for sample in scores.architecture}) + 2
     assert not scoring_processes(tmp_path)
@@ -252,8 +253,7 @@ def test_remote_machine(experiment, tmp_path):
         search.config.training_service = RemoteConfig(machine_list=[machine])
         search.config.nni_manager_ip = '127.0.0.1'  # what the machine calls this one
         search.run(free_port())
-        scores = search.strategy.scores(all=True)
-        check_scores(scores, 8)
+        scores = check_scores(search.strategy, 8)
         assert scores.status.iloc[0] == 'trained'
         assert all(job.logPath.startswith('127.0.0.1:') for job in search.list_trial_jobs())
         assert list(home.glob('nni-experiments/*/environments/remote-worker1/trials/*'))

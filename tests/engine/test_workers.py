@@ -93,7 +93,7 @@ def run(space, candidates, **options):
     kernel = options.pop('kernel', None) or tiny_kernel()
     strategy = KNAS(kernel, candidates, 0, **options)
     strategy(space if hasattr(space, 'evaluator') else SimplifiedModelSpace.from_model(space), SequentialExecutionEngine())
-    return strategy.scores(all=True).drop(columns='seconds')
+    return strategy.scores(all=True, panel=True).drop(columns='seconds')
 
 
 def scorer(space, kernel=None):

@@ -6,6 +6,8 @@ import made_up_runs
 import pandas as pd
 import pytest
 
+from nni_knas.basics.names import PANEL
+from nni_knas.record import Record
 from nni_knas.runs import score_table
 
 SHORT = ['score', 'metric', 'architecture', 'status']
@@ -27,6 +29,20 @@ def test_what_is_asked_for_comes_first_and_the_rest_by_an_argument(run):
     assert run.scores(all=True).equals(run.record.frame())
     assert {'candidate', 'training_seconds'} <= set(run.ranking(all=True)) and 'latency' in run.pareto(all=True)
     assert run.scores().architecture[1] == run.scores(all=True).architecture[1]  # in full, whatever is printed
+
+
+def test_the_panel_is_asked_for(run):
+    assert list(run.scores(panel=True).columns) == SHORT  # of candidates without panels
+    add = Record(run.record.path).add_scored
+    add({'n': 'with'}, 'with', 1e9, 0.1, panel=dict(zip(PANEL, range(len(PANEL)))))
+    add({'n': 'without'}, 'without', 1e8, 0.1, panel='no luck')
+    table, all_columns = run.scores(panel=True), run.scores(all=True, panel=True)
+    assert list(table.columns) == [*SHORT, *PANEL]
+    assert list(all_columns.columns) == [*run.scores(all=True).columns, *PANEL, 'panel_reason']
+    assert table.loc[1, list(PANEL)].tolist() == list(range(len(PANEL))) and table.loc[2:, list(PANEL)].isna().all(axis=None)
+    assert all_columns.panel_reason[2] == 'no luck' and all_columns.panel_reason.drop(index=2).isna().all()
+    assert run.scores().equals(table[SHORT]) and run.scores(all=True).equals(run.record.frame())
+    assert max(map(len, str(table.head()).splitlines())) <= 80
 
 
 @pytest.mark.parametrize('scale', [1e-7, 1.0, 2430211.1879581898])

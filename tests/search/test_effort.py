@@ -8,6 +8,7 @@ from image_searches import IMAGES, Faulty, by_candidate, cells, image_kernel, wi
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from nni.nas.space import SimplifiedModelSpace
 from nni.nas.strategy import RegularizedEvolution
+from panels import check_panels
 from placements import MadeUp
 from searches import explore, run
 from spaces import TinySpace, tiny_kernel
@@ -44,6 +45,9 @@ class TestSearch:
         kernel, scorer = image_kernel().quick(), Scorer(image_kernel(), SimplifiedModelSpace.from_model(cells()))
         for row in adaptive.scores(all=True).iloc[[0, 50, 119]].itertuples():
             assert kernel.score(scorer.build(row.architecture)) == row.quick
+
+    def test_panels_are_those_of_the_pass_of_the_score(self, adaptive):
+        check_panels(adaptive, image_kernel(), cells())
 
     def test_the_best_are_found(self, full, adaptive):
         best, found = (set(strategy.scores(all=True).candidate.iloc[:5]) for strategy in (full, adaptive))

@@ -18,6 +18,7 @@ from searches import report, run
 from spaces import LoggedMGM, lines, write_line
 from torch import nn
 
+from nni_knas.basics.names import PANEL
 from nni_knas.engine import Scorer
 from nni_knas.networks.candidates import hyper_parameters_of
 from nni_knas.networks.identity import Identity
@@ -93,8 +94,10 @@ class TestIdentical:
         first = ~networks.duplicated()
         assert len(lines(log)) == sum(scores[what][first].notna().sum() for what in ('quick', 'score'))
         assert (scores.seconds[first] > 0).all() and (scores.seconds[~first] == 0).all()
-        for what in ('quick', 'score'):
-            assert (scores[what].groupby(networks).nunique(dropna=False) == 1).all()
+        panels = without_times(strategy).set_index('candidate').sort_index()[list(PANEL)]
+        assert panels.notna().all(axis=None)
+        for what in (scores.quick, scores.score, *(panels[name] for name in PANEL)):
+            assert (what.groupby(networks).nunique(dropna=False) == 1).all()
         assert scores['score' if effort == 'full' else 'quick'].notna().all()
 
     def test_scores_are_those_of_the_first_of_each_network(self):

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 from interrupted import kill, let, make, start
+from panels import check_panels
 from servers import wait_until
-from spaces import lines
+from spaces import TinySpace, lines, tiny_kernel
 
 from nni_knas import open_run
+from nni_knas.basics.names import PANEL
 from nni_knas.record import record_path
 
 
-def scores(folder: Path):
+def scores(folder: Path, **options):
     """What the record has, as far as it is there."""
-    return open_run(folder / 'killed').scores(all=True) if record_path(folder / 'killed').exists() else []
+    return open_run(folder / 'killed').scores(all=True, **options) if record_path(folder / 'killed').exists() else []
 
 
 def trainings(folder, what):
@@ -34,15 +36,17 @@ def test_killed_while_scoring(tmp_path, explorer):
     wait_until(lambda: len(lines(tmp_path / 'scored')) == 5)
     wait_until(lambda: len(scores(tmp_path)) >= 5)
     kill(process)
-    before = scores(tmp_path)
-    assert 5 <= len(before) < 15
+    before = scores(tmp_path, panel=True)
+    assert 5 <= len(before) < 15 and before[list(PANEL)].notna().all(axis=None)
 
     let(tmp_path)
     assert start('resume', tmp_path, explorer=explorer).wait() == 0
-    after = open_run(tmp_path / 'killed').scores(all=True)
+    after = scores(tmp_path, panel=True)
     assert len(after) == 15 and (after.status == 'trained').sum() == 3
     kept = after[after.candidate.isin(before.candidate)].sort_values('candidate')
-    assert list(kept.score) == list(before.sort_values('candidate').score)
+    known = ['score', *PANEL]
+    assert kept[known].to_numpy().tolist() == before.sort_values('candidate')[known].to_numpy().tolist()
+    check_panels(open_run(tmp_path / 'killed'), tiny_kernel(), TinySpace())
     assert len(lines(tmp_path / 'scored')) == len(architectures(after))  # nothing that was recorded is scored again
 
 

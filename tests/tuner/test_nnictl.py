@@ -20,14 +20,15 @@ import requests
 import torch
 import yaml
 from nni.tools.nnictl.config_utils import Experiments
+from panels import check_panels
 from patient import ENVIRONMENT
 from places import HELPERS
 from portal import table
 from servers import free_port, wait_until
-from spaces import vectors
+from spaces import TinySpace, vector_dataset, vectors
 
+from nni_knas import GradientKernelEvaluator, open_run
 from nni_knas import nnictl as repaired
-from nni_knas import open_run
 from nni_knas.cli import main
 from nni_knas.tuner import meta_file
 
@@ -195,6 +196,7 @@ class TestSearch:
 
     def test_trials(self, search):
         scores = search.run.scores(all=True)
+        check_panels(search.run, GradientKernelEvaluator(vector_dataset(), batch_size=8), TinySpace())
         assert list(scores.status) == ['trained'] * 3 + ['scored'] * 24
         trials = sorted(search.nnictl.trials(), key=lambda trial: trial['parameters']['kernel_rank'])
         for (rank, row), trial in zip(scores.iloc[:3].iterrows(), trials, strict=True):

@@ -16,11 +16,13 @@ from nni.nas.space import SimplifiedModelSpace
 from nni.runtime import msg_dispatcher
 from nni.runtime.msg_dispatcher import MsgDispatcher
 from nni.runtime.tuner_command_channel import CommandType
+from panels import check_panels
 from places import HELPERS
+from searches import run
 from servers import wait_until
-from spaces import TinySpace
+from spaces import TinySpace, vector_dataset
 
-from nni_knas import open_run
+from nni_knas import GradientKernelEvaluator, open_run
 from nni_knas.footprint import meter
 from nni_knas.networks.candidates import encode_sample, random_models
 from nni_knas.record import Record
@@ -125,6 +127,29 @@ def test_best_become_trials(start):
     scores = experiment.scores()
     assert list(scores.status[:4]) == ['trained', 'training-failed', 'trained', 'scored']
     assert open_run(experiment.folder).metric == 0.75
+
+
+def test_panels_are_those_of_the_strategy(start):
+    """To the last bit, that of an imported candidate among them."""
+    experiment = start()
+    experiment.request(1)
+    experiment.wait(lambda: len(experiment.trials()) == 1)
+    known = experiment.scores().architecture.tolist()
+    new = next(
+        each.sample
+        for each in random_models(SimplifiedModelSpace.from_model(TinySpace()), 27, 0)
+        if each.sample not in known
+    )
+    experiment.dispatcher.handle_import_data([{'parameter': new, 'value': 0.25}])
+    experiment.wait(lambda: len(experiment.scores()) == 11)
+    kernel = GradientKernelEvaluator(vector_dataset(), batch_size=8)
+    check_panels(open_run(experiment.folder), kernel, TinySpace())
+    strategy = run(TinySpace(), kernel, 10, 0)
+    names = list(strategy.scores(panel=True).columns[4:])
+    here, there = (
+        each.scores(all=True, panel=True).set_index('candidate') for each in (strategy, open_run(experiment.folder))
+    )
+    assert here.sort_index()[names].equals(there.sort_index()[names].loc[:10])
 
 
 def test_energy(start, monkeypatch):
