@@ -45,9 +45,10 @@ class Edges(ModelSpace):
 class Free(InProcess):
     """Gives a number that depends on the candidate, without building it; notes memory on the way, may kill the process."""
 
-    def __init__(self, candidates: int, kill_at: int) -> None:
+    def __init__(self, candidates: int, kill_at: int, statistics: int) -> None:
         super().__init__()
         self.candidates, self.kill_at, self.seconds = candidates, kill_at, 0.0
+        self.names = [f'statistic {number}' for number in range(1, statistics + 1)]
 
     def get(self) -> list:
         start = time.perf_counter()
@@ -57,8 +58,10 @@ class Free(InProcess):
             print(f'  {task.number:>7} candidates: {psutil.Process().memory_info().rss / 2**20:.0f} MiB of memory')
         if task.number == self.kill_at:
             os.kill(os.getpid(), 9)
+        score = int.from_bytes(digest, 'big') / 2**48
+        panel = {name: score / number for number, name in enumerate(self.names, start=1)} or None
         self.seconds += time.perf_counter() - start
-        return [(task, Verdict(int.from_bytes(digest, 'big') / 2**48, None, 0.0))]
+        return [(task, Verdict(score, None, 0.0, panel=panel))]
 
 
 def main() -> None:
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument('--candidates', type=int, default=100_000)
     parser.add_argument('--explorer', choices=['random', 'evolution'], default='random')
     parser.add_argument('--space', choices=['edges', 'darts'], default='edges')
+    parser.add_argument('--statistics', type=int, default=20, metavar='N', help='in the panel of each candidate; 0: none')
     parser.add_argument('--record', help=argparse.SUPPRESS)
     parser.add_argument('--kill-at', type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -82,12 +86,15 @@ def main() -> None:
         start = time.perf_counter()
         frame = nni_knas.record.Record(record, readonly=True).frame()
         print(f'opened and read into a table of {len(frame)} rows in {time.perf_counter() - start:.1f} s')
+        start = time.perf_counter()
+        frame = nni_knas.record.Record(record, readonly=True).frame(panel=True)
+        print(f'the same with panels, {len(frame.columns)} columns, in {time.perf_counter() - start:.1f} s')
         killed = Path(folder) / 'killed.sqlite'
         print('killed shortly before the end:')
         run(killed, arguments, f'--kill-at={arguments.candidates - arguments.candidates // 100}')
         print('resumed:')
         run(killed, arguments)
-        same = nni_knas.record.Record(killed, readonly=True).frame().equals(frame)
+        same = nni_knas.record.Record(killed, readonly=True).frame(panel=True).equals(frame)
         print(f'the killed and resumed run is the same as the other: {same}')
 
 
@@ -101,6 +108,7 @@ def run(record: Path, arguments: argparse.Namespace, *more: str) -> None:
             f'--candidates={arguments.candidates}',
             f'--explorer={arguments.explorer}',
             f'--space={arguments.space}',
+            f'--statistics={arguments.statistics}',
             *more,
         ],
         check=False,
@@ -112,7 +120,7 @@ def search(arguments: argparse.Namespace, record: Path) -> None:
     kernel.check = lambda network: None
     explorer = RegularizedEvolution(seed=0) if arguments.explorer == 'evolution' else None
     space = Edges() if arguments.space == 'edges' else DARTS(16, 8, 'cifar')
-    placement = Free(arguments.candidates, arguments.kill_at)
+    placement = Free(arguments.candidates, arguments.kill_at, arguments.statistics)
     strategy = nni_knas.KNAS(kernel, arguments.candidates, 0, explorer, record=record, placement=placement)
     known, notes = len(nni_knas.record.Record(record)), count_checkpoints()
     start = time.perf_counter()

@@ -66,6 +66,7 @@ MISTAKES = [
     line('GradientKernelEvaluator(data, micro_batch=0)', 'micro_batch is 0'),
     # What it scores.
     line("kernel.score('network')", 'score takes a torch.nn.Module'),
+    line("kernel.statistics('network')", 'statistics takes a torch.nn.Module'),
     line('kernel.score(nn.Linear(9, 3))', 'cannot take inputs of shape'),
     line('kernel.score(nn.Linear(6, 2))', 'the network has 2 outputs'),
     line('kernel.score(nn.Identity())', 'parameter'),
