@@ -29,7 +29,7 @@ BLOCKS = {  # by name, with the dimension of the channels in one sample's output
     'transformer': {'parts.0.layers.0': 1, 'parts.0.layers.1': 1},
     'LSTM': {'parts.0': 1},
     'fully connected': {'0': 0, '3': 0},
-    'tokens': {'parts.0': 1, 'parts.2': 1},
+    'tokens': {'parts.2': 1},
 }
 OF_HUB = {
     'NasBench201': ['stem', *(f'cells.{i}' for i in range(5)), 'classifier'],
@@ -80,7 +80,7 @@ def test_networks_of_one_block(kind):
     network, inputs = network_and_inputs(kind)
     with pytest.raises(NotApplicable, match='n/a: the network has no two blocks to compare'):
         score('az-progressivity', network, inputs)
-    with pytest.raises(NotApplicable, match='n/a: the network has no two blocks whose positions match'):
+    with pytest.raises(NotApplicable, match='n/a: the network has no two blocks in a row whose positions match'):
         score('az-trainability', network, inputs)
 
 
@@ -202,3 +202,13 @@ def test_more_layers_come_first():
     deeper = nn.Sequential(nn.Linear(8, 8, bias=False), *network).double()
     shallow, deep = (score('vkdnw', each, inputs, LABELS) for each in (network, deeper))
     assert 8 <= shallow <= 9 <= deep <= 10
+
+
+def test_blocks_beside_each_other_are_no_pair():
+    with seeded(0):
+        layers = [nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)]
+    network = Lambda(lambda a, b, c, d, x: d(c((a(x) + b(x)).tanh()).mean(1)), *layers).double()
+    assert -5 < score('az-trainability', network, normal(6, 4, 8)) < 0  # a pair without a gradient has -1e6
+    network = Lambda(lambda a, b, d, x: d((a(x) + b(x)).mean(1)), *layers[:2], layers[3]).double()
+    with pytest.raises(NotApplicable, match='n/a: the network has no two blocks in a row'):
+        score('az-trainability', network, normal(6, 4, 8))

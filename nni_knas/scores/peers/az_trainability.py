@@ -30,7 +30,8 @@ class Trainability(Score):
     :math:`g_{l-1}` what backpropagation makes of them at the output of the block before; the spectral norm is that of an
     estimate of the block's Jacobian, from the mean over samples and positions ``p``. At most about 0, where each
     :math:`\sigma_l` is 1. Where block ``l`` has fewer positions, those of block ``l-1`` that belong to one position are
-    channels of it. Blocks whose positions do not match, as an image's and its tokens', are left out.
+    channels of it. Blocks whose positions do not match, as an image's and its tokens', and blocks that do not depend on the
+    one before are left out.
 
     Source: Lee and Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR 2024, with the blocks
     and the setting of ``az-expressivity``. As in the authors' code for NAS-Bench-201 a network with a block that passes on
@@ -45,7 +46,7 @@ class Trainability(Score):
         parts = gradients.watch(passed.look)
         norms = [_spectral_norm([part[place] for part in parts]) for place in range(len(parts[0]))]
         if not norms:
-            raise NotApplicable('the network has no two blocks whose positions match')
+            raise NotApplicable('the network has no two blocks in a row whose positions match')
         return math.fsum(2 - norm - 1 / (norm + SMALL) for norm in norms) / len(norms)
 
 
@@ -94,7 +95,8 @@ class _Passed:
 
 def _products(before: Features, after: Features, signs: Tensor) -> _Products | None:
     (arrived,) = torch.autograd.grad(after.output, before.output, signs, retain_graph=True, allow_unused=True)
-    arrived = torch.zeros_like(before.output) if arrived is None else arrived
+    if arrived is None:
+        return None
     is_identity = arrived.shape == signs.shape and torch.equal(arrived, signs)
     into, out = _folded(_as_maps(before, arrived), after.maps.shape[2:]), _as_maps(after, signs)
     if into is None or len(into) != len(out):

@@ -13,7 +13,7 @@ from nni_knas.gradients import ScoringError, modules_of
 __all__ = ['Features', 'as_rows', 'blocks_of', 'checked', 'features_of', 'without_heads']
 
 _CHAINS = (nn.Sequential, nn.ModuleList)
-_LAYERS = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag)
+_LAYERS = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.MultiheadAttention)
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
@@ -22,6 +22,7 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     A chain is an ``nn.Sequential`` or ``nn.ModuleList`` of two modules or more that have modules of their own. The members
     of the chains nearest to the network are the blocks (a chain among them stands for its members), and so are the modules
     with weights that stand beside them, as stem and head. A network without a chain has its weight layers for blocks.
+    (Embeddings are looked up, and are no blocks.)
     """
     chains = _nearest_chains(network)
     if not chains:
