@@ -292,6 +292,7 @@ class GradientKernelEvaluator(Evaluator):
                 return Judgement(score, score)  # a second pass would come to the same
             if gradients.began_with_mean:
                 return Judgement(score, _result_or_error(self.statistics, network))
+        del gradients  # those of each sample may be large
         return Judgement(score, _result_or_error(self.statistics, network))  # of the network as it was found
 
     @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import sqlite3
 import threading
 import time
@@ -690,6 +691,9 @@ class Record:
         """A panel as it is stored; names that are new to the record are kept there."""
         if panel is None or isinstance(panel, str):
             return panel
+        wrong = next((name for name, value in panel.items() if not math.isfinite(value)), None)
+        if wrong is not None:
+            return f'the statistic "{wrong}" is {panel[wrong]}'
         if list(panel) not in self._known_names:
             with self._lock:
                 self._known_names = self._names()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 
 import pytest
 import torch
@@ -33,6 +34,15 @@ def passes():
 
     network.register_forward_hook(note)
     return network, seen
+
+
+class Noisy(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) * (1 + torch.rand(()))
+
+
+def noisy():
+    return Noisy(*small_network())
 
 
 class Broken(Score):
@@ -134,6 +144,31 @@ class TestJudge:
         alone = len(seen)
         kernel_of('mgm-logits').judge(network)
         assert len(seen) == 2 * alone + 2
+
+    @pytest.mark.parametrize('build', [everything, noisy])
+    @pytest.mark.parametrize('first', ['at_outputs', 'of_outputs', 'per_sample', 'used', 'mean'])
+    def test_a_pass_that_another_one_went_before_is_not_shared(self, first, build):
+        """The network may not have been as it was found: here it counts its passes, or draws random numbers."""
+
+        class Twice(Broken):
+            def __call__(self, gradients):
+                getattr(gradients, first)()
+                return super().__call__(gradients)
+
+        assert kernel_of(Twice(0.0)).judge(build()) == (0.0, kernel_of().statistics(build()))
+
+    def test_the_passes_of_the_score_are_let_go(self, monkeypatch):
+        """Gradients of each sample are large, and the panel needs none."""
+
+        class PerSample(Broken):
+            def __call__(self, gradients):
+                gradients.per_sample()
+                kept.append(weakref.ref(gradients))
+                return 0.0
+
+        kept, of = [], evaluator.statistics
+        monkeypatch.setattr(evaluator, 'statistics', lambda gradients: kept.append(kept[0]()) or of(gradients))
+        assert kernel_of(PerSample(0.0)).judge(small_network()).score == 0 and kept[1] is None
 
     def test_scores_of_ones_own_kernel(self):
         class Doubled(GradientKernelEvaluator):

@@ -67,6 +67,14 @@ def test_of_every_status():
     assert list(frame.panel_reason[frame.panel_reason.notna()].items()) == [(6, REASON)]
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_that_are_not_finite_are_none(value):
+    """Whoever has computed them."""
+    record = Record(None)
+    add(record, 1, panel={**PANEL, 'second': value})
+    assert record.panel(1) == f'the statistic "second" is {value}' and record.statistics() == []
+
+
 def test_the_reason_is_told():
     record = Record(None)
     assert record.without_panel() is None
