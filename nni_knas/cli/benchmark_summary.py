@@ -16,8 +16,8 @@ __all__ = ['LEGEND', 'markdown', 'summary_cells', 'unknown_notes']
 LEGEND = (
     'In brackets: 95 % bootstrap intervals, of the mean as the architectures of each benchmark are resampled. n/a: the '
     'score has no value on that benchmark, or the same for all its architectures; its mean and its worst are of the '
-    'others, so many as stand beside. failed: on how many architectures of all benchmarks the score failed; they count as '
-    'the worst.'
+    'others, so many as stand beside. An architecture without a score counts as the worst where others have one; failed: '
+    'on how many architectures of all benchmarks the score failed.'
 )
 
 

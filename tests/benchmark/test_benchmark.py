@@ -112,6 +112,28 @@ class TestBenchmarks:
         declared = base.declaration_of('mine')
         assert 'mine' in benchmark_names() and (declared.data, declared.image_size) == ('digits', 8)
 
+    def test_what_is_declared(self, monkeypatch):
+        monkeypatch.setattr(base, '_REGISTRY', dict(base._REGISTRY))
+        register_benchmark('mine', data='cifar10', takes='texts', file='a.csv', witness='test_acc')(faulty)
+        declared = base.declaration_of('mine')
+        assert declared[1:] == ('cifar10', 32, 'texts', ('a.csv',), 'test_acc', '')
+        assert base.declaration_of('small_benchmarks:faulty') is declared  # registered, and named by its function
+        assert base.declaration_of('small_benchmarks:tiny').takes is None
+        assert load_benchmark('mine').witness == 'test_acc' and load_benchmark('small_benchmarks:tiny').witness == ''
+
+    def test_tables_in_a_folder(self, tmp_path):
+        folder, beside = tmp_path / 'tables', tmp_path / 'nats-bench'
+        for each in (folder, beside):
+            each.mkdir()
+        assert base.find_table('nats-tss', folder) is base.find_table('nasbench101', folder) is None
+        (beside / 'tss-other.csv').touch()
+        (folder / 'nb101.csv').touch()
+        assert base.find_table('nats-tss', folder).samefile(beside / 'tss-other.csv')
+        assert base.find_table('nasbench101', folder) == folder / 'nb101.csv'
+        (folder / 'NATS-tss-v1_0-3ffb9-simple').mkdir()
+        assert base.find_table('nats-tss', folder) == folder / 'NATS-tss-v1_0-3ffb9-simple'  # before those beside
+        assert base.find_table('darts-cifar10', folder) is None
+
     def test_users_own_by_name(self):
         assert load_benchmark('small_benchmarks:small_nats', classes=3).network(
             load_benchmark('small_benchmarks:small_nats').table.index[0], 0

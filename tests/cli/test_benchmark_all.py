@@ -112,6 +112,13 @@ class TestTable:
         within = pd.read_csv(tmp_path / 'output/second/within.csv')
         assert set(within.metric) == {'one_test_acc', 'two_test_acc', 'one_valid_acc'} and set(within.architectures) == {5}
 
+    def test_one_of_the_folder(self, tables, tmp_path, capsys, without_plots):
+        """By itself it prints all its metrics, and the groups of the one that stands for it among several."""
+        assert run(tables, tmp_path, '--benchmark', 'second', '--cost-architectures', '0') == 0
+        text = capsys.readouterr().out
+        assert '10 of 10 architectures of small-nats' in text and 'one_valid_acc (best of the sample' in text
+        assert text.count(' within each ') == 1 and set(rows_below(text, 'two_test_acc within each layers')) >= {'mgm'}
+
     def test_some_by_name(self, tables, tmp_path, capsys, without_plots):
         assert run(tables, tmp_path, '--benchmark', 'shipped, second') == 0
         text = capsys.readouterr().out
