@@ -104,6 +104,15 @@ class TestReports:
         report = {'default': 1, 'candidate': 3, 'kernel_score': 0.5, 'seconds': 0.1}
         assert trials._verdict_of(report) == Verdict(0.5, None, 0.1)
 
+    @pytest.mark.parametrize('quick', [False, True])
+    def test_of_a_chunk_in_its_trial(self, quick, monkeypatch):
+        scorer, reports = scorer_of(choosy()), []
+        monkeypatch.setattr(nni, 'report_intermediate_result', lambda report: reports.append(nni.load(nni.dump(report))))
+        tasks = [Task(number, sample, quick) for number, sample in enumerate((SAMPLE, SIGMOID), start=1)]
+        nni.load(nni.dump(trials.Chunk(1, tasks, trials._packed_scorer(scorer)))).execute()
+        verdicts = [trials._verdict_of(report)._replace(seconds=0) for report in reports[1:]]
+        assert verdicts == [scorer.score(task.sample, quick)._replace(seconds=0) for task in tasks]
+
     def test_reach_who_scores_in_trials(self, simulate):
         service = Service()
         placement = simulate(service)
