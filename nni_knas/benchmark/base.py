@@ -61,7 +61,8 @@ class Benchmark:
         What tells this benchmark's networks from others in the cache of scores: the name, and what else they depend on, such
         as a number of classes. The name by default.
     final
-        The columns that hold final results, where their names do not say so by ``acc``.
+        The columns that hold final results, where their names do not say so by ``acc``. A table that has none of them is
+        taken as if nothing were said.
     witness
         The metric that stands for the benchmark in a table of several; by default the first of :attr:`metrics`.
     within
@@ -98,8 +99,8 @@ class Benchmark:
     @property
     def metrics(self) -> list[str]:
         """The accuracy columns: those named as final, else those with ``acc`` in their names, or all numeric ones."""
-        if self.final:
-            return [name for name in self.columns if name in self.final]
+        if named := [name for name in self.columns if name in self.final]:
+            return named
         columns = [name for name in self.columns if name != self.within]
         return [name for name in columns if 'acc' in name.lower() and EARLY not in name] or columns
 

@@ -12,11 +12,11 @@ from torch import nn
 from nni_knas.benchmark.base import Benchmark
 from nni_knas.gradients import first_line, seeded
 
-__all__ = ['built', 'read_table', 'results_of']
+__all__ = ['built', 'read_results', 'results_of']
 
 
-def read_table(path: str | Path | None, columns: list[str], where: str) -> pd.DataFrame:
-    """The rows of a CSV that has to have these columns.
+def read_results(path: str | Path | None, columns: list[str], where: str, check: Callable[[str], object]) -> pd.DataFrame:
+    """The results in a CSV by architecture, which is what these columns of a row say, with ``|`` between.
 
     Parameters
     ----------
@@ -25,16 +25,30 @@ def read_table(path: str | Path | None, columns: list[str], where: str) -> pd.Da
     columns
         Those that say what the architectures are.
     where
-        What the table is and where it is to be had, for the sentence that says that there is none.
+        What the table is, for the sentence that says that there is none.
+    check
+        Raises ``ValueError`` for what is no architecture of the space.
 
     Raises
     ------
     ValueError
-        If there is no such table, or it lacks a column.
+        If there is no such table, or it lacks a column, or has another space's architectures.
     """
     if path is None:
         raise ValueError(f'the benchmark needs a table (--table): {where}')
     file = Path(path).expanduser()
+    table = _read_table(file, columns, where)
+    architectures = table[columns].fillna('').agg('|'.join, axis=1)
+    for line, architecture in enumerate(architectures, start=2):  # the header is line 1
+        try:
+            check(architecture)
+        except ValueError as error:
+            raise ValueError(f'line {line} of {file}: {error}') from None
+    return results_of(table, architectures)
+
+
+def _read_table(file: Path, columns: list[str], where: str) -> pd.DataFrame:
+    """The rows of a CSV that has to have these columns."""
     try:
         table = pd.read_csv(file, dtype={name: str for name in columns})
     except FileNotFoundError:
@@ -44,12 +58,16 @@ def read_table(path: str | Path | None, columns: list[str], where: str) -> pd.Da
     missing = [name for name in columns if name not in table]
     if missing:
         raise ValueError(f'{file} has no column {missing[0]}, so its architectures are not known: {where}')
+    if table.empty:
+        raise ValueError(f'{file} has no rows: {where}')
     return table
 
 
 def results_of(table: pd.DataFrame, architectures: pd.Series) -> pd.DataFrame:
     """The numeric columns by architecture; of one that was trained more than once the mean."""
-    return table.select_dtypes('number').groupby(architectures.rename('architecture'), sort=False).mean()
+    numbers = table.select_dtypes('number')
+    metrics = numbers[[name for name in numbers if not str(name).startswith('Unnamed')]]  # pandas' own row numbers
+    return metrics.groupby(architectures.rename('architecture'), sort=False).mean()
 
 
 def built(name: str, table: pd.DataFrame, make: Callable[[str], nn.Module], **others: Any) -> Benchmark:

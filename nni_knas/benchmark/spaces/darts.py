@@ -14,7 +14,7 @@ from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import SimplifiedModelSpace
 
 from nni_knas.benchmark.base import Benchmark, register_benchmark
-from nni_knas.benchmark.spaces.common import read_table, results_of
+from nni_knas.benchmark.spaces.common import read_results
 from nni_knas.networks import build_network
 
 __all__ = ['darts', 'darts_space', 'to_sample']
@@ -22,7 +22,8 @@ __all__ = ['darts', 'darts_space', 'to_sample']
 WIDTH, CELLS = 16, 8
 """The size that DARTS itself searches at; the networks were trained with width 36 and 20 cells."""
 WHERE = 'a CSV with the column arch (normal=op~from;... of eight edges|reduce=...) and accuracies'
-_EDGE = r'(\w+)~(\d)'
+OPERATIONS = ['none', *DARTS.DARTS_OPS]
+_EDGE = re.compile(rf'({"|".join(OPERATIONS)})~(\d)')
 _PATTERN = re.compile(r'normal=(.+)\|reduce=(.+)')
 
 
@@ -30,10 +31,9 @@ _PATTERN = re.compile(r'normal=(.+)\|reduce=(.+)')
 def darts(table: str | None, width: int = WIDTH, cells: int = CELLS) -> Benchmark:
     """DARTS, trained on CIFAR-10: validation after 10 and 50 epochs, test after 50."""
     space = SimplifiedModelSpace.from_model(darts_space(width, cells))
-    rows = read_table(table, ['arch'], WHERE)
     return Benchmark(
         'darts',
-        results_of(rows, rows.arch),
+        read_results(table, ['arch'], WHERE, to_sample),
         lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
         key=f'darts of width {width} and {cells} cells',
         final=('val50', 'test50'),
@@ -42,8 +42,7 @@ def darts(table: str | None, width: int = WIDTH, cells: int = CELLS) -> Benchmar
 
 def darts_space(width: int, cells: int) -> ModelSpace:
     """NNI's DARTS without auxiliary head, and with the operation ``none``, which the table has and NNI leaves out."""
-    operations = ['none', *DARTS.DARTS_OPS]
-    return NDS(operations, merge_op='all', num_nodes_per_cell=4, width=width, num_cells=cells, dataset='cifar')
+    return NDS(OPERATIONS, merge_op='all', num_nodes_per_cell=4, width=width, num_cells=cells, dataset='cifar')
 
 
 def to_sample(architecture: str) -> dict[str, Any]:
@@ -55,13 +54,13 @@ def to_sample(architecture: str) -> dict[str, Any]:
         If it is no architecture of the space.
     """
     match = _PATTERN.fullmatch(architecture)
-    cells = match.groups() if match else ()
-    edges = {name: re.findall(_EDGE, cell) for name, cell in zip(('normal', 'reduce'), cells)}
-    if not edges or any(len(each) != 8 for each in edges.values()):
-        raise ValueError(f'{architecture!r} is no architecture of DARTS: {WHERE}')
     sample: dict[str, Any] = {}
-    for cell, pairs in edges.items():
-        for place, (operation, source) in enumerate(pairs):
-            sample[f'{cell}/op_{place // 2 + 2}_{place % 2}'] = operation
-            sample[f'{cell}/input_{place // 2 + 2}_{place % 2}'] = [int(source)]
+    for cell, text in zip(('normal', 'reduce'), match.groups() if match else ('', '')):
+        edges = [_EDGE.fullmatch(edge) for edge in text.split(';')]
+        for place, edge in enumerate(edges):
+            node = place // 2 + 2
+            if edge is None or len(edges) != 8 or int(edge[2]) >= node:
+                raise ValueError(f'{architecture!r} is no architecture of DARTS: {WHERE}')
+            sample[f'{cell}/op_{node}_{place % 2}'] = edge[1]
+            sample[f'{cell}/input_{node}_{place % 2}'] = [int(edge[2])]
     return sample

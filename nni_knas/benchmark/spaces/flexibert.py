@@ -5,10 +5,13 @@ Source: Tuli et al., "FlexiBERT: Are Current Transformer Architectures too Homog
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from nni_knas.benchmark.base import Benchmark, register_benchmark
-from nni_knas.benchmark.spaces.common import built, read_table, results_of
+from nni_knas.benchmark.spaces.common import built, read_results
 from nni_knas.benchmark.spaces.flexibert_layers import FeedForward, Residual, mixing
 
 __all__ = ['FlexiBert', 'flexibert']
@@ -17,13 +20,16 @@ EMBEDDING, POSITIONS, WORDS = 128, 512, 30522
 TASKS = ('cola', 'mnli', 'mrpc', 'qnli', 'qqp', 'rte', 'sst', 'sts', 'glue')
 WHERE = 'a CSV with the columns hidden and layers (operation:parameter:hHEADS:fWIDTHxNUMBER, with ; between) and accuracies'
 
+_OPERATION = r'(SA:SDP|SA:WMA|LT:DFT|LT:DCT|DSC:\d*[13579])'
+_NUMBER = r'([1-9]\d*)'
+_LAYER = re.compile(rf'{_OPERATION}:h{_NUMBER}:f{_NUMBER}x{_NUMBER}')
+
 
 @register_benchmark('flexibert', takes='texts', file='flexibert.csv', witness='glue', within='depth')
 def flexibert(table: str | None, classes: int = 2) -> Benchmark:
     """FlexiBERT, pre-trained as ELECTRA and fine-tuned on GLUE; ``glue`` is the mean of its eight tasks."""
-    rows = read_table(table, ['hidden', 'layers'], WHERE)
-    rows['depth'] = rows.layers.str.count(';') + 1
-    results = results_of(rows.drop(columns=['id'], errors='ignore'), rows.hidden + '|' + rows.layers)
+    results = read_results(table, ['hidden', 'layers'], WHERE, _parse).drop(columns='id', errors='ignore')
+    results['depth'] = results.index.str.count(';') + 1
     return built(
         'flexibert',
         results,
@@ -46,11 +52,7 @@ class FlexiBert(nn.Module):
 
     def __init__(self, architecture: str, classes: int) -> None:
         super().__init__()
-        try:
-            width, layers = architecture.split('|')
-            hidden, parsed = int(width), [_parse_layer(layer) for layer in layers.split(';')]
-        except ValueError:
-            raise ValueError(f'{architecture!r} is no architecture of FlexiBERT: {WHERE}') from None
+        hidden, layers = _parse(architecture)
         self.words = nn.Embedding(WORDS, EMBEDDING, padding_idx=0)
         self.positions = nn.Embedding(POSITIONS, EMBEDDING)
         self.sentences = nn.Embedding(2, EMBEDDING)
@@ -58,7 +60,7 @@ class FlexiBert(nn.Module):
         self.projection = nn.Linear(EMBEDDING, hidden)
         self.layers = nn.ModuleList(
             nn.ModuleList([mixing(operation, parameter, hidden, heads), Residual(FeedForward(hidden, wide, number), hidden)])
-            for operation, parameter, heads, wide, number in parsed
+            for operation, parameter, heads, wide, number in layers
         )
         self.classifier = nn.Linear(hidden, classes)
         self.apply(_start)
@@ -76,10 +78,28 @@ class FlexiBert(nn.Module):
         return self.classifier(states[:, 0])
 
 
-def _parse_layer(layer: str) -> tuple[str, str, int, int, int]:
-    operation, parameter, heads, feed_forward = layer.split(':')
-    wide, number = feed_forward.removeprefix('f').split('x')
-    return operation, parameter, int(heads.removeprefix('h')), int(wide), int(number)
+class _Layer(NamedTuple):
+    """What an architecture says of a layer."""
+
+    operation: str
+    parameter: str
+    heads: int
+    wide: int
+    number: int
+
+
+def _parse(architecture: str) -> tuple[int, list[_Layer]]:
+    """The hidden width and the layers of an architecture."""
+    width, _, text = architecture.partition('|')
+    matches = [_LAYER.fullmatch(layer) for layer in text.split(';')]
+    found = [match.groups() for match in matches if match]
+    if not re.fullmatch(_NUMBER, width) or len(found) < len(matches):
+        raise ValueError(f'{architecture!r} is no architecture of FlexiBERT: {WHERE}')
+    hidden = int(width)
+    layers = [_Layer(*what.split(':'), *map(int, numbers)) for what, *numbers in found]
+    if any(hidden % each.heads or (each.operation == 'DSC' and each.heads % 2) for each in layers):
+        raise ValueError(f'{architecture!r} is no architecture of FlexiBERT: its width cannot be divided among its heads')
+    return hidden, layers
 
 
 def _start(module: nn.Module) -> None:

@@ -12,21 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from nni_knas.benchmark.base import Benchmark, register_benchmark
-from nni_knas.benchmark.spaces.common import built, read_table, results_of
+from nni_knas.benchmark.spaces.common import built, read_results
 
 __all__ = ['MicroCellNetwork', 'transnas_micro']
 
 WHERE = 'a CSV with the column arch, such as 64-41414-1_23_012, and a column a task, higher is better'
-_PATTERN = re.compile(r'(\d+)-([1-4]+)-([0-3])_([0-3]{2})_([0-3]{3})')
+_PATTERN = re.compile(r'([2-9]|[1-9]\d+)-([1-4]+)-([0-3])_([0-3]{2})_([0-3]{3})')
 
 
 @register_benchmark('transnas-micro', data='cifar10', image_size=64, file='transnas_micro.csv', witness='class_scene')
 def transnas_micro(table: str | None, classes: int = 10) -> Benchmark:
     """TransNAS-Bench-101, micro: seven tasks; the tasks' images are not to be had, so that others are scored on."""
-    rows = read_table(table, ['arch'], WHERE)
     return built(
         'transnas-micro',
-        results_of(rows, rows.arch),
+        read_results(table, ['arch'], WHERE, _parse),
         lambda architecture: MicroCellNetwork(architecture, classes),
         key=f'transnas-micro with {classes} classes',
     )
@@ -47,10 +46,8 @@ class MicroCellNetwork(nn.Module):
 
     def __init__(self, architecture: str, classes: int) -> None:
         super().__init__()
-        match = _PATTERN.fullmatch(architecture)
-        if match is None:
-            raise ValueError(f'{architecture!r} is no architecture of TransNAS-Bench-101 micro: {WHERE}')
-        channels = int(match[1])
+        width, stages, *nodes = _parse(architecture)
+        channels = int(width)
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels // 2, 3, 2, 1, bias=False),
             nn.BatchNorm2d(channels // 2),
@@ -59,10 +56,10 @@ class MicroCellNetwork(nn.Module):
             nn.BatchNorm2d(channels),
         )
         cells: list[nn.Module] = []
-        for digit in match[2]:
+        for digit in stages:
             outputs = channels * (2 if digit in '24' else 1)
-            cells.append(_Cell(match.groups()[2:], channels, outputs, 2 if digit in '34' else 1))
-            cells.append(_Cell(match.groups()[2:], outputs, outputs, 1))
+            cells.append(_Cell(nodes, channels, outputs, 2 if digit in '34' else 1))
+            cells.append(_Cell(nodes, outputs, outputs, 1))
             channels = outputs
         self.cells = nn.Sequential(*cells)
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
@@ -71,10 +68,18 @@ class MicroCellNetwork(nn.Module):
         return self.classifier(self.cells(self.stem(images)))
 
 
+def _parse(architecture: str) -> tuple[str, ...]:
+    """The stem's channels, the stages, and the operations of the edges into each node."""
+    match = _PATTERN.fullmatch(architecture)
+    if match is None:
+        raise ValueError(f'{architecture!r} is no architecture of TransNAS-Bench-101 micro: {WHERE}')
+    return match.groups()
+
+
 class _Cell(nn.Module):
     """Nodes that add up what their edges bring; those that leave the first node carry the stride and the new channels."""
 
-    def __init__(self, nodes: tuple[str, ...], channels: int, outputs: int, stride: int) -> None:
+    def __init__(self, nodes: list[str], channels: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.nodes = nn.ModuleList(
             nn.ModuleList(
