@@ -191,7 +191,7 @@ class TestUnfitTables:
     def test_other_architectures(self, name, row, tmp_path):
         header, first = TABLES[name][:2]
         (tmp_path / 'a.csv').write_text(f'{header}\n{first}\n{row}{",1" * RESULTS[name]}\n')
-        said(r'line 3 of .*a\.csv: .*(is no architecture of|has another number of)', name, tmp_path / 'a.csv')
+        said(r'line 3 of .*a\.csv: .*is no architecture of ', name, tmp_path / 'a.csv')
 
 
 def said(sentence, name, file):

@@ -67,7 +67,9 @@ def to_sample(architecture: str) -> dict[str, Any]:
     if not (embed_dim > 0 and min(heads_of) > 0 and 0 < min(ratios_of) <= max(ratios_of) < math.inf):
         raise ValueError(f'{architecture!r} is no architecture of AutoFormer: all numbers have to be above 0')
     if not len(heads_of) == len(ratios_of) == blocks:
-        raise ValueError(f'{architecture!r} has another number of heads or MLP ratios than blocks')
+        raise ValueError(
+            f'{architecture!r} is no architecture of AutoFormer: it has to have as many heads and MLP ratios as blocks'
+        )
     return {
         'embed_dim': embed_dim,
         'depth': blocks,

@@ -13,10 +13,15 @@ def architectures(content: str, says: str, given: str = '') -> Mistake:
     return command(line, says, given or f'`--architectures` {code(content)}', {'mine.json': content})
 
 
-def table(content: str, says: str, given: str = '') -> Mistake:
+def table(content: str, says: str, given: str = '', benchmark: str = 'nats-tss') -> Mistake:
     """What is in the table of a benchmark."""
-    line = 'benchmark --benchmark nats-tss --table table.csv --architectures 3'
+    line = f'benchmark --benchmark {benchmark} --table table.csv --architectures 3'
     return command(line, says, given or f'`--table` {code(content)}', {'table.csv': content})
+
+
+def public(benchmark: str, row: str, says: str, header: str = 'arch,test_acc') -> Mistake:
+    """What is in the first row of the table of a public space."""
+    return table(f'{header}\n{row}\n', says, f'`--benchmark {benchmark} --table` {code(row)}', benchmark)
 
 
 MISTAKES = [
@@ -46,6 +51,15 @@ MISTAKES = [
     table('', 'table.csv', '`--table` an empty file'),
     table('a,b\n1,2\n', 'table.csv'),
     table('architecture,test_acc\nnone,good\n', 'table.csv'),
+    command('benchmark --benchmark darts', 'the benchmark needs a table'),
+    table(
+        'arch_str,test_acc\na,1\n', 'has no column arch', '`--benchmark nasbench101 --table` without `arch`', 'nasbench101'
+    ),
+    public('nasbench101', '"0100001 input,output"', 'line 2 of table.csv'),
+    public('transnas-micro', '64-41414-1_23', 'line 2 of table.csv'),
+    public('darts', 'normal=sep_conv_3x3~0|reduce=none~1', 'line 2 of table.csv'),
+    public('flexibert', '256,SA:DFT:h4:f512x1', 'line 2 of table.csv', 'hidden,layers'),
+    public('autoformer', '192,12,3;4,4.0', 'as many heads and MLP ratios as blocks', 'hidden_dim,depth,num_heads,mlp_ratio'),
     command('benchmark --benchmark autoformer-digits --metric speed', 'speed'),
     command('benchmark --benchmark autoformer-digits --scores mgn', "did you mean 'mgm'"),
     command('benchmark --benchmark autoformer-digits --scores ,', 'scores'),
