@@ -46,7 +46,7 @@ HUB = (
 )
 """The spaces in NNI's hub."""
 
-RECOMMENDED = 'steady-rank'
+RECOMMENDED = 'two-way-rank'
 """The score that is used where none is chosen."""
 SCORES = (
     'az-complexity',
@@ -82,6 +82,7 @@ SCORES = (
     'steady-rank',
     'swap',
     'synflow',
+    'two-way-rank',
     'vkdnw',
     'zico',
 )
@@ -91,15 +92,30 @@ AGGREGATES = ('az-nas', 'te-nas', 'vkdnw-aggregate')
 
 PANEL = (
     'weights',
-    'tensors',
+    'layers',
+    'units',
+    'gradient-size',
     'gradient-norm',
     'log-l1',
     'log-mgm',
-    'root-mean-square',
-    'matrices',
-    'effective-rank',
-    'gradient-rank',
-    'rank-share',
+    'participation',
+    'log-participation',
+    'participation-share',
+    'weight-rank',
+    'weight-log-rank',
+    'weight-rank-share',
+    'feature-rank',
+    'feature-rank-squares',
+    'feature-log-rank',
+    'feature-rank-late',
+    'feature-survival',
+    'sample-rank',
+    'sample-rank-late',
+    'backward-rank',
+    'backward-log-rank',
+    'backward-rank-early',
+    'backward-survival',
+    'backward-sample-rank',
 )
 """The statistics of a network's panel, in order."""
 

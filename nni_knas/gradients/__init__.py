@@ -21,6 +21,7 @@ from nni_knas.gradients.scoring_mode import (
     undisturbed,
     wait_for_device,
 )
+from nni_knas.gradients.traces import Trace
 
 __all__ = [
     'Gradients',
@@ -30,6 +31,7 @@ __all__ = [
     'Normalization',
     'NotApplicable',
     'ScoringError',
+    'Trace',
     'arguments_of',
     'cpu_threads',
     'evaluating',

@@ -25,6 +25,7 @@ from nni_knas.gradients.errors import (
 from nni_knas.gradients.losses import Loss, check_classes, check_one_output, main_output, sample_losses, scalar_loss
 from nni_knas.gradients.samples import Minibatch, described, per_sample_leaves
 from nni_knas.gradients.scoring_mode import Normalization, ScoringMode
+from nni_knas.gradients.traces import Trace, Tracer, joined
 
 __all__ = ['Gradients', 'arguments_of']
 
@@ -61,6 +62,12 @@ class Gradients:
         halved and the pass goes on.
     seed
         The seed for scores that draw entries of the gradients at random.
+
+    Attributes
+    ----------
+    tracing
+        Whether the pass of the mean gradient keeps :meth:`traces`, too. Set it before the first pass where both are wanted:
+        they then share it.
     """
 
     def __init__(
@@ -82,6 +89,8 @@ class Gradients:
         self._mean: dict[str, Tensor] | None = None
         self._per_sample: dict[str, Tensor] | None = None
         self._gram: Tensor | None = None
+        self.tracing = False
+        self._traces: list[Trace] | None = None
         self._begun = False
         self._mean_came_first = False
 
@@ -113,13 +122,46 @@ class Gradients:
             self._mean_came_first = not self._begun
             parameters = self.parameters
             total: list[Tensor | None] = [None] * len(parameters)
-            weight = 1 / self.minibatch.size
-            for part in self._in_parts(
-                lambda samples: self._differentiate(samples, list(parameters.values()), weight), refuse_coupled=True
-            ):
+            traces: list[list[Trace]] = []
+            for part, seen in self._in_parts(self._differentiate_mean, refuse_coupled=True):
                 _add_in_place(total, part)
+                traces.append(seen)
             self._mean = {name: g for name, g in zip(parameters, total) if g is not None}
+            self._traces = joined(traces) if self.tracing else None
         return self._mean
+
+    def traces(self) -> list[Trace]:
+        """What passes through each layer, forth and back, in the order of the forward pass; from the pass of :meth:`mean`.
+
+        Returns
+        -------
+        list of Trace
+            One for each call of a layer that leaves one; see :class:`Trace`.
+
+        Raises
+        ------
+        ScoringError
+            As :meth:`mean` does.
+        """
+        if self._traces is None:
+            self.tracing, self._mean = True, None
+            self.mean()
+            assert self._traces is not None
+        return self._traces
+
+    def _differentiate_mean(self, samples: Minibatch) -> tuple[list[Tensor | None], list[Trace]]:
+        parameters, weight = list(self.parameters.values()), 1 / self.minibatch.size
+        if not self.tracing:
+            return self._differentiate(samples, parameters, weight), []
+        self._tracer.begin(samples.size)
+        try:
+            return self._differentiate(samples, parameters, weight), self._tracer.end()
+        finally:
+            self._tracer.end()
+
+    @functools.cached_property
+    def _tracer(self) -> Tracer:
+        return Tracer(self.network, self.minibatch.size)
 
     @property
     def began_with_mean(self) -> bool:

@@ -287,6 +287,7 @@ class GradientKernelEvaluator(Evaluator):
         """
         _check_network('judge', network)
         with self.gradients(network) as gradients, _sharing(self, gradients):
+            gradients.tracing = True
             score = _result_or_error(self.score, network)
             if isinstance(score, Exception) and (isinstance(score, MisfitError) or not isinstance(score, ScoringError)):
                 return Judgement(score, score)  # a second pass would come to the same

@@ -32,6 +32,7 @@ from nni_knas.scores.peers import (
 )
 from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
 from nni_knas.scores.steady_rank import SteadyRank
+from nni_knas.scores.two_way import TwoWayRank
 
 __all__ = [
     'MGM',
@@ -62,6 +63,7 @@ __all__ = [
     'Swap',
     'SynFlow',
     'Trainability',
+    'TwoWayRank',
     'ZiCo',
     'effective_ranks',
     'flops',

@@ -1,0 +1,133 @@
+"""What passes through each layer on the way forth and back: features and gradients at a few evenly spaced positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_flatten
+
+__all__ = ['ROWS', 'Trace', 'Tracer', 'joined']
+
+ROWS, POSITIONS = 128, 16
+"""Rows of features that a layer is judged by: of all samples together about, and of each sample at most."""
+
+
+class Trace(NamedTuple):
+    """One call of one layer.
+
+    Attributes
+    ----------
+    features
+        The outputs at some positions of each sample, shape ``n x positions x channels``.
+    gradients
+        The gradient of the loss with respect to them, of the same shape; ``None`` where the loss does not depend on them.
+    units
+        Outputs of one sample, at all positions.
+    """
+
+    features: Tensor
+    gradients: Tensor | None
+    units: int
+
+
+class Tracer:
+    """Watches the layers of a network, those modules that have a parameter of two dimensions or more of their own.
+
+    A layer whose weights are used without calling it (the output projection of ``nn.MultiheadAttention``), or whose output
+    has no samples (a table of positions), leaves no trace.
+
+    Parameters
+    ----------
+    network
+        The network.
+    samples
+        Number of samples in the whole minibatch.
+    """
+
+    def __init__(self, network: nn.Module, samples: int) -> None:
+        self._layers = [m for m in network.modules() if any(p is not None and p.dim() > 1 for p in m._parameters.values())]
+        self._positions = min(POSITIONS, -(-ROWS // samples))
+        self._places: dict[tuple[int, torch.device], Tensor] = {}
+        self._calls: list[list[Any]] = []
+        self._hooks: list[Any] = []
+        self._samples = samples
+
+    def begin(self, samples: int) -> None:
+        """Watch a pass of this many samples."""
+        self._samples, self._calls = samples, []
+        self._hooks = [layer.register_forward_hook(self._look) for layer in self._layers]
+
+    def end(self) -> list[Trace]:
+        """Watch no more, and give the calls in their order."""
+        for hook in self._hooks:
+            hook.remove()
+        traces, self._calls = [Trace(*call) for call in self._calls], []
+        return traces
+
+    def _look(self, layer: nn.Module, inputs: Any, output: Any) -> None:
+        output = output[0] if isinstance(output, (tuple, list)) and output else output
+        takes_tensors = any(isinstance(leaf, Tensor) for leaf in tree_flatten(inputs)[0])
+        if not takes_tensors or not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() < 2:
+            return
+        rows = self._rows_of(layer, output.detach())
+        if rows is None:
+            return
+        call: list[Any] = [rows, None, output.numel() // self._samples]
+        self._calls.append(call)
+        if output.requires_grad:
+
+            def keep(gradient: Tensor) -> None:
+                call[1] = self._rows_of(layer, gradient.detach())
+
+            output.register_hook(keep)
+
+    def _rows_of(self, layer: nn.Module, values: Tensor) -> Tensor | None:
+        """Some positions of each sample, shape ``n x positions x channels``: copies, since a later layer may write into it."""
+        n = self._samples
+        if getattr(layer, 'batch_first', True) is False and values.dim() > 2:
+            values = values.transpose(0, 1)
+        if values.shape[0] % n or not values.numel():
+            return None
+        if isinstance(layer, _ConvNd):
+            channels = values.shape[1]
+            values = values.reshape(n, -1, channels, values[0, 0].numel())
+            values = values[:, 0] if values.shape[1] == 1 else values.transpose(1, 2).flatten(2)
+            return values.index_select(2, self._evenly(values.shape[2], values.device)).mT
+        values = values.reshape(n, -1, values.shape[-1])
+        return values.index_select(1, self._evenly(values.shape[1], values.device))
+
+    def _evenly(self, count: int, device: torch.device) -> Tensor:
+        """Evenly spaced places among so many."""
+        if (count, device) not in self._places:
+            taken = min(count, self._positions)
+            self._places[count, device] = torch.arange(taken, device=device) * count // taken
+        return self._places[count, device]
+
+
+def joined(parts: list[list[Trace]]) -> list[Trace]:
+    """The traces of micro-batches as those of the minibatch; none, where they went different ways through the network."""
+    if len(parts) == 1:
+        return parts[0]
+    if len({tuple(trace.features.shape[1:] for trace in part) for part in parts}) > 1:
+        return []
+    return [_join(calls) for calls in zip(*parts)]
+
+
+def _join(calls: tuple[Trace, ...]) -> Trace:
+    return Trace(torch.cat([call.features for call in calls]), _gradients_of(calls), calls[0].units)
+
+
+def _gradients_of(calls: tuple[Trace, ...]) -> Tensor | None:
+    found = [call.gradients for call in calls]
+    if all(g is None for g in found):
+        return None
+    return torch.cat(list(_filled(found, calls)))
+
+
+def _filled(found: list[Tensor | None], calls: tuple[Trace, ...]) -> Iterator[Tensor]:
+    for gradients, call in zip(found, calls):
+        yield torch.zeros_like(call.features) if gradients is None else gradients
