@@ -86,7 +86,7 @@ class Tracer:
             output.register_hook(keep)
 
     def _rows_of(self, layer: nn.Module, values: Tensor) -> Tensor | None:
-        """Some positions of each sample, shape ``n x positions x channels``: copies, since a later layer may write into it."""
+        """Some positions of each sample, ``n x positions x channels``: copies, since a later layer may write into it."""
         n = self._samples
         if getattr(layer, 'batch_first', True) is False and values.dim() > 2:
             values = values.transpose(0, 1)

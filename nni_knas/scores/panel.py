@@ -3,9 +3,9 @@ r"""The panel: statistics of a network from one forward-backward pass, from whic
 All ranks are effective ranks by second moments, participation ratios :math:`(\mathrm{tr}\, M)^2 / \mathrm{tr}\, M^2` of a
 Gram matrix :math:`M`: between 1 and its order, 0 for a matrix of zeros, free of scale, and had without its eigenvalues.
 Layers are those of :class:`~nni_knas.gradients.Trace`, one for each call. With :math:`\bar G_l` the mean gradient of a
-weight tensor of two dimensions or more as a matrix of outputs by the rest, :math:`Z_l` the outputs of a layer and :math:`D_l` the
-gradients with respect to them, as rows of channels at some 128 positions of all samples
-together, at most 16 of each:
+weight tensor of two dimensions or more as a matrix of outputs by the rest, :math:`Z_l` the outputs of a layer and
+:math:`D_l` the gradients with respect to them, as rows of channels at some 128 positions of all samples together, at most
+16 of each:
 
 ========================= =======================================================================================
 ``weights``               number of entries that receive a gradient; at least 1
@@ -13,9 +13,9 @@ together, at most 16 of each:
 ``units``                 logarithm of 1 + the outputs of all layers for one sample
 ``gradient-size``         :math:`\log(1 + 1/q)`, q the root mean square of the mean gradient's entries; > 0, small where
                           gradients explode
-``gradient-norm``         :math:`\sum_t \log(1 + \|\bar g_t\|_2)` over all tensors (Abdelfattah et al., ICLR 2021, in logarithms)
+``gradient-norm``         :math:`\sum_t \log(1 + \|\bar g_t\|_2)` over tensors (Abdelfattah et al., ICLR 2021, in logarithms)
 ``log-l1``                :math:`\sum_t \log(1 + \|\bar g_t\|_1)`
-``log-mgm``               :math:`\sum_t \log(1 + \|\bar g_t\|_2^2)`: the kernel's mean (Xu et al., ICML 2021), tensor by tensor
+``log-mgm``               :math:`\sum_t \log(1 + \|\bar g_t\|_2^2)`: the mean of the Gram matrix (Xu et al., ICML 2021)
 ``participation``         :math:`\sum_l \|\bar G_l\|_1^2 / \|\bar G_l\|_2^2`: how many weights take part; 1 to their number
 ``log-participation``     :math:`\sum_l \log(1 + \|\bar G_l\|_1^2 / \|\bar G_l\|_2^2)`
 ``participation-share``   mean of that ratio by the number of entries; 0 to 1
@@ -27,7 +27,7 @@ together, at most 16 of each:
 ``feature-log-rank``      :math:`\sum_l \log(1 + f_l^2)`
 ``feature-rank-late``     mean of f over the last third of the layers
 ``feature-survival``      that by the mean over the first third; 0 where features become alike with depth
-``sample-rank``           sum of the ranks of the samples' Gram matrices of :math:`Z_l`; each 1 to n (Mellor et al., ICML 2021)
+``sample-rank``           sum of the ranks of the samples' Gram matrices of :math:`Z_l`; 1 to n each
 ``sample-rank-late``      its mean over the last third of the layers
 ``backward-rank``         :math:`\sum_l b_l`, b the rank of the covariance of :math:`D_l`
 ``backward-log-rank``     :math:`\sum_l \log(1 + b_l^2)`

@@ -343,9 +343,10 @@ def test_gradient_rank_of_a_layer_without_gradient_is_nothing():
     with torch.no_grad():
         dead[0].bias.fill_(-100)
     x, y = normal(6, 4), torch.tensor([0, 4, 2, 1, 3, 2])
-    assert GradientKernelEvaluator((x, y)).score(dead) == 0
+    kernel = GradientKernelEvaluator((x, y), 'gradient-rank')
+    assert kernel.score(dead) == 0
     with pytest.raises(ScoringError, match='no parameter of two dimensions or more receives a gradient'):
-        GradientKernelEvaluator((x, y)).score(nn.Sequential(nn.Linear(4, 5).requires_grad_(False), nn.LayerNorm(5)).double())
+        kernel.score(nn.Sequential(nn.Linear(4, 5).requires_grad_(False), nn.LayerNorm(5)).double())
 
 
 def test_gradient_rank_by_hand():
