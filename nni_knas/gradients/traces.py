@@ -101,10 +101,10 @@ class Tracer:
         return values.index_select(1, self._evenly(values.shape[1], values.device))
 
     def _evenly(self, count: int, device: torch.device) -> Tensor:
-        """Evenly spaced places among so many."""
+        """Evenly spaced places among so many, the middles of equal parts: the first may be a class token or a border."""
         if (count, device) not in self._places:
             taken = min(count, self._positions)
-            self._places[count, device] = torch.arange(taken, device=device) * count // taken
+            self._places[count, device] = (2 * torch.arange(taken, device=device) + 1) * count // (2 * taken)
         return self._places[count, device]
 
 

@@ -27,6 +27,11 @@ def evenly(count, most):
     return [i * count // taken for i in range(taken)]
 
 
+def middles(count, most):
+    taken = min(count, most)
+    return [int((i + 0.5) * count / taken) for i in range(taken)]
+
+
 def _rows(layer, values):
     """Of one sample: positions x channels."""
     values = values.detach().double().numpy().copy()  # a later layer may write into it
@@ -89,7 +94,7 @@ def _of_gradients(mean):
 def _of_calls(passes, n):
     forth, back, samples, back_samples = [], [], [], []
     for calls in zip(*passes):
-        places = evenly(len(calls[0][0]), min(16, math.ceil(128 / n)))
+        places = middles(len(calls[0][0]), min(16, math.ceil(128 / n)))
         features, gradients = ([call[kind][places] for call in calls] for kind in (0, 1))
         forth.append(rank_of_covariance(np.concatenate(features)))
         back.append(rank_of_covariance(np.concatenate(gradients)))
