@@ -92,6 +92,11 @@ def main() -> None:
             found[f'mgm / plain forward-backward, {n} images'] = (
                 statistics.median(seconds(kernel.score, network)[0] for _ in range(3)) / plain
             )
+            whole = GradientKernelEvaluator(data, None, n)  # the recommended score with the panel that it is made of
+            whole.judge(network)
+            found[f'panel and score / plain forward-backward, {n} images'] = (
+                statistics.median(seconds(whole.judge, network)[0] for _ in range(3)) / plain
+            )
         looped = seconds(half_covariance_loop, network, half.minibatch)[0]
         found['half-covariance by a loop / vectorised'] = looped / seconds(half.score, network)[0]
         for name, ratio in found.items():

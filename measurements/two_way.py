@@ -2,8 +2,8 @@
 
     python measurements/two_way.py --tables FOLDER --data folder:CIFAR10 --text text:GLUE/RTE --output DIR
 
-Takes the options of ``nni-knas benchmark``, which ranks by the variants on every space; the last table says for each space which
-variant is best on the others (mean plus half the worst of the rank correlations), and what that one has on the space itself.
+Takes the options of ``nni-knas benchmark``, which ranks by the variants on every space; the last table says for each space
+which variant is best on the others (mean plus half the worst of the rank correlations), and what it has on the space itself.
 """
 
 import math
