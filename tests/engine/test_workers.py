@@ -24,6 +24,7 @@ from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel, write_
 from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator
+from nni_knas.basics.names import COSTS
 from nni_knas.engine import Scorer, Task, Workers, gpus, workers
 from nni_knas.gradients import Minibatch
 from nni_knas.record import Record
@@ -93,7 +94,8 @@ def run(space, candidates, **options):
     kernel = options.pop('kernel', None) or tiny_kernel()
     strategy = KNAS(kernel, candidates, 0, **options)
     strategy(space if hasattr(space, 'evaluator') else SimplifiedModelSpace.from_model(space), SequentialExecutionEngine())
-    return strategy.scores(all=True, panel=True).drop(columns='seconds')
+    costs = ['seconds', *COSTS]  # which are measured as far as the time suffices
+    return strategy.scores(all=True, panel=True).drop(columns=costs)
 
 
 def scorer(space, kernel=None):

@@ -13,6 +13,7 @@ from nni.nas.space import SimplifiedModelSpace
 from spaces import TinySpace, tiny_kernel, train
 
 from nni_knas import KNAS, plots
+from nni_knas.basics.names import RECOMMENDED
 from nni_knas.record import Record, record_path
 from nni_knas.runs import Run
 
@@ -25,7 +26,7 @@ def test_strategy_before_its_run():
         'parameters at most 1,000,000',
         'Random(',
         'the Pareto front of score and flops',
-        'steady-rank, on 16 samples, seed 0',
+        f'{RECOMMENDED}, on 16 samples, seed 0',
     ):
         assert text in html
     assert '<svg' not in html and html.count('<table') == html.count('</table>') == 1
@@ -88,4 +89,4 @@ def test_strategy_in_memory_that_has_just_begun():
 def test_strategy_without_a_score(tmp_path):
     Record(record_path(tmp_path)).add_failed({'n': 1}, '1', 'ScoringError: no', 0.1)
     html = KNAS(tiny_kernel(), 20, 5, record=record_path(tmp_path))._repr_html_()
-    assert '1 failed' in html and '<svg' not in html and 'rank' not in html.replace('steady-rank', '')
+    assert '1 failed' in html and '<svg' not in html and 'rank' not in html.replace(RECOMMENDED, '')
