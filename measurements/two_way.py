@@ -8,14 +8,16 @@ which variant is best on the others (mean plus half the worst of the rank correl
 
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 from nni_knas.cli import main
-from nni_knas.scores import Score, register, statistics
-from nni_knas.scores.two_way import FACTORS, LEAST
+from registering import register_functions
+from nni_knas.scores import TwoWayRank, statistics
 
 import pandas as pd
 
+FACTORS = TwoWayRank.factors
 VARIANTS = {
     'participation': {'participation': 1.0},
     'features': {'feature-rank-squares': 1.0},
@@ -37,22 +39,10 @@ VARIANTS = {
 
 def product(gradients, powers):
     panel = statistics(gradients)
-    return math.fsum(power * math.log(max(panel[name], LEAST)) for name, power in powers.items() if power)
+    return math.fsum(power * math.log(max(panel[name], TwoWayRank.least)) for name, power in powers.items() if power)
 
 
-for variant, chosen in VARIANTS.items():
-    register(
-        type(
-            variant,
-            (Score,),
-            {
-                'name': variant,
-                'passes': '1',
-                '__doc__': variant,
-                '__call__': lambda self, gradients, powers=chosen: product(gradients, powers),
-            },
-        )
-    )
+register_functions({name: partial(product, powers=powers) for name, powers in VARIANTS.items()})
 
 
 def leave_one_out(correlations: pd.DataFrame) -> pd.DataFrame:

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Callable
 
 from nni_knas.cli import main
+from registering import register_functions
 from nni_knas.gradients import Gradients, seeded
-from nni_knas.scores import MGM, GradientRank, Score, register
+from nni_knas.scores import MGM, GradientRank
 from nni_knas.scores import mean_matrices
 from nni_knas.scores import effective_ranks
 
@@ -112,19 +113,7 @@ VARIANTS: dict[str, Callable[[Gradients], float]] = {
     'orthogonal-start': lambda gradients: restarted(gradients, nn.init.orthogonal_),
 }
 
-for variant, function in VARIANTS.items():
-    register(
-        type(
-            variant,
-            (Score,),
-            {
-                'name': variant,
-                'passes': '1',
-                '__doc__': variant,
-                '__call__': lambda self, gradients, function=function: function(gradients),
-            },
-        )
-    )
+register_functions(VARIANTS)
 
 if __name__ == '__main__':
     sys.exit(main(['benchmark', '--scores', ','.join(['steady-rank', 'gradient-rank', *VARIANTS]), *sys.argv[1:]]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from nni_knas.gradients import Gradients
+from nni_knas.gradients import Gradients, has_weights
 from nni_knas.scores import Score, flops
 
 __all__ = ['BASELINES', 'Baseline', 'Flops', 'Layers', 'Parameters']
@@ -44,11 +42,7 @@ class Layers(Baseline):
     name = 'layers'
 
     def __call__(self, gradients: Gradients) -> float:
-        return float(sum(_has_weights(module) for module in gradients.network.modules()))
-
-
-def _has_weights(module: nn.Module) -> bool:
-    return any(p.dim() >= 2 for p in module.parameters(recurse=False))
+        return float(sum(has_weights(module) for module in gradients.network.modules()))
 
 
 BASELINES: tuple[Baseline, ...] = (Parameters(), Flops(), Layers())

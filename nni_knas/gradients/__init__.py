@@ -21,7 +21,7 @@ from nni_knas.gradients.scoring_mode import (
     undisturbed,
     wait_for_device,
 )
-from nni_knas.gradients.traces import Trace
+from nni_knas.gradients.traces import Trace, has_weights
 
 __all__ = [
     'Gradients',
@@ -37,6 +37,7 @@ __all__ = [
     'evaluating',
     'first_embedding',
     'first_line',
+    'has_weights',
     'input_jacobian',
     'main_output',
     'module_outputs',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_flatten
 
-__all__ = ['ROWS', 'Trace', 'Tracer', 'joined']
+__all__ = ['ROWS', 'Trace', 'Tracer', 'has_weights', 'joined']
 
 ROWS, POSITIONS = 128, 16
 """Rows of features that a layer is judged by: of all samples together about, and of each sample at most."""
@@ -34,6 +33,11 @@ class Trace(NamedTuple):
     units: int
 
 
+def has_weights(module: nn.Module) -> bool:
+    """Whether a module is a layer: it has a parameter of two dimensions or more of its own."""
+    return any(p is not None and p.dim() > 1 for p in module._parameters.values())
+
+
 class Tracer:
     """Watches the layers of a network, those modules that have a parameter of two dimensions or more of their own.
 
@@ -49,7 +53,7 @@ class Tracer:
     """
 
     def __init__(self, network: nn.Module, samples: int) -> None:
-        self._layers = [m for m in network.modules() if any(p is not None and p.dim() > 1 for p in m._parameters.values())]
+        self._layers = [module for module in network.modules() if has_weights(module)]
         self._positions = min(POSITIONS, -(-ROWS // samples))
         self._places: dict[tuple[int, torch.device], Tensor] = {}
         self._calls: list[list[Any]] = []
@@ -118,16 +122,7 @@ def joined(parts: list[list[Trace]]) -> list[Trace]:
 
 
 def _join(calls: tuple[Trace, ...]) -> Trace:
-    return Trace(torch.cat([call.features for call in calls]), _gradients_of(calls), calls[0].units)
-
-
-def _gradients_of(calls: tuple[Trace, ...]) -> Tensor | None:
-    found = [call.gradients for call in calls]
-    if all(g is None for g in found):
-        return None
-    return torch.cat(list(_filled(found, calls)))
-
-
-def _filled(found: list[Tensor | None], calls: tuple[Trace, ...]) -> Iterator[Tensor]:
-    for gradients, call in zip(found, calls):
-        yield torch.zeros_like(call.features) if gradients is None else gradients
+    gradients = None
+    if any(call.gradients is not None for call in calls):
+        gradients = torch.cat([torch.zeros_like(c.features) if c.gradients is None else c.gradients for c in calls])
+    return Trace(torch.cat([call.features for call in calls]), gradients, calls[0].units)

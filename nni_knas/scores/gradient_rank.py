@@ -1,4 +1,4 @@
-"""The effective rank of the mean gradient's matrices: the recommended score."""
+"""The effective rank of the mean gradient's matrices."""
 
 from __future__ import annotations
 

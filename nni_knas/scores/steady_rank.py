@@ -1,4 +1,4 @@
-"""The effective rank of the mean gradient, where the gradient stays small: the recommended score."""
+"""The effective rank of the mean gradient, where the gradient stays small."""
 
 from __future__ import annotations
 

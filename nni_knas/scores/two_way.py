@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
@@ -44,15 +45,13 @@ class TwoWayRank(Score):
 
     name = 'two-way-rank'
     passes = '1'
+    factors: ClassVar = {'participation': 1.0, 'feature-rank-squares': 1.0, 'feature-survival': 0.5, 'gradient-size': 1.0}
+    """Statistics of the panel, and their powers."""
+    least: ClassVar = 1e-6
+    """What a factor counts at least: a network that nothing passes through comes last, and has a score all the same."""
 
     def __call__(self, gradients: Gradients) -> float:
         panel = statistics(gradients)
         if not panel['log-l1'] > 0:
             raise ScoringError('the gradient is zero everywhere')
-        return math.fsum(power * math.log(max(panel[name], LEAST)) for name, power in FACTORS.items())
-
-
-FACTORS = {'participation': 1.0, 'feature-rank-squares': 1.0, 'feature-survival': 0.5, 'gradient-size': 1.0}
-"""Statistics of the panel, and their powers."""
-LEAST = 1e-6
-"""What a factor counts at least: a network that nothing passes through comes last, and has a score all the same."""
+        return math.fsum(power * math.log(max(panel[name], self.least)) for name, power in self.factors.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from layers import Lambda
 from torch import nn
 
 from nni_knas import GradientKernelEvaluator
@@ -14,16 +15,6 @@ LABELS = torch.tensor([0, 3, 1, 1, 4, 0])
 
 def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-class Lambda(nn.Module):
-    def __init__(self, function, *modules):
-        super().__init__()
-        self.function = function
-        self.parts = nn.ModuleList(modules)
-
-    def forward(self, *arguments, **keywords):
-        return self.function(*self.parts, *arguments, **keywords)
 
 
 def convolutional():
