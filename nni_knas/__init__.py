@@ -15,6 +15,7 @@ from nni_knas.bridge.arrivals import await_nni
 
 if TYPE_CHECKING:
     from nni_knas.kernel import GradientKernelEvaluator
+    from nni_knas.learner import Learner
     from nni_knas.plots import (
         plot_comparison,
         plot_costs,
@@ -32,6 +33,7 @@ __version__ = '0.1.0'
 __all__ = [
     'KNAS',
     'GradientKernelEvaluator',
+    'Learner',
     'Run',
     'open_run',
     'plot_comparison',
@@ -49,6 +51,7 @@ _PLACES = {
     **dict.fromkeys((name for name in __all__ if name.startswith('plot_')), 'plots'),
     'KNAS': 'search',
     'GradientKernelEvaluator': 'kernel',
+    'Learner': 'learner',
     'Run': 'runs',
     'open_run': 'runs',
     'write_report': 'report',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+from nni_knas.basics.factors import FACTORS, LEAST
 from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
 from nni_knas.scores.panel import statistics
@@ -45,10 +46,8 @@ class TwoWayRank(Score):
 
     name = 'two-way-rank'
     passes = '1'
-    factors: ClassVar = {'participation': 1.0, 'feature-rank-squares': 1.0, 'feature-survival': 0.5, 'gradient-size': 1.0}
-    """Statistics of the panel, and their powers."""
-    least: ClassVar = 1e-6
-    """What a factor counts at least: a network that nothing passes through comes last, and has a score all the same."""
+    factors: ClassVar = FACTORS
+    least: ClassVar = LEAST
 
     def __call__(self, gradients: Gradients) -> float:
         panel = statistics(gradients)

@@ -1,0 +1,73 @@
+"""What is known of candidates before any is trained: their statistics and the prior, checked and normalised."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from nni_knas.basics.factors import FACTORS, LEAST
+from nni_knas.learner.normalising import Floats, normal_scores
+
+__all__ = ['Known', 'know']
+
+
+class Known(NamedTuple):
+    """Normal scores of ``n`` candidates."""
+
+    labels: pd.Index
+    names: list[str]
+    features: Floats
+    """n x d, a column a statistic."""
+    prior: Floats
+    """n, what is believed of each before any is trained."""
+
+
+def know(panel: pd.DataFrame, prior: str | pd.Series | None) -> Known:
+    """The panel in normal scores, and the prior."""
+    _check(panel)
+    values = panel.to_numpy(float)
+    features = np.column_stack([normal_scores(column) for column in values.T])
+    believed = np.nan_to_num(_prior_of(panel, prior), nan=-np.inf)
+    return Known(panel.index, [*panel.columns], features, normal_scores(believed))
+
+
+def _check(panel: pd.DataFrame) -> None:
+    if not isinstance(panel, pd.DataFrame) or not panel.size:
+        raise ValueError(
+            'panel must be a pandas.DataFrame with a row a candidate and a column a statistic, at least one of each'
+        )
+    for axis, of in ((panel.index, 'row'), (panel.columns, 'column')):
+        if not axis.is_unique:
+            raise ValueError(
+                f'each {of} of the panel needs a label of its own, {axis[axis.duplicated()][0]!r} is there twice'
+            )
+    for name, kind in panel.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
+            raise ValueError(f'statistics are numbers, but column {name!r} of the panel has {kind}')
+
+
+def _prior_of(panel: pd.DataFrame, prior: str | pd.Series | None) -> Floats:
+    if isinstance(prior, pd.Series):
+        return _given(panel, prior)
+    if prior is not None:
+        if prior not in panel.columns:
+            raise ValueError(
+                f'prior names no column of the panel: {prior!r}; there are {", ".join(map(str, panel.columns))}'
+            )
+        return panel[prior].to_numpy(float)
+    if 'score' in panel.columns:
+        return panel['score'].to_numpy(float)
+    if missing := [name for name in FACTORS if name not in panel.columns]:
+        raise ValueError(
+            f'the recommended score is the prior where none is given, and needs a column score or {", ".join(missing)}; '
+            "give one of the panel's columns as prior, or a Series"
+        )
+    return sum(power * np.log(np.maximum(panel[name].to_numpy(float), LEAST)) for name, power in FACTORS.items())
+
+
+def _given(panel: pd.DataFrame, prior: pd.Series) -> Floats:
+    if not prior.index.is_unique or not panel.index.isin(prior.index).all():
+        raise ValueError('prior must have exactly one value for each row of the panel, under the same label')
+    return prior.reindex(panel.index).to_numpy(float)
