@@ -19,6 +19,7 @@ __all__ = [
     'PLACEMENTS',
     'RECOMMENDED',
     'SCORES',
+    'SEARCHES',
     'TORCHVISION',
     'Effort',
     'Normalization',
@@ -89,6 +90,9 @@ SCORES = (
 """The scores that come with the package."""
 AGGREGATES = ('az-nas', 'te-nas', 'vkdnw-aggregate')
 """Ranks by several scores among the candidates of a benchmark."""
+
+SEARCHES = ('learn', 'robot', 'proxybo', 'encodings', 'tpe', 'evolution', 'random')
+"""The searches that are compared on tables of trained networks."""
 
 PANEL = (
     'weights',

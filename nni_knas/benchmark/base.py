@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import glob
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -68,6 +68,12 @@ class Benchmark:
     within
         A numeric column of the table, such as a depth: correlations are reported within each of its values, too, since such
         a column may alone account for a high correlation. It is no metric.
+    tasks
+        The metrics that searches are measured on, each a task of its own; by default those with ``test`` in their names, or
+        all of :attr:`metrics`.
+    choices
+        What an architecture has of each of its choices, in a fixed order, for searches that look at architectures; by
+        default the words and numbers of its string.
     """
 
     name: str
@@ -77,6 +83,8 @@ class Benchmark:
     final: tuple[str, ...] = ()
     witness: str = ''
     within: str = ''
+    tasks: tuple[str, ...] = ()
+    choices: Callable[[str], Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'key', self.key or self.name)
@@ -103,6 +111,12 @@ class Benchmark:
             return named
         columns = [name for name in self.columns if name != self.within]
         return [name for name in columns if 'acc' in name.lower() and EARLY not in name] or columns
+
+    @property
+    def searched(self) -> list[str]:
+        """The metrics that searches are measured on."""
+        named = [name for name in self.columns if name in self.tasks]
+        return named or [name for name in self.metrics if 'test' in name.replace('valtest', '')] or self.metrics
 
     def check_metric(self, metric: str) -> None:
         """Raise ``ValueError`` where the table has no such metric."""

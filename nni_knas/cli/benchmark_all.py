@@ -15,7 +15,16 @@ from tqdm import tqdm
 
 from nni_knas.benchmark import Ranked, have_matplotlib, plot_summary, summary_table
 from nni_knas.cli.benchmark_correlation import Ranking, draw_plots, draw_sample, rank
-from nni_knas.cli.benchmark_setup import ALL, Missing, Setup, folder_name, names_of, opened_cache, parse_scores, prepare
+from nni_knas.cli.benchmark_setup import (
+    Missing,
+    Setup,
+    check_several,
+    folder_name,
+    opened_cache,
+    parse_scores,
+    prepare,
+    prepare_several,
+)
 from nni_knas.cli.benchmark_summary import LEGEND, markdown, summary_cells, unknown_notes
 from nni_knas.cli.benchmark_text import print_notes_and_files, print_table, samples_text, within_cells, write_results
 from nni_knas.scores import Score
@@ -41,7 +50,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> None:
     """Rank on each benchmark; print, write and draw what all scores do on all of them."""
     _check_options(options)
     scores, notes = parse_scores(options.scores, options.batch_size)
-    setups = _prepare_all(options, scores, folder, notes)
+    setups = prepare_several(options, lambda name: _prepare_one(options, name, scores, folder), notes)
     for note in notes:
         print(note, flush=True)
     with contextlib.ExitStack() as stack:
@@ -61,32 +70,9 @@ def run_all(options: argparse.Namespace, folder: Path) -> None:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    for name, instead in (
-        ('table', 'name the folder of all tables with --tables'),
-        ('metric', 'in the table of several each has its own'),
-        ('image_size', 'of several each has its own'),
-    ):
-        if getattr(options, name) is not None:
-            raise ValueError(f'--{name.replace("_", "-")} is for one benchmark: {instead}')
+    check_several(options)
     if options.protocol != 'correlation':
         raise ValueError(f'--protocol {options.protocol} is for one benchmark: name one with --benchmark')
-    if ALL in options.benchmark.split(',') and options.tables is None:
-        raise ValueError(f'--benchmark {ALL} needs --tables FOLDER, where the tables lie')
-
-
-def _prepare_all(options: argparse.Namespace, scores: list[Score], folder: Path, notes: list[str]) -> dict[str, Setup]:
-    """The benchmarks that can be run; a note for each that is left out."""
-    setups: dict[str, Setup] = {}
-    missing = []
-    for name in names_of(options.benchmark):
-        try:
-            setups[name] = _prepare_one(options, name, scores, folder)
-        except Missing as error:
-            missing.append(str(error))
-    if not setups:
-        raise ValueError(f'there is no benchmark to run: {"; ".join(missing)}')
-    notes += [f'Left out: {sentence}' for sentence in missing]
-    return setups
 
 
 def _prepare_one(options: argparse.Namespace, name: str, scores: list[Score], folder: Path) -> Setup:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ __all__ = [
     'Missing',
     'Setup',
     'check_options',
+    'check_several',
     'folder_name',
     'is_several',
     'names_of',
@@ -43,6 +44,7 @@ __all__ = [
     'parse_scores',
     'parse_seeds',
     'prepare',
+    'prepare_several',
 ]
 
 ALL = 'all'
@@ -84,7 +86,7 @@ def names_of(text: str) -> list[str]:
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise ``ValueError`` where an option cannot be what it is."""
-    for name in ('architectures', 'candidates', 'repeats', 'resamples', 'image_size', 'processes'):
+    for name in ('architectures', 'candidates', 'repeats', 'resamples', 'image_size', 'processes', 'concurrency'):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f'--{name.replace("_", "-")} is {value}: it has to be 1 or more')
@@ -92,6 +94,10 @@ def check_options(options: argparse.Namespace) -> None:
         if getattr(options, name) < 0:
             raise ValueError(f'--{name.replace("_", "-")} is {getattr(options, name)}: it has to be 0 or more')
     parse_numbers(options.top_k, '--top-k')
+    if options.protocol != 'search':
+        for name, default in (('searches', None), ('concurrency', 1)):
+            if getattr(options, name) != default:
+                raise ValueError(f'--{name} is for --protocol search')
     parse_seeds(options.seeds)
     if options.tables is not None and options.table is not None:
         raise ValueError('--table and --tables are both given: it is one table, or the folder where it lies')
@@ -197,6 +203,34 @@ def prepare(options: argparse.Namespace, name: str, scores: list[Score], folder:
         **_scoring_settings(options, kernels[0]),
     }
     return Setup(benchmark, metrics, scores, kernels, folder, settings, [])
+
+
+def prepare_several(options: argparse.Namespace, one: Callable[[str], Setup], notes: list[str]) -> dict[str, Setup]:
+    """The benchmarks that can be run, as ``one`` prepares each by its name; a note for each that is left out."""
+    setups: dict[str, Setup] = {}
+    missing = []
+    for name in names_of(options.benchmark):
+        try:
+            setups[name] = one(name)
+        except Missing as error:
+            missing.append(str(error))
+    if not setups:
+        raise ValueError(f'there is no benchmark to run: {"; ".join(missing)}')
+    notes += [f'Left out: {sentence}' for sentence in missing]
+    return setups
+
+
+def check_several(options: argparse.Namespace) -> None:
+    """Raise ``ValueError`` where an option is for one benchmark only, and several are named."""
+    for name, instead in (
+        ('table', 'name the folder of all tables with --tables'),
+        ('metric', 'in the table of several each has its own'),
+        ('image_size', 'of several each has its own'),
+    ):
+        if getattr(options, name) is not None:
+            raise ValueError(f'--{name.replace("_", "-")} is for one benchmark: {instead}')
+    if ALL in options.benchmark.split(',') and options.tables is None:
+        raise ValueError(f'--benchmark {ALL} needs --tables FOLDER, where the tables lie')
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nni_knas import __version__
-from nni_knas.basics.names import AGGREGATES, BENCHMARKS, DATA_HELP, FORMATS, SCORES
+from nni_knas.basics.names import AGGREGATES, BENCHMARKS, DATA_HELP, FORMATS, SCORES, SEARCHES
 from nni_knas.cli.parser import Parser, whole_number
 from nni_knas.config import Option, options
 
@@ -287,11 +287,12 @@ def _add_benchmark(commands: Any) -> None:
         '  nni-knas benchmark --benchmark nats-tss --table NATS-tss-v1_0-3ffb9-simple --data cifar10\n'
         '  nni-knas benchmark --benchmark autoformer-digits --scores mgm,mgm-sampled --seeds 3\n'
         '  nni-knas benchmark --benchmark all --tables tables --data folder:cifar10 --text text:glue/RTE\n'
-        "  nni-knas benchmark --protocol knas --table tss.csv --data folder:cifar10    the paper's own search\n",
+        "  nni-knas benchmark --protocol knas --table tss.csv --data folder:cifar10    the paper's own search\n"
+        '  nni-knas benchmark --protocol search --benchmark all --tables tables --text text:glue/RTE    the learner\n',
     )
     _add_benchmarks_and_data(parser)
     _add_scoring(parser)
-    _add_search_of_the_paper(parser)
+    _add_searches(parser)
     parser.add_argument(
         '--output',
         type=Path,
@@ -344,9 +345,8 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group('scoring')
     how.add_argument(
         '--scores',
-        default='all',
         metavar='NAMES',
-        help=f'with commas, of {", ".join((*SCORES, *AGGREGATES))} (default: %(default)s)',
+        help=f'with commas, of {", ".join((*SCORES, *AGGREGATES))} (default: all; with --protocol search the recommended)',
     )
     how.add_argument(
         '--architectures',
@@ -391,16 +391,30 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     how.add_argument('--kendall', action='store_true', help="of several benchmarks print Kendall's tau-b, too")
 
 
-def _add_search_of_the_paper(parser: argparse.ArgumentParser) -> None:
-    search = parser.add_argument_group('the search of the paper')
+def _add_searches(parser: argparse.ArgumentParser) -> None:
+    search = parser.add_argument_group('searches on tables')
     search.add_argument(
         '--protocol',
-        choices=('correlation', 'knas'),
+        choices=('correlation', 'knas', 'search'),
         default='correlation',
-        help='knas: draw candidates, take the top k by score, let the fine stage choose by the table (default: %(default)s)',
+        help='knas: the search of the paper, which draws candidates, takes the top k by score, and lets the fine stage '
+        'choose by the table; search: how well the learner, and others, choose what to train (default: %(default)s)',
     )
     search.add_argument(
-        '--candidates', type=whole_number, default=300, metavar='N', help='in each repeat (default: %(default)s)'
+        '--candidates', type=whole_number, metavar='N', help='in each repeat (default: 300, with search 1000 if there are)'
     )
-    search.add_argument('--repeats', type=whole_number, default=9, metavar='N', help='(default: %(default)s)')
-    search.add_argument('--top-k', default='20,40', metavar='K', help='numbers with commas (default: %(default)s)')
+    search.add_argument('--repeats', type=whole_number, metavar='N', help='(default: 9, with search 50)')
+    search.add_argument('--top-k', metavar='K', help='numbers with commas (default: 20,40, with search 5,10,20,40)')
+    search.add_argument(
+        '--searches',
+        metavar='NAMES',
+        help=f'with search, with commas, of {", ".join(SEARCHES)} (default: all); the tops by the recommended score, by '
+        'each statistic of the panel and by --scores stand beside them',
+    )
+    search.add_argument(
+        '--concurrency',
+        type=whole_number,
+        default=1,
+        metavar='N',
+        help='with search, trainings that go on at the same time (default: %(default)s)',
+    )

@@ -37,6 +37,7 @@ def darts(table: str | None, width: int = WIDTH, cells: int = CELLS) -> Benchmar
         lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
         key=f'darts of width {width} and {cells} cells',
         final=('val50', 'test50'),
+        choices=lambda architecture: [str(value) for value in to_sample(architecture).values()],
     )
 
 

@@ -43,6 +43,7 @@ def nasbench101(table: str | None, classes: int = 10, stem: int = STEM) -> Bench
         rows,
         lambda architecture, seed: without_idle(build_network(space.freeze(to_sample(architecture)), seed)),
         key=f'nasbench101 with {classes} classes, stem {stem}, no idle projections',
+        choices=_choices,
     )
 
 
@@ -72,6 +73,12 @@ def to_sample(architecture: str) -> dict[str, Any]:
         if vertex < VERTICES - 1:
             sample[f'cell/op{vertex}'] = operations[used[vertex] if vertex < len(used) - 1 else 1]
     return sample
+
+
+def _choices(architecture: str) -> list[str]:
+    """Each possible edge, and the operation of each vertex."""
+    edges, operations = architecture.split(' ')
+    return [*edges, *operations.split(',')]
 
 
 def _on_a_path(edges: np.ndarray) -> np.ndarray:

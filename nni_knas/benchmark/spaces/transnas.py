@@ -28,6 +28,7 @@ def transnas_micro(table: str | None, classes: int = 10) -> Benchmark:
         read_results(table, ['arch'], WHERE, _parse),
         lambda architecture: MicroCellNetwork(architecture, classes),
         key=f'transnas-micro with {classes} classes',
+        choices=lambda architecture: [digit for part in _parse(architecture)[1:] for digit in part],
     )
 
 

@@ -69,6 +69,13 @@ MISTAKES = [
     command('benchmark --seeds a,b', "--seeds is 'a,b'"),
     command('benchmark --top-k 0', "--top-k is '0'"),
     command('benchmark --protocol paper', "unknown 'paper'"),
+    command('benchmark --benchmark autoformer-digits --protocol search --searches lern', 'did you mean "learn"?'),
+    command('benchmark --benchmark autoformer-digits --protocol search --searches ,', "--searches is ','"),
+    command('benchmark --benchmark autoformer-digits --protocol search --concurrency 0', '--concurrency is 0'),
+    command('benchmark --benchmark autoformer-digits --searches learn', '--searches is for --protocol search'),
+    command(
+        'benchmark --benchmark autoformer-digits --protocol search --candidates 20', 'top_k=40 is more than candidates=20'
+    ),
     command('benchmark --normalization layer', "unknown 'layer'"),
     command('benchmark --batch-size 0 --benchmark autoformer-digits --scores mgm', 'batch_size is 0'),
     command('benchmark --benchmark autoformer-digits --protocol knas --candidates 5', 'top_k=40 is more than candidates=5'),
