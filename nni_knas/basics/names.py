@@ -21,14 +21,19 @@ __all__ = [
     'SCORES',
     'SEARCHES',
     'TORCHVISION',
+    'Choose',
     'Effort',
     'Normalization',
     'OptimizeMode',
+    'Reason',
 ]
 
+Choose = Literal['learn', 'rank']
 Effort = Literal['adaptive', 'full']
 Normalization = Literal['sample', 'batch']
 OptimizeMode = Literal['maximize', 'minimize']
+Reason = Literal['score', 'learned', 'explore']
+"""Why a candidate was chosen to be trained."""
 
 HUB = (
     'AmoebaNet',

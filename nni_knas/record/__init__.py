@@ -5,6 +5,7 @@ from nni_knas.record.damage import DamagedRecordError
 from nni_knas.record.panels import Panel
 from nni_knas.record.record import (
     Candidate,
+    Choice,
     Energy,
     Record,
     Session,
@@ -20,6 +21,7 @@ from nni_knas.record.status import UNUSABLE, Status
 __all__ = [
     'UNUSABLE',
     'Candidate',
+    'Choice',
     'DamagedRecordError',
     'Energy',
     'Panel',

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nni_knas.basics.names import COSTS
+from nni_knas.basics.names import COSTS, Reason
 from nni_knas.basics.samples import decode_sample, encode_sample
 from nni_knas.record import keys
 from nni_knas.record.damage import check_tables, said_of_damage
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # who only counts candidates needs neither
 
 __all__ = [
     'Candidate',
+    'Choice',
     'Energy',
     'Record',
     'Session',
@@ -59,9 +60,19 @@ CREATE TABLE IF NOT EXISTS candidates (
     memory REAL,
     latency REAL,
     training_kwh REAL,              -- energy of its training; NULL where not known
-    panel BLOB                      -- statistics of the score's pass, or of the quick one, see panels.py; a text: why not
+    panel BLOB,                     -- statistics of the score's pass, or of the quick one, see panels.py; a text: why not
+    quick_panel BLOB,               -- those of the quick pass, where `panel` is of the score's since
+    ended INTEGER                   -- the how manieth training of the run it was that ended, from 1
 );
 CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture) WHERE architecture IS NOT NULL;
+CREATE TABLE IF NOT EXISTS choices (  -- candidates chosen to be trained, in order
+    number INTEGER PRIMARY KEY,     -- from 1
+    candidate INTEGER NOT NULL UNIQUE,
+    rank INTEGER NOT NULL,          -- by score, when it was chosen
+    reason TEXT NOT NULL,           -- see Reason
+    predicted REAL,                 -- the metric that was expected of it then; NULL where none was
+    deviation REAL                  -- of what was expected
+);
 CREATE TABLE IF NOT EXISTS steps (  -- learning curves
     candidate INTEGER NOT NULL,
     step INTEGER NOT NULL,          -- of the intermediate reports of its training, from 1
@@ -109,7 +120,12 @@ _COLUMNS = {
 }
 _FIELDS = 'id, sample, quick, score, seconds, status, reason, metric, training_seconds, training_kwh'
 _COSTS = ', '.join(COSTS)
-_LATER = {**dict.fromkeys((*COSTS, 'training_kwh'), 'REAL'), 'panel': 'BLOB'}  # columns that earlier versions' files lack
+_LATER = {  # columns that earlier versions' files lack
+    **dict.fromkeys((*COSTS, 'training_kwh'), 'REAL'),
+    **dict.fromkeys(('panel', 'quick_panel'), 'BLOB'),
+    'ended': 'INTEGER',
+}
+_ENDED = 'ended = (SELECT 1 + COALESCE(MAX(ended), 0) FROM candidates)'
 
 
 def record_path(folder: Path) -> Path:
@@ -165,6 +181,31 @@ class Candidate(NamedTuple):
     def finished(self) -> bool:
         """Whether it has been trained, well or not."""
         return self.status in (Status.TRAINED, Status.TRAINING_FAILED)
+
+
+class Choice(NamedTuple):
+    """A candidate that was chosen to be trained.
+
+    Attributes
+    ----------
+    candidate
+        Its number.
+    rank
+        Its rank by score when it was chosen.
+    reason
+        ``'score'``: it was the next by score. ``'learned'``: of those not trained it was expected to be the best, by the
+        metrics until then. ``'explore'``: it was to show something.
+    predicted
+        The metric that was expected of it; ``None`` where the metrics until then did not say.
+    deviation
+        The standard deviation of what was expected.
+    """
+
+    candidate: int
+    rank: int
+    reason: Reason
+    predicted: float | None = None
+    deviation: float | None = None
 
 
 class Session(NamedTuple):
@@ -390,13 +431,14 @@ class Record:
     def rate(self, number: int, score: float | None, reason: str | None, seconds: float, panel: Panel = None) -> None:
         """A candidate that was screened has its score, or has failed for a reason, and so have others of its network.
 
-        One that was trained meanwhile keeps what came of that. A score takes the quick panel away, whether there is another
+        One that was trained meanwhile keeps what came of that. A score puts the quick panel aside, whether there is another
         or not: panels of different passes do not compare.
         """
         with self._lock:
             self._write('UPDATE candidates SET seconds = seconds + ? WHERE id = ?', seconds, number)
             self._write(
-                'UPDATE candidates SET score = ?1, panel = CASE WHEN ?1 IS NULL THEN COALESCE(?2, panel) ELSE ?2 END, '
+                'UPDATE candidates SET score = ?1, quick_panel = CASE WHEN ?1 IS NULL THEN quick_panel ELSE panel END, '
+                'panel = CASE WHEN ?1 IS NULL THEN COALESCE(?2, panel) ELSE ?2 END, '
                 f"reason = CASE status WHEN '{Status.SCREENED}' THEN ?3 ELSE reason END, "
                 f"status = CASE status WHEN '{Status.SCREENED}' THEN ?4 ELSE status END "
                 f"WHERE score IS NULL AND status NOT IN ('{Status.FAILED}', '{Status.FILTERED}') AND (id = ?5 OR "
@@ -486,6 +528,29 @@ class Record:
 
     # Fine stage.
 
+    def add_choice(self, choice: Choice) -> None:
+        """A candidate is chosen to be trained; one that was before stays as it was chosen."""
+        self._write(
+            f'INSERT OR IGNORE INTO choices ({", ".join(Choice._fields)}) VALUES ({", ".join("?" * len(choice))})', *choice
+        )
+
+    def choices(self) -> list[Choice]:
+        """The candidates that were chosen to be trained, in order; none in a record of an earlier version."""
+        rows = self._fetch_all('choices', f'SELECT {", ".join(Choice._fields)} FROM choices ORDER BY number')
+        return list(map(Choice._make, rows))
+
+    def endings(self) -> list[tuple[int, float | None]]:
+        """The candidates whose training has ended, in that order, each with its metric; ``None`` where it has failed.
+
+        First come those that were trained by an earlier version, which did not know the order.
+        """
+        ended = self._columns_or_null('ended')
+        return self._fetch_all(
+            'candidates',
+            f"SELECT id, CASE status WHEN '{Status.TRAINED}' THEN metric END FROM candidates "
+            f"WHERE status IN ('{Status.TRAINED}', '{Status.TRAINING_FAILED}') ORDER BY {ended}, id",
+        )
+
     def best(self, k: int) -> list[Candidate]:
         """The ``k`` candidates of the highest score, best first.
 
@@ -516,7 +581,7 @@ class Record:
             if not self._write_if(
                 f'status NOT IN {_UNUSABLE}',
                 candidate,
-                'UPDATE candidates SET status = ?, metric = NULL, reason = NULL',
+                'UPDATE candidates SET status = ?, metric = NULL, reason = NULL, ended = NULL',
                 Status.TRAINING,
             ):
                 return
@@ -547,7 +612,7 @@ class Record:
         self._write_if(
             _BEGUN,
             candidate,
-            'UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ?',
+            f'UPDATE candidates SET status = ?, training_seconds = ?, reason = ?, training_kwh = ?, {_ENDED}',
             Status.TRAINING_FAILED if reason else Status.TRAINED,
             seconds,
             reason,
@@ -573,7 +638,7 @@ class Record:
         self._write_if(
             'TRUE',
             candidate,
-            'UPDATE candidates SET metric = ?, training_seconds = COALESCE(?, training_seconds), '
+            f'UPDATE candidates SET metric = ?, training_seconds = COALESCE(?, training_seconds), {_ENDED}, '
             'reason = CASE WHEN status IN (?3, ?4) THEN reason END, '
             'status = CASE WHEN status IN (?3, ?4) THEN status ELSE ?5 END',
             metric,
@@ -659,6 +724,16 @@ class Record:
         with self._whole():
             return unpack(stored, self._names())
 
+    def quick_panels(self) -> pd.DataFrame:
+        """The panels of the quick passes of those candidates that have a score in full since, a row a candidate's number."""
+        import pandas as pd
+
+        stored = self._columns_or_null('quick_panel')
+        rows = self._fetch_all('candidates', f'SELECT id, {stored} FROM candidates WHERE {stored} IS NOT NULL ORDER BY id')
+        with self._whole():
+            columns = columns_of([panel for _, panel in rows], self._names())
+        return pd.DataFrame(columns, index=pd.Index([number for number, _ in rows], name='candidate', dtype='int64'))
+
     def without_panel(self) -> tuple[int, str] | None:
         """How many candidates have a score and no panel, and the most frequent reason; ``None`` where all have one."""
         panel = self._columns_or_null('panel')
@@ -675,11 +750,13 @@ class Record:
         except (ValueError, TypeError):
             names = []
             self.forget_meta(keys.STATISTICS)
-        for number, stored in self._fetch_all('candidates', 'SELECT id, panel FROM candidates WHERE panel IS NOT NULL'):
-            try:
-                unpack(stored, names)
-            except ValueError:
-                self._write('UPDATE candidates SET panel = NULL WHERE id = ?', number)
+        for column in ('panel', 'quick_panel'):
+            stored = self._fetch_all('candidates', f'SELECT id, {column} FROM candidates WHERE {column} IS NOT NULL')
+            for number, each in stored:
+                try:
+                    unpack(each, names)
+                except ValueError:
+                    self._write(f'UPDATE candidates SET {column} = NULL WHERE id = ?', number)
 
     def _names(self) -> Names:
         names = json.loads(self.get_meta(keys.STATISTICS) or '[]')

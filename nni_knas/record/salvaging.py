@@ -12,7 +12,7 @@ from nni_knas.record.status import Status
 
 __all__ = ['salvage']
 
-_TABLES = ('meta', 'candidates', 'steps', 'sessions', 'energy')
+_TABLES = ('meta', 'candidates', 'choices', 'steps', 'sessions', 'energy')
 
 
 def salvage(damaged: str | Path, new: str | Path) -> int:
