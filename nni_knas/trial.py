@@ -99,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fields = [
         option
         for option in all_options()
-        if option.section in ('space and data', 'fine stage') and option.name not in ('top_k', 'optimize_mode')
+        if option.section in ('space and data', 'fine stage')
+        and option.name not in ('top_k', 'choose', 'stop_when', 'optimize_mode')
     ]
     for option in fields:
         parser.add_argument(
@@ -143,6 +144,7 @@ def _train_candidate(options: SearchOptions) -> None:
             parameters[fields.KERNEL_RANK],
             str(folder) if folder is not None else None,
             data=Record(record_path(folder)).digests() if folder is not None else None,
+            predicted=parameters.get(fields.PREDICTED_METRIC),
         )
     model.execute()
 

@@ -30,6 +30,7 @@ __all__ = [
     'manager_process',
     'portal_page_address',
     'show_search_space',
+    'trial_concurrency',
     'unfinished_trials',
 ]
 
@@ -84,6 +85,13 @@ def unfinished_trials() -> dict[int, str]:
             if isinstance(parameters, dict) and isinstance(parameters.get(fields.KNAS_CANDIDATE), int):
                 trials[parameters[fields.KNAS_CANDIDATE]] = job['status']
     return {candidate: status for candidate, status in trials.items() if status != 'SUCCEEDED'}
+
+
+def trial_concurrency() -> int | None:
+    """How many trials the manager has run at a time, which a person may have changed; ``None`` where it does not say."""
+    with contextlib.suppress(requests.RequestException, KeyError, ValueError):
+        return requests.get(_manager_url('/experiment'), timeout=20).json()['params']['trialConcurrency']
+    return None
 
 
 def last_words_of_training(candidate: int) -> str:

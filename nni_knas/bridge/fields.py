@@ -24,16 +24,19 @@ __all__ = [
     'KERNEL_RANK',
     'KERNEL_SCORE',
     'KNAS_CANDIDATE',
+    'KNAS_REASON',
     'MEASURED',
     'METRIC',
     'MUTATION_SUMMARY',
     'PANEL',
+    'PREDICTED_METRIC',
     'QUICK',
     'REASON',
     'SCORED_CANDIDATE',
     'SCORER',
     'SECONDS',
     'TASKS',
+    'about_candidate',
     'decoded',
     'number_of',
     'why_no_number',
@@ -47,7 +50,11 @@ KERNEL_SCORE = 'kernel_score'
 """The candidate's gradient-kernel score; in a report of a trial that scores ``None`` where there is none."""
 KERNEL_RANK = 'kernel_rank'
 """The candidate's rank among all candidates by score; 1 is the best."""
-EXTRAS = (KERNEL_SCORE, KERNEL_RANK, KNAS_CANDIDATE)
+KNAS_REASON = 'knas_reason'
+"""Why the candidate was chosen: ``'score'``, ``'learned'`` or ``'explore'``."""
+PREDICTED_METRIC = 'predicted_metric'
+"""The metric that was expected of the candidate when it was chosen; left out where none was."""
+EXTRAS = (KERNEL_SCORE, KERNEL_RANK, KNAS_CANDIDATE, KNAS_REASON, PREDICTED_METRIC)
 """What the parameters of a trial that trains hold beside the architecture."""
 
 # In all reports and parameters.
@@ -88,6 +95,12 @@ REASON = 'reason'
 """Why the candidate has no score; left out where it has one."""
 FILTERED = 'filtered'
 """Whether the candidate broke a constraint; left out where it did not."""
+
+
+def about_candidate(score: float | None, rank: int, reason: str, predicted: float | None) -> dict[str, Any]:
+    """What the parameters of a trial that trains say of its candidate, for who looks at them in the portal."""
+    expected = {} if predicted is None else {PREDICTED_METRIC: predicted}
+    return {KERNEL_SCORE: score, KERNEL_RANK: rank, KNAS_REASON: reason, **expected}
 
 
 def number_of(metric: Any) -> float | None:

@@ -27,6 +27,7 @@ _COLUMNS = (
     'latestAccuracy',
     f'metric/{fields.KERNEL_SCORE}',
     f'metric/{fields.KERNEL_RANK}',
+    f'metric/{fields.PREDICTED_METRIC}',
 )
 
 

@@ -126,6 +126,7 @@ def _option_schema(option: Option) -> dict[str, Any]:
         'minimum': option.least,
         'maximum': option.most,
         'exclusiveMinimum': option.above,
+        'exclusiveMaximum': option.below,
         'pattern': option.pattern and f'^{option.pattern}$',
         'examples': option.examples and list(option.examples),
     }

@@ -25,6 +25,7 @@ from nni_knas.basics.names import (
     RECOMMENDED,
     SCORES,
     TORCHVISION,
+    Choose,
     Effort,
     Normalization,
     OptimizeMode,
@@ -140,7 +141,22 @@ class SearchOptions:
         None, 'limits', 'take the best from the Pareto front of the score against this cost', choices=COSTS
     )
 
-    top_k: int = _option(FEW, 'fine stage', 'how many of the best to train; 0 stops after scoring', least=0, metavar='K')
+    top_k: int = _option(FEW, 'fine stage', 'how many to train; 0 stops after scoring', least=0, metavar='K')
+    choose: Choose = _option(
+        SearchRequest.choose,
+        'fine stage',
+        'how those that are trained are chosen: by score, or by what the metrics of those before have taught',
+        choices=get_args(Choose),
+    )
+    stop_when: float | None = _option(
+        SearchRequest.stop_when,
+        'fine stage',
+        'with choose learn, train no more when the chance that a better one is among the rest is below this, such as 0.05; '
+        'by default all are trained',
+        above=0,
+        below=1,
+        metavar='CHANCE',
+    )
     optimize_mode: OptimizeMode | None = _option(
         SearchRequest.optimize_mode,
         'fine stage',
@@ -369,6 +385,7 @@ class Option(NamedTuple):
     least: int | None = None
     most: int | None = None
     above: int | None = None
+    below: int | None = None
     pattern: str | None = None
     metavar: str | None = None
 
@@ -389,7 +406,8 @@ class Option(NamedTuple):
         }[self.kind]
         words += f', {self.least} or more' if self.least is not None else ''
         words += f' and at most {self.most}' if self.most is not None else ''
-        return words + (f' above {self.above}' if self.above is not None else '')
+        words += f' above {self.above}' if self.above is not None else ''
+        return words + (f' and below {self.below}' if self.below is not None else '')
 
     def checked(self, value: Any) -> Any:
         """The value, as the field holds it.
@@ -425,6 +443,7 @@ class Option(NamedTuple):
             and (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
         )
 
 

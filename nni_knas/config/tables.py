@@ -55,5 +55,5 @@ def _value(rules: Mapping[str, Any]) -> str:
     kinds = [rules['type']] if isinstance(rules['type'], str) else rules['type']
     words = {'string': 'text', 'integer': 'whole number', 'boolean': 'true or false', 'object': 'mapping', 'array': 'list'}
     text = ' or '.join(words.get(kind, kind) for kind in kinds if kind != 'null')
-    limits = {'minimum': 'from {}', 'maximum': 'to {}', 'exclusiveMinimum': 'above {}'}
+    limits = {'minimum': 'from {}', 'maximum': 'to {}', 'exclusiveMinimum': 'above {}', 'exclusiveMaximum': 'and below {}'}
     return ' '.join([text, *(form.format(rules[key]) for key, form in limits.items() if key in rules)])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nni_knas.basics.names import OptimizeMode
+from nni_knas.basics.names import OptimizeMode, Reason
 from nni_knas.learner.acquisition import chances, expected_improvement
 from nni_knas.learner.explanation import explain
 from nni_knas.learner.normalising import Floats, robust
@@ -17,8 +17,6 @@ from nni_knas.learner.panel import know
 from nni_knas.learner.surrogate import Expectation, expect
 
 __all__ = ['Learner']
-
-Reason = Literal['score', 'learned', 'explore']
 
 
 class Learner:
@@ -107,6 +105,12 @@ class Learner:
             self._told[place] = self._sign * value
         else:
             self._failed.add(place)
+
+    def begin(self, label: Hashable) -> None:
+        """Take in that a candidate is being trained, though it was not asked here: it is pending until it is told."""
+        if label not in self._places:
+            raise ValueError(f'no candidate of the panel has the label {label!r}')
+        self._pending[self._places[label]] = None
 
     def reason(self, label: Hashable) -> Reason | None:
         """Why it was asked: by ``'score'``, since it was ``'learned'``, or to ``'explore'``. None: it never was."""

@@ -16,9 +16,10 @@ from nni_knas.record.record import (
     weights_path,
 )
 from nni_knas.record.salvaging import salvage
-from nni_knas.record.status import UNUSABLE, Status
+from nni_knas.record.status import BEGUN, UNUSABLE, Status
 
 __all__ = [
+    'BEGUN',
     'UNUSABLE',
     'Candidate',
     'Choice',

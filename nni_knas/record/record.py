@@ -22,7 +22,7 @@ from nni_knas.basics.samples import decode_sample, encode_sample
 from nni_knas.record import keys
 from nni_knas.record.damage import check_tables, said_of_damage
 from nni_knas.record.panels import Names, Panel, columns_of, pack, unpack
-from nni_knas.record.status import UNUSABLE, Status
+from nni_knas.record.status import BEGUN, UNUSABLE, Status
 
 if TYPE_CHECKING:  # who only counts candidates needs neither
     import pandas as pd
@@ -62,7 +62,7 @@ CREATE TABLE IF NOT EXISTS candidates (
     training_kwh REAL,              -- energy of its training; NULL where not known
     panel BLOB,                     -- statistics of the score's pass, or of the quick one, see panels.py; a text: why not
     quick_panel BLOB,               -- those of the quick pass, where `panel` is of the score's since
-    ended INTEGER                   -- the how manieth training of the run it was that ended, from 1
+    ended INTEGER                   -- its place in the order in which trainings ended, from 1
 );
 CREATE INDEX IF NOT EXISTS by_architecture ON candidates (architecture) WHERE architecture IS NOT NULL;
 CREATE TABLE IF NOT EXISTS choices (  -- candidates chosen to be trained, in order
@@ -102,7 +102,7 @@ CREATE TABLE IF NOT EXISTS energy ( -- what the machine used while the run was a
 );
 """
 _UNUSABLE = f'({", ".join(repr(str(status)) for status in UNUSABLE)})'
-_BEGUN = f"status IN ('{Status.TRAINING}', '{Status.TRAINED}', '{Status.TRAINING_FAILED}')"
+_BEGUN = f'status IN ({", ".join(repr(str(status)) for status in BEGUN)})'
 """The condition that training has begun: what is heard of one that was given up, or never began, changes nothing."""
 _RANKING = f'ORDER BY status IN {_UNUSABLE}, score DESC, quick DESC, id'  # in SQLite NULL comes last so
 _COLUMNS = {
@@ -538,6 +538,10 @@ class Record:
         """The candidates that were chosen to be trained, in order; none in a record of an earlier version."""
         rows = self._fetch_all('choices', f'SELECT {", ".join(Choice._fields)} FROM choices ORDER BY number')
         return list(map(Choice._make, rows))
+
+    def in_training(self) -> list[int]:
+        """The candidates in training, or that were when their run was interrupted."""
+        return [row.id for row in self._select_candidates('WHERE status = ? ORDER BY id', Status.TRAINING)]
 
     def endings(self) -> list[tuple[int, float | None]]:
         """The candidates whose training has ended, in that order, each with its metric; ``None`` where it has failed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ['UNUSABLE', 'Status']
+__all__ = ['BEGUN', 'UNUSABLE', 'Status']
 
 
 class Status(str, Enum):
@@ -33,3 +33,6 @@ class Status(str, Enum):
 
 UNUSABLE = (Status.FAILED, Status.FILTERED, Status.OUTSIDE)
 """The statuses of candidates that are never chosen."""
+
+BEGUN = (Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED)
+"""The statuses of candidates whose training has begun."""

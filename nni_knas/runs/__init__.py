@@ -8,6 +8,7 @@ from nni_knas.basics.faces import opened_later
 
 if TYPE_CHECKING:
     from nni_knas.runs.columns import score_table
+    from nni_knas.runs.learning import Stop, learner_of, pool_of, stop_of
     from nni_knas.runs.progress import progress_of, progress_shown
     from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
     from nni_knas.runs.run import Run, dump_space, open_run, report_seconds, restore_model
@@ -21,14 +22,17 @@ __all__ = [
     'RankedEvaluator',
     'Run',
     'State',
+    'Stop',
     'check_idle',
     'chosen',
     'dump_space',
     'energy_of',
     'failures_recorded',
     'kept_result',
+    'learner_of',
     'open_run',
     'pareto_front',
+    'pool_of',
     'progress_of',
     'progress_shown',
     'ranked_model',
@@ -39,6 +43,7 @@ __all__ = [
     'search_scalars',
     'session',
     'state_of',
+    'stop_of',
     'worked_seconds',
 ]
 
@@ -46,6 +51,7 @@ _PLACES = {
     **dict.fromkeys(('State', 'failures_recorded', 'state_of'), 'state'),
     **dict.fromkeys(('RankedEvaluator', 'energy_of', 'kept_result', 'ranked_model'), 'ranked'),
     **dict.fromkeys(('Run', 'dump_space', 'open_run', 'report_seconds', 'restore_model'), 'run'),
+    **dict.fromkeys(('Stop', 'learner_of', 'pool_of', 'stop_of'), 'learning'),
     **dict.fromkeys(('progress_of', 'progress_shown'), 'progress'),
     'search_scalars': 'scalars',
     'score_table': 'columns',

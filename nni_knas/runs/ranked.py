@@ -33,7 +33,7 @@ from nni_knas.basics.files import atomic_write
 from nni_knas.bridge import fields
 from nni_knas.data import check_same_data
 from nni_knas.footprint import cpu_seconds, energy_within
-from nni_knas.record import Candidate, Record, result_path, weights_path
+from nni_knas.record import Candidate, Choice, Record, result_path, weights_path
 from nni_knas.runs.lightning import quiet_lightning
 from nni_knas.runs.scalars import trial_scalars
 
@@ -91,6 +91,8 @@ class RankedEvaluator(Evaluator):
         Whether trained weights are kept.
     data
         The digests of the evaluator's data when the search began; with others it does not train.
+    predicted
+        The metric that was expected of the candidate, where one was.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class RankedEvaluator(Evaluator):
         folder: str | None = None,
         keep_weights: bool = True,
         data: dict[str, str] | None = None,
+        predicted: float | None = None,
     ) -> None:
         self.data = data or {}
         self.evaluator = evaluator
@@ -110,6 +113,7 @@ class RankedEvaluator(Evaluator):
         self.kernel_rank = rank
         self.folder = Path(folder) if folder is not None else None
         self.keep_weights = keep_weights
+        self.predicted = predicted
 
     def extra_repr(self) -> str:
         return f'{self.evaluator!r}, score={self.kernel_score}, rank={self.kernel_rank}'
@@ -118,7 +122,7 @@ class RankedEvaluator(Evaluator):
         return self.evaluator.evaluate(model)
 
     def _execute(self, model: ExecutableModelSpace) -> Any:
-        with _beside_metrics({fields.KERNEL_SCORE: self.kernel_score, fields.KERNEL_RANK: self.kernel_rank}) as channel:
+        with _beside_metrics(self._about()) as channel:
             before = kept_result(self.folder, self.candidate)
             if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
                 metrics = before.metrics
@@ -137,6 +141,10 @@ class RankedEvaluator(Evaluator):
                     result_path(self.folder, self.candidate), lambda path: path.write_text(json.dumps(result._asdict()))
                 )
             return returned
+
+    def _about(self) -> dict[str, float]:
+        about = {fields.KERNEL_SCORE: self.kernel_score, fields.KERNEL_RANK: self.kernel_rank}
+        return about if self.predicted is None else {**about, fields.PREDICTED_METRIC: self.predicted}
 
     def _train_and_keep_weights(self, model: ExecutableModelSpace) -> Any:
         self.evaluator = _fresh_evaluator(self.evaluator)
@@ -195,21 +203,22 @@ def _fresh_evaluator(evaluator: Evaluator) -> Evaluator:
 def ranked_model(
     model: ExecutableModelSpace,
     candidate: Candidate,
-    rank: int,
+    choice: Choice,
     folder: Path | None,
     keep_weights: bool,
     data: dict[str, str] | None = None,
 ) -> ExecutableModelSpace:
-    """Prepare a frozen model for its trial: NNI runs it and shows it with its score and rank."""
-    score = candidate.rated
+    """Prepare a frozen model for its trial: NNI runs it and shows it with its score, its rank and why it was chosen."""
+    score, where = candidate.rated, str(folder) if folder is not None else None
     assert model.evaluator is not None and score is not None
     model.evaluator = RankedEvaluator(
-        model.evaluator, candidate.id, score, rank, str(folder) if folder is not None else None, keep_weights, data
+        model.evaluator, candidate.id, score, choice.rank, where, keep_weights, data, choice.predicted
     )
     if isinstance(model, SimplifiedModelSpace):
         dump = model._dump
         # The portal shows a "mutation_summary" as the trial's parameters, in place of the model's inner workings.
-        summary = {**candidate.sample, fields.KERNEL_SCORE: score, fields.KERNEL_RANK: rank}
+        about = fields.about_candidate(score, choice.rank, choice.reason, choice.predicted)
+        summary = {**candidate.sample, **about}
         model._dump = lambda: {**dump(), fields.MUTATION_SUMMARY: summary, fields.KNAS_CANDIDATE: candidate.id}
     return model
 

@@ -221,6 +221,13 @@ class CoarseStage:
         if lacking is not None:
             _logger.warning('%d scored candidates have no panel of statistics; the most frequent reason: %s', *lacking)
 
+    def score_in_full(self, number: int) -> None:
+        """Score a candidate that has a quick score alone in full, in this process; the record has what comes of it."""
+        row, scorer = self.record.get(number), self.scoring.scorer
+        verdict = scorer.score(row.sample, measured=row.costs.keys() >= set(scorer.costs))
+        self.record.rate(number, verdict.score, verdict.reason, verdict.seconds, verdict.panel)
+        self.record.add_scoring_seconds(verdict.seconds)
+
     def stop(self) -> None:
         """Called by another thread: score no more, so that :meth:`run` returns soon."""
         self._stopped = True

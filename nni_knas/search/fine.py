@@ -1,4 +1,4 @@
-"""The fine stage: train the best candidates on the experiment's own engine, and record what comes of it."""
+"""The fine stage: train candidates, one chosen after the other, on the experiment's own engine; record what comes of it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from nni_knas.bridge.experiment import UNSUCCESSFUL, answer_of, last_words_of_tr
 from nni_knas.bridge.fields import number_of, why_no_number
 from nni_knas.bridge.trial_errors import with_last_line
 from nni_knas.footprint import Meter
-from nni_knas.record import Candidate, Record, Status
-from nni_knas.runs import Ranked, energy_of, kept_result, ranked_model
+from nni_knas.record import Candidate, Choice, Record, Status
+from nni_knas.runs import energy_of, kept_result, ranked_model
+from nni_knas.search.choosing import Chooser
 
 __all__ = ['FineStage']
 
@@ -34,7 +35,7 @@ _REASON = "the trial ended as {} (its own log is in the experiment's folder)"
 
 
 class FineStage:
-    """Train the best candidates of a record, within the budget of an experiment.
+    """Train the candidates of a record that are chosen, within the budget of an experiment.
 
     Parameters
     ----------
@@ -80,7 +81,8 @@ class FineStage:
         self.deadline = deadline
         self.local = local
         self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
-        self._ranks: dict[int, int] = {}  # of those that are to be trained, by score
+        self._choices: dict[int, Choice] = {}  # by candidate
+        self._total = 0  # that are to be trained
         self._no_number: dict[int, str] = {}  # what is wrong with the last metric of candidates in training
         self._resumed_trials: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
         self._events = threading.RLock()  # whoever sees that a training is over sees its end in the record
@@ -102,13 +104,13 @@ class FineStage:
             (ModelEventType.TrainingEnd, self._on_training_end),
         ]
 
-    def run(self, choose: Callable[[], Ranked], meter: Meter | None = None) -> None:
-        """Train the chosen candidates that are not trained yet.
+    def run(self, choose: Callable[[], Chooser], meter: Meter | None = None) -> None:
+        """Train what is chosen and not trained yet. Whenever a trial can be begun, the next one is asked for.
 
         Parameters
         ----------
         choose
-            Gives the candidates to train, as the record knows them at that moment.
+            Makes what chooses, by what the record knows at that moment.
         meter
             Meters the energy, and is told which trials are under way.
 
@@ -118,26 +120,18 @@ class FineStage:
             If every training failed.
         """
         self._meter = meter
-        self._adopt_resumed_trials([candidate for _, candidate in choose()])
-        ranked = choose()
-        self._ranks = {candidate.id: rank for rank, candidate in ranked}
-        done = sum(candidate.finished for _, candidate in ranked)
-        waiting = self._within_trial_limit(
-            [
-                (rank, candidate)
-                for rank, candidate in ranked
-                if not candidate.finished and candidate.id not in self._resumed_trials
-            ]
-        )
-        with tqdm(
-            total=done + len(self._resumed_trials) + len(waiting), initial=done, desc='Training', unit='model', disable=None
-        ) as self._bar:
+        self._adopt_resumed_trials()
+        self._choices = {choice.candidate: choice for choice in self.record.choices()}
+        chooser = choose()
+        self._total, under_way = chooser.total, len(self._resumed_trials)
+        done = self._total - chooser.left - under_way
+        with tqdm(total=self._total, initial=done, desc='Training', unit='model', disable=None) as self._bar:
             with self._harmless():
                 self._show_best()
-            self._train_in_order(waiting)
-            lost = self._resumed_trials.copy()
-            self._resumed_trials.clear()
-            self._train_in_order([(rank, candidate) for rank, candidate in ranked if candidate.id in lost])
+            self._train(chooser)
+            if self._resumed_trials:  # NNI has not started them again: they are to be chosen anew
+                self._resumed_trials.clear()
+                self._train(choose())
         failed = self.record.count(Status.TRAINING_FAILED)
         if failed and not self.record.count(Status.TRAINED):
             reason, times = self.record.frequent_reason(Status.TRAINING_FAILED) or ('', 0)
@@ -145,28 +139,32 @@ class FineStage:
                 f'none of the {failed} best candidates could be trained; the most frequent reason ({times} times): {reason}'
             )
 
-    def _within_trial_limit(self, waiting: Ranked) -> Ranked:
-        """Those that the experiment's number of trials allows."""
-        before = self.record.count(Status.TRAINED, Status.TRAINING_FAILED) + len(self._resumed_trials)
-        allowed = max(0, self.max_trials - before)
-        if allowed < len(waiting):
-            _logger.warning(
-                'max_trial_number allows no more than %d trials: %d of the best candidates are not trained.',
-                self.max_trials,
-                len(waiting) - allowed,
-            )
-            return waiting[: int(allowed)]
-        return waiting
-
-    def _train_in_order(self, waiting: Ranked) -> None:
-        for position, (rank, candidate) in enumerate(waiting):
-            if not self._wait_for_worker():
+    def _train(self, chooser: Chooser) -> None:
+        """Train one after the other, as many at a time as the engine takes."""
+        while chooser.left:
+            if self._is_trial_limit_reached():
                 _logger.warning(
-                    "The experiment's budget is used up: %d of the best candidates are not trained.", len(waiting) - position
+                    'max_trial_number allows no more than %d trials: %d of the best candidates are not trained.',
+                    self.max_trials,
+                    chooser.left,
                 )
                 break
-            self._submit_training(rank, candidate)
+            if not self._wait_for_worker():
+                _logger.warning(
+                    "The experiment's budget is used up: %d of the best candidates are not trained.", chooser.left
+                )
+                break
+            self._record_ended_resumed_trials()
+            choice = chooser.next()
+            if choice is not None:
+                self._submit_training(choice)
         self._wait_for_trials()
+
+    def _is_trial_limit_reached(self) -> bool:
+        """Whether the experiment's number of trials allows no more."""
+        with self._events:
+            under_way = len(self._running) + len(self._resumed_trials)
+            return self.record.count(Status.TRAINED, Status.TRAINING_FAILED) + under_way >= self.max_trials
 
     def _wait_for_worker(self) -> bool:
         """Wait until the engine can take a model; ``False`` when the budget ends."""
@@ -176,9 +174,10 @@ class FineStage:
             time.sleep(0.5)
         return False
 
-    def _submit_training(self, rank: int, candidate: Candidate) -> None:
-        data = self.record.digests()
-        model = ranked_model(self.space.freeze(candidate.sample), candidate, rank, self.folder, self.keep_weights, data)
+    def _submit_training(self, choice: Choice) -> None:
+        candidate, data = self.record.get(choice.candidate), self.record.digests()
+        model = ranked_model(self.space.freeze(candidate.sample), candidate, choice, self.folder, self.keep_weights, data)
+        self._choices[candidate.id] = choice
         self.record.start_training(candidate.id)
         self._running[model] = candidate, time.monotonic()
         self._mark_energy_interval()
@@ -212,19 +211,21 @@ class FineStage:
         with self._events:
             return bool(self._running or self._resumed_trials)
 
-    def _adopt_resumed_trials(self, best: list[Candidate]) -> None:
+    def _adopt_resumed_trials(self) -> None:
         """After a restart: see what has become of the trials that were under way.
 
         Some have finished, with nobody to listen. Those that have not, NNI's training service starts again by itself.
         """
-        under_way = {candidate.id for candidate in best if candidate.status == Status.TRAINING}
-        for candidate_id in list(under_way):
+        under_way = set(self.record.in_training())
+        for candidate_id in sorted(under_way):
             result = kept_result(self.folder, candidate_id)
             if result is not None:
                 self._record_end(candidate_id, result.metric)
                 under_way.remove(candidate_id)
         if under_way:
             self._resumed_trials = under_way & {trial.candidate for trial in trials(self.engine)}
+            for candidate_id in sorted(under_way - self._resumed_trials):
+                self.record.stop_training(candidate_id)
             self._record_ended_resumed_trials()
 
     def _record_ended_resumed_trials(self) -> bool:
@@ -269,13 +270,13 @@ class FineStage:
     def _say_end(self, candidate_id: int) -> None:
         """A line a training: where there is no terminal, nothing else is seen of it until all are over."""
         candidate = self.record.get(candidate_id)
-        rank = self._ranks.get(candidate_id)
-        by_score = f' (rank {rank} by score)' if rank is not None else ''
+        choice = self._choices.get(candidate_id)
+        by_score = f' (rank {choice.rank} by score{_in_words(choice)})' if choice is not None else ''
         ended = self.record.count(Status.TRAINED, Status.TRAINING_FAILED)
         told = candidate.reason if candidate.status == Status.TRAINING_FAILED else f'metric {number(candidate.metric)}'
         seconds = candidate.training_seconds
         took = f', {duration(seconds)}' if seconds is not None else ''
-        _said.info('Trained %d of %d%s: %s%s', ended, max(ended, len(self._ranks)), by_score, told, took)
+        _said.info('Trained %d of %d%s: %s%s', ended, max(ended, self._total), by_score, told, took)
 
     def _mark_energy_interval(self) -> None:
         """A trial has begun or ended: an interval of the energy ends here, in which all that were under way had part."""
@@ -314,10 +315,20 @@ class FineStage:
         with self._events:
             if event.model in self._running:
                 candidate, start = self._running.pop(event.model)
+                if event.status == ModelStatus.Interrupted:  # by Ctrl-C: it is trained anew when the run is taken up
+                    self.record.stop_training(candidate.id)
+                    self._mark_energy_interval()
+                    return
                 reason = self._no_number.pop(candidate.id, None)
                 if reason is None and event.status != ModelStatus.Trained:
                     reason = self._reason(event.status.value, candidate.id)
                 self._record_end(candidate.id, None, reason, time.monotonic() - start)
+
+
+def _in_words(choice: Choice) -> str:
+    """What there is to say of a choice that was not made by score alone."""
+    reason = '' if choice.reason == 'score' else f', {choice.reason}'
+    return f'{reason}, {number(choice.predicted)} expected' if choice.predicted is not None else reason
 
 
 def _number_in(event: IntermediateMetricEvent | FinalMetricEvent) -> float | None:

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from nni_knas.basics.checks import check_count
-from nni_knas.basics.names import COSTS, PLACEMENTS, Effort, OptimizeMode
+from nni_knas.basics.names import COSTS, PLACEMENTS, Choose, Effort, OptimizeMode
 
 if TYPE_CHECKING:  # all defaults and limits are to be had without what they are about
     from nni_knas.engine import Placement
 
-__all__ = ['FEW', 'Effort', 'OptimizeMode', 'SearchRequest', 'check_counts']
+__all__ = ['CHOOSE', 'FEW', 'Choose', 'Effort', 'OptimizeMode', 'SearchRequest', 'check_counts']
 
 FEW = 3
 """How many are trained where a search is started without Python, and nothing is said of it: enough for a first look."""
+
+CHOOSE: Choose = 'rank'
+"""How candidates are chosen for training where nothing is said of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +31,8 @@ class SearchRequest:
 
     Attributes
     ----------
-    candidates, top_k, placement, workers, ahead, effort, merge_identical, constraints, front, optimize_mode, country, \
-keep_weights
+    candidates, top_k, choose, stop_when, placement, workers, ahead, effort, merge_identical, constraints, front, \
+optimize_mode, country, keep_weights
         The fields of the same names that :class:`~nni_knas.KNAS` documents.
 
     Raises
@@ -40,6 +43,8 @@ keep_weights
 
     candidates: int = 300
     top_k: int = 20
+    choose: Choose = CHOOSE
+    stop_when: float | None = None
     placement: str | Placement = 'process'
     workers: int | None = None
     ahead: int | None = None
@@ -56,6 +61,7 @@ keep_weights
         from nni_knas.networks import check_constraints
 
         check_counts(self.candidates, self.top_k)
+        self._check_choice()
         self._check_placement()
         if self.effort not in get_args(Effort):
             raise ValueError(f'unknown effort {self.effort!r}: it is "adaptive" or "full"')
@@ -65,6 +71,19 @@ keep_weights
             raise ValueError(f'unknown front {self.front!r}: it is one of {", ".join(COSTS)}')
         object.__setattr__(self, 'constraints', check_constraints(self.constraints))
         object.__setattr__(self, 'country', check_country(self.country))
+
+    def _check_choice(self) -> None:
+        if self.choose not in get_args(Choose):
+            raise ValueError(f'unknown choose {self.choose!r}: it is "learn" or "rank"')
+        when = self.stop_when
+        if when is None:
+            return
+        if isinstance(when, bool) or not isinstance(when, (int, float)) or not 0 < when < 1:
+            raise ValueError(f'stop_when is {when!r}: it has to be a chance above 0 and below 1, such as 0.05')
+        if self.choose != 'learn':
+            raise ValueError(
+                f'stop_when={when} goes with choose="learn", not with "{self.choose}", which does not know what is left'
+            )
 
     def _check_placement(self) -> None:
         from nni_knas.engine import Placement

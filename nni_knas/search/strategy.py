@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import math
@@ -33,7 +32,6 @@ from nni_knas.record import Record, Status, keys, record_path, weights_path
 from nni_knas.runs import (
     Run,
     check_idle,
-    chosen,
     dump_space,
     failures_recorded,
     kept_result,
@@ -43,12 +41,13 @@ from nni_knas.runs import (
     session,
     worked_seconds,
 )
+from nni_knas.search.choosing import Chooser, chooser_of
 from nni_knas.search.coarse import CoarseStage
 from nni_knas.search.evaluators import metric_of, optimize_mode_of, warn_of_error
 from nni_knas.search.explorers import check_space, checked_explorer, farthest_ahead
 from nni_knas.search.fine import FineStage
 from nni_knas.search.fit import check_fit
-from nni_knas.search.request import Effort, OptimizeMode, SearchRequest
+from nni_knas.search.request import Choose, Effort, OptimizeMode, SearchRequest
 
 __all__ = ['KNAS']
 
@@ -56,10 +55,10 @@ _logger = logging.getLogger(__name__)
 
 
 class KNAS(Strategy):
-    """Search without training: score many candidates by their gradients, train only the best few.
+    """Search without training: score many candidates by their gradients, train only a few.
 
     In the coarse stage an NNI strategy, the *explorer*, explores the space against an engine that scores instead of
-    training, in this process or in others. In the fine stage the ``top_k`` best go to the experiment's own engine, with the
+    training, in this process or in others. In the fine stage ``top_k`` of them go to the experiment's own engine, with the
     experiment's own evaluator, as trials like any other.
 
     Every candidate and every result is in the run's record the moment it is known (``knas/record.sqlite`` in the
@@ -73,11 +72,19 @@ class KNAS(Strategy):
     candidates
         How many different candidates to score. Where the space has fewer, all of them are.
     top_k
-        How many of the best to train; 0 stops after scoring.
+        How many to train; 0 stops after scoring.
     explorer
         Any NNI multi-trial strategy, new and not used elsewhere. Default: ``Random`` by the kernel's seed. A tuner in it
         (``TPE``) is set to maximise, since higher scores are better. One that waits for a model's result calls
         ``engine.wait_models(model)``.
+    choose
+        How those that are trained are chosen, one after the other, whenever a trial can be begun. ``'rank'``: the ``top_k``
+        by score. ``'learn'``: the first by score, and each other one by what a :class:`~nni_knas.Learner` makes of the
+        metrics until then: it finds out which statistics of the panel count on this space. The same seed gives the same
+        choices, if one is trained at a time.
+    stop_when
+        With ``'learn'``: train no more when the chance that a better one is among those not trained is below this, such
+        as 0.05. Default: all ``top_k`` are trained.
     record
         File of the record, for use without an experiment, or to keep the record elsewhere.
     keep_weights
@@ -111,7 +118,8 @@ class KNAS(Strategy):
         ``resolution``.
     front
         Name of a cost. It is measured of all candidates, and the ``top_k`` are taken from the Pareto front of score
-        against this cost instead of by score alone; see :meth:`pareto`. All candidates are scored in full then.
+        against this cost instead of by score alone; see :meth:`pareto`. All candidates are scored in full then. What is
+        learnt says in which order they are trained.
     optimize_mode
         Whether the metric of training is to be maximised or minimised: ``'maximize'`` or ``'minimize'``. (Higher scores are
         better in any case.) Default: what the evaluator's metric asks for where that is known, as of NNI's ``Regression``,
@@ -142,6 +150,8 @@ class KNAS(Strategy):
         top_k: int = SearchRequest.top_k,
         explorer: Strategy | None = None,
         *,
+        choose: Choose = SearchRequest.choose,
+        stop_when: float | None = SearchRequest.stop_when,
         record: str | Path | None = None,
         keep_weights: bool = SearchRequest.keep_weights,
         placement: str | Placement = SearchRequest.placement,
@@ -160,6 +170,8 @@ class KNAS(Strategy):
         self.request = SearchRequest(
             candidates=candidates,
             top_k=top_k,
+            choose=choose,
+            stop_when=stop_when,
             placement=placement,
             workers=workers,
             ahead=ahead,
@@ -416,8 +428,12 @@ class KNAS(Strategy):
             self._coarse.run(self._fine.engine)
         if self.request.top_k:
             with meter.stage('fine'):
-                self._fine.run(functools.partial(chosen, record, self.request.top_k, self.request.front), meter)
+                self._fine.run(self._chooser, meter)
                 self._check_reported_metric()
+
+    def _chooser(self) -> Chooser:
+        assert self._coarse is not None
+        return chooser_of(self._coarse.record, self.request, score_in_full=self._coarse.score_in_full)
 
     def _limit_reached(self) -> str:
         """The name of the experiment's limit that ended the run before its own end; empty where none did."""

@@ -10,18 +10,17 @@ from nni.mutable import Sample
 from nni.nas.space import ExecutableModelSpace
 
 from nni_knas.bridge import fields
-from nni_knas.record import Candidate
+from nni_knas.record import Candidate, Choice
 from nni_knas.spaces.function import search_space_of
 
 __all__ = ['sample_of', 'trial_parameters']
 
 
-def trial_parameters(candidate: Candidate, rank: int) -> dict[str, Any]:
-    """The parameters of a candidate's trial: its architecture, its score and rank, and its number in the record."""
+def trial_parameters(candidate: Candidate, choice: Choice) -> dict[str, Any]:
+    """The parameters of a candidate's trial: its architecture, why it was chosen, and its number in the record."""
     return {
         **candidate.sample,
-        fields.KERNEL_SCORE: candidate.rated,
-        fields.KERNEL_RANK: rank,
+        **fields.about_candidate(candidate.rated, choice.rank, choice.reason, choice.predicted),
         fields.KNAS_CANDIDATE: candidate.id,
     }
 

@@ -22,7 +22,13 @@ from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni_knas.basics.files import atomic_write
 from nni_knas.basics.harmless import Harmless
 from nni_knas.basics.periodic import repeated
-from nni_knas.bridge.dispatcher import last_words_of_training, manager_process, show_search_space, unfinished_trials
+from nni_knas.bridge.dispatcher import (
+    last_words_of_training,
+    manager_process,
+    show_search_space,
+    trial_concurrency,
+    unfinished_trials,
+)
 from nni_knas.bridge.experiment import UNSUCCESSFUL
 from nni_knas.bridge.fields import number_of, why_no_number
 from nni_knas.bridge.trial_errors import with_last_line
@@ -30,8 +36,8 @@ from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
 from nni_knas.record import Candidate, Record, Status, keys, reason_of, record_path
-from nni_knas.runs import Ranked, Run, chosen, energy_of, kept_result, progress_shown, report_seconds, session
-from nni_knas.search import CoarseStage, metric_of
+from nni_knas.runs import Run, energy_of, kept_result, progress_shown, report_seconds, session
+from nni_knas.search import Chooser, CoarseStage, chooser_of, metric_of
 from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
 
 __all__ = ['BackgroundSearch']
@@ -85,7 +91,7 @@ class BackgroundSearch:
         self._full_space: ExecutableModelSpace | None = None
         self._is_named = False  # whether the experiment names its search space, rather than leaving it to the options
         self._stage: CoarseStage | None = None
-        self._waiting: Ranked = []
+        self._chooser: Chooser | None = None
         self._started: dict[int, float] = {}
         self._preparation: threading.Thread | None = None
         self._no_number: dict[int, str] = {}  # what is wrong with the last metric of candidates in training
@@ -149,7 +155,7 @@ class BackgroundSearch:
         stage = strategy.coarse_stage(space, self.record, evaluator=self._evaluator)
         self.record.set_meta(keys.SEARCH_SPACE, json.dumps(choices))
         with self._lock:
-            self.space, self._stage, self._waiting = space, stage, []
+            self.space, self._stage, self._chooser = space, stage, None
             self._is_named = bool(search_space)
             if generation != self._generation:
                 stage.stop()
@@ -195,9 +201,8 @@ class BackgroundSearch:
         if stage.stopped:
             return False
         with self._lock:
-            self._waiting = [
-                (rank, candidate) for rank, candidate in self._chosen_candidates() if self._needs_trial(candidate)
-            ]
+            self._settle_trainings()
+            self._chooser = self._make_chooser()
         return True
 
     def interrupt(self) -> None:
@@ -230,25 +235,41 @@ class BackgroundSearch:
     # Training.
 
     def next_trial(self) -> tuple[int, dict[str, Any]] | None:
-        """The next of the best that is to be trained: its number and its trial's parameters; ``None`` where all are."""
+        """What is to be trained next: its number and its trial's parameters; ``None`` where there is no more."""
         with self._lock:
-            if not self._waiting and self._resumed:
-                self._check_resumed_trials()
-            while self._waiting:
-                rank, candidate = self._waiting.pop(0)
-                candidate = self.record.get(candidate.id)  # a result may have been imported meanwhile
-                if candidate.status not in (Status.TRAINING, Status.TRAINED, Status.TRAINING_FAILED):
-                    self.record.start_training(candidate.id)
-                    self._started[candidate.id] = time.monotonic()
-                    self._mark_energy_interval()
-                    return candidate.id, trial_parameters(candidate, rank)
-            self._complete_if_over()
-            return None
+            if self._resumed and self._settle_trainings():
+                self._chooser = self._make_chooser()
+            choice = self._chooser.next() if self._chooser is not None else None
+            if choice is None:
+                self._complete_if_over()
+                return None
+            candidate = self.record.get(choice.candidate)
+            self.record.start_training(candidate.id)
+            self._started[candidate.id] = time.monotonic()
+            self._mark_energy_interval()
+            return candidate.id, trial_parameters(candidate, choice)
+
+    def _make_chooser(self) -> Chooser:
+        assert self._stage is not None
+        # A candidate in training stays in the ranking when the space has left it out.
+        within = functools.partial(contains, self.space) if self.record.count(Status.OUTSIDE) else None
+        return chooser_of(self.record, self.options.request(), within, self._stage.score_in_full)
+
+    def awaits_end(self, asked: int) -> bool:
+        """Whether so many trials can only have been asked for because one has ended whose end is still to be told.
+
+        NNI's dispatcher tells the two in different threads.
+        """
+        concurrency = self._config.get('trialConcurrency')
+        if concurrency is None or len(self._started) + asked <= concurrency:
+            return False
+        return len(self._started) + asked > (trial_concurrency() or concurrency)  # which may have been raised meanwhile
 
     def _complete_if_over(self) -> None:
         """End the search where no trial is under way any more: it says what it has used."""
-        limit = self._limit_reached() if self._waiting else ''
-        if (self._waiting and not limit) or self._started or self._scoring or self.record.get_meta(keys.COMPLETE):
+        left = self._chooser.left if self._chooser is not None else 0
+        limit = self._limit_reached() if left else ''
+        if (left and not limit) or self._started or self._scoring or self.record.get_meta(keys.COMPLETE):
             return
         statement = footprint_of(self.record).statement
         self.record.set_meta(keys.LIMIT, limit)
@@ -315,7 +336,8 @@ class BackgroundSearch:
         except ValueError as error:
             _logger.warning('Ignored an imported result: %s', error)
             return
-        candidate = self.record.find(sample) or self._find_or_score(sample)
+        with self._lock:
+            candidate = self.record.find(sample) or self._find_or_score(sample)
         if candidate.status == Status.FILTERED:
             _logger.warning('The imported result of candidate %d does not count: %s.', candidate.id, candidate.reason)
         if candidate.status != Status.TRAINED or candidate.metric is None:
@@ -341,34 +363,30 @@ class BackgroundSearch:
             return self.record.add_failed(sample, network, reason or 'no score', seconds, costs=costs, panel=panel)
         return self.record.add_scored(sample, network, score, seconds, costs=costs, panel=panel)
 
-    def _chosen_candidates(self) -> Ranked:
-        # A candidate in training stays in the ranking when the space has left it out.
-        within = functools.partial(contains, self.space) if self.record.count(Status.OUTSIDE) else None
-        return chosen(self.record, self.options.top_k, self.options.front, within)
+    def _settle_trainings(self) -> bool:
+        """See what has become of what was in training before a restart; whether any of it is to be trained anew.
 
-    def _needs_trial(self, candidate: Candidate) -> bool:
-        """Whether a candidate waits for a trial. One that was in training before a restart may be taken up by NNI itself."""
-        if candidate.status != Status.TRAINING:
-            return not candidate.finished
-        if candidate.id in self._started:
-            return False
-        result = kept_result(self.folder, candidate.id)
+        NNI may take up such a trial by itself, and does not tell a tuner its end.
+        """
+        before = [number for number in self.record.in_training() if number not in self._started]
+        finished = [number for number in before if self._finish_by_result(number)]
+        lost = set(before).difference(finished)
+        statuses = self._unfinished_trials() if lost else {}
+        for number in sorted(lost & statuses.keys()):
+            lost.remove(number)
+            if statuses[number] in UNSUCCESSFUL:
+                self.end_trial(number, False)
+        for number in lost:
+            self.record.stop_training(number)
+        return bool(lost)
+
+    def _finish_by_result(self, number: int) -> bool:
+        """Record what a trial has left of a training that has ended; whether it has left anything."""
+        result = kept_result(self.folder, number)
         if result is not None:
-            self.record.set_metric(candidate.id, result.metric)
-            self.record.end_training(candidate.id, result.seconds)
-            return False
-        status = self._unfinished_trials().get(candidate.id)
-        if status is None:
-            self.record.stop_training(candidate.id)
-        elif status in UNSUCCESSFUL:
-            self.end_trial(candidate.id, False)
-        return status is None
-
-    def _check_resumed_trials(self) -> None:
-        """NNI does not tell a tuner the end of a trial that it has taken up: see what has become of those."""
-        for rank, candidate in self._chosen_candidates():
-            if candidate.status == Status.TRAINING and self._needs_trial(candidate):
-                self._waiting.append((rank, candidate))
+            self.record.set_metric(number, result.metric)
+            self.record.end_training(number, result.seconds)
+        return result is not None
 
     @staticmethod
     def _unfinished_trials() -> dict[int, str]:

@@ -42,8 +42,9 @@ class KNAS(Tuner):
     ``docs/config.md``. What is wrong with one is said in a sentence in the experiment's log, and the experiment ends with an
     error.
 
-    A trial receives the choices of its architecture by label, and ``kernel_score``, ``kernel_rank`` and
-    ``knas_candidate`` (its number in the run's record). ``python -m nni_knas.trial`` builds and trains it.
+    A trial receives the choices of its architecture by label, and ``kernel_score``, ``kernel_rank``, ``knas_reason`` (why it
+    was chosen), ``predicted_metric`` (what is expected of it, where metrics say so already) and ``knas_candidate`` (its
+    number in the run's record). ``python -m nni_knas.trial`` builds and trains it.
 
     The experiment's search space says what is explored: for ``network`` it is the whole space, and for a model space it
     limits the choices of those labels that it names. It may be updated while the experiment runs.
@@ -69,6 +70,7 @@ class KNAS(Tuner):
         self._exiting = False
         self._send: Callable[[int, Any], None] | None = None
         self._asked: deque[int] = deque()  # parameter ids that trials were asked for under, and not sent yet
+        self._late = False  # what was asked for waits for an end that is still to be told
         self._trials: dict[int, int] = {}  # candidates by parameter id
         self._thread = threading.Thread(target=self._run_searches, name='KNAS', daemon=True)
 
@@ -107,6 +109,8 @@ class KNAS(Tuner):
         with self._lock:
             if self._search is not None and parameter_id in self._trials:
                 self._search.end_trial(self._trials[parameter_id], success)
+                if self._late and self._ready:
+                    self._send_trials(say=True)
 
     def import_data(self, data: list[dict[str, Any]]) -> None:
         """Results of training from elsewhere, or from before a restart: what has one is not trained again."""
@@ -186,6 +190,9 @@ class KNAS(Tuner):
         """Send the trials that were asked for; whether all were. ``say`` tells the manager, too, that there are no more."""
         assert self._search is not None
         while self._asked and self._send is not None:
+            self._late = self._search.awaits_end(len(self._asked))
+            if self._late:
+                return True
             trial = self._search.next_trial()
             if trial is None:
                 if say:

@@ -314,7 +314,15 @@ def values_of(rules):
         return st.sampled_from(rules['enum'])
     kinds = [rules['type']] if isinstance(rules['type'], str) else rules['type']
     text = st.from_regex(rules['pattern'].strip('^$'), fullmatch=True) if 'pattern' in rules else st.text(max_size=9)
-    numbers = st.floats(0, allow_nan=False, allow_infinity=False, exclude_min='exclusiveMinimum' in rules)
+    most = rules.get('exclusiveMaximum')
+    numbers = st.floats(
+        0,
+        most,
+        allow_nan=False,
+        allow_infinity=False,
+        exclude_min='exclusiveMinimum' in rules,
+        exclude_max=most is not None,
+    )
     kinds_of = {
         'string': text,
         'boolean': st.booleans(),
@@ -327,7 +335,9 @@ def values_of(rules):
 
 
 SECTION = SCHEMA['$defs']['knas']
-TOGETHER = {'top_k', 'workers', 'network', 'space', 'space_args', 'evaluator_args'}  # whose rules are about two options
+TOGETHER = {  # whose rules are about two options
+    *('top_k', 'stop_when', 'workers', 'network', 'space', 'space_args', 'evaluator_args'),
+}
 
 
 class TestSchema:
@@ -374,7 +384,11 @@ class TestSchema:
     def test_the_same_of_options_that_go_with_others(self, name, data):
         value = data.draw(values_of(SECTION['properties'][name]))
         VALIDATOR.validate({'knas': {name: value}})
-        others = {'top_k': {'candidates': 10**6}, 'evaluator_args': {'evaluator': 'a:b'}}.get(name, {})
+        others = {
+            'top_k': {'candidates': 10**6},
+            'stop_when': {'choose': 'learn'},
+            'evaluator_args': {'evaluator': 'a:b'},
+        }.get(name, {})
         assert getattr(SearchOptions.from_mapping({name: value, **others}), name) == value
 
     @given(

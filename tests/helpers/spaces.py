@@ -32,6 +32,28 @@ class TinySpace(ModelSpace):
         return self.last(self.outer(self.inner(self.first(x))))
 
 
+class Many(ModelSpace):
+    """625 networks, enough for quick scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.layers = nn.ModuleList(
+            LayerChoice(
+                {'relu': nn.ReLU(), 'tanh': nn.Tanh(), 'elu': nn.ELU(), 'linear': nn.Linear(6, 6), 'sigmoid': nn.Sigmoid()},
+                label=f'layer{i}',
+            )
+            for i in range(4)
+        )
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.last(x)
+
+
 class BadLayer(nn.Module):
     """A layer that fails in the way it is told to."""
 

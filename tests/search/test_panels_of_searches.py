@@ -5,12 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from image_searches import without_times
-from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from panels import check_panels, choosy
 from placements import MadeUp
 from searches import explore, run
-from spaces import LoggedMGM, TinySpace, lines, tiny_kernel, write_line
-from torch import nn
+from spaces import LoggedMGM, Many, TinySpace, lines, tiny_kernel, write_line
 
 from nni_knas.basics.names import PANEL
 from nni_knas.record import Record
@@ -18,28 +16,6 @@ from nni_knas.record import Record
 
 def has_sigmoid(scores):
     return scores.architecture.map(lambda sample: 'sigmoid' in sample.values())
-
-
-class Many(ModelSpace):
-    """625 networks, enough for quick scores."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(6, 6)
-        self.layers = nn.ModuleList(
-            LayerChoice(
-                {'relu': nn.ReLU(), 'tanh': nn.Tanh(), 'elu': nn.ELU(), 'linear': nn.Linear(6, 6), 'sigmoid': nn.Sigmoid()},
-                label=f'layer{i}',
-            )
-            for i in range(4)
-        )
-        self.last = nn.Linear(6, 3)
-
-    def forward(self, x):
-        x = self.first(x)
-        for layer in self.layers:
-            x = layer(x)
-        return self.last(x)
 
 
 class Dying(LoggedMGM):

@@ -25,8 +25,8 @@ from spaces import TinySpace, vector_dataset
 from nni_knas import GradientKernelEvaluator, open_run
 from nni_knas.footprint import meter
 from nni_knas.networks.candidates import encode_sample, random_models
-from nni_knas.record import Record
-from nni_knas.runs import ranked
+from nni_knas.record import Choice, Record, record_path
+from nni_knas.runs import ranked, stop_of
 from nni_knas.spaces import sample_of, search_space_of, trial_parameters
 from nni_knas.tuner import KNAS, background, tuner
 
@@ -114,6 +114,7 @@ def test_best_become_trials(start):
             **row.architecture,
             'kernel_score': row.score,
             'kernel_rank': rank,
+            'knas_reason': 'score',
             'knas_candidate': row.candidate,
         }
     assert not experiment.ended()
@@ -322,9 +323,105 @@ def test_limits_and_front(start):
     assert scores.parameters[scores.status == 'training'].max() <= 100
 
 
+def size_of(trial: dict) -> float:
+    """As a metric: the smallest networks are the best, which the recommended score has last."""
+    return -float(trial['parameters']['width'])
+
+
+def learn(experiment: Experiment, until: int) -> list[int]:
+    """Ask for one trial after the other, until so many were given out or there are no more; gives their candidates."""
+    for count in range(len(experiment.trials()), until):
+        experiment.request(1)
+        experiment.wait(lambda count=count: experiment.ended() or len(experiment.trials()) > count)
+        if experiment.ended():
+            break
+        experiment.finish(experiment.trials()[-1], size_of(experiment.trials()[-1]))
+    return [trial['parameters']['knas_candidate'] for trial in experiment.trials()]
+
+
+def choices(experiment: Experiment) -> list[Choice]:
+    return open_run(experiment.folder).record.choices()
+
+
+LEARN = {'candidates': 27, 'top_k': 6, 'choose': 'learn'}
+
+
+class TestLearning:
+    def test_trials_say_why_they_were_chosen(self, start):
+        experiment = start(**LEARN)
+        assert learn(experiment, 6) == [choice.candidate for choice in choices(experiment)]
+        experiment.request(1)
+        assert experiment.ended() and len(experiment.trials()) == 6
+        for trial, choice in zip(experiment.trials(), choices(experiment), strict=True):
+            about = {'kernel_rank': choice.rank, 'knas_reason': choice.reason, 'predicted_metric': choice.predicted}
+            assert {name: trial['parameters'].get(name) for name in about} == about
+        assert {choice.reason for choice in choices(experiment)} > {'score'}
+        assert open_run(experiment.folder).metric == -4
+
+    def test_resumed_it_chooses_the_same(self, start, tmp_path):
+        whole = start(**LEARN)
+        learn(whole, 6)
+        expected = choices(whole)
+        whole.exit()
+        record_path(tmp_path).unlink()
+        first = start(**LEARN)
+        learn(first, 3)
+        first.request(1)  # given out, and lost by the manager
+        first.exit()
+        second = start(**LEARN, resumed=True)
+        assert learn(second, 3) == [choice.candidate for choice in expected[3:]]
+        assert choices(second) == expected
+
+    def test_several_at_a_time_and_failures(self, start):
+        experiment = start(**LEARN)
+        experiment.request(2)
+        experiment.wait(lambda: len(experiment.trials()) == 2)
+        for metric in (-8.0, None, -16.0, None):
+            experiment.finish(experiment.trials()[-1], metric)  # the first one goes on
+            experiment.request(1)
+        numbers = [trial['parameters']['knas_candidate'] for trial in experiment.trials()]
+        assert len(set(numbers)) == 6 == len(numbers)
+        assert open_run(experiment.folder).record.endings() == [*zip(numbers[1:5], [-8.0, None, -16.0, None], strict=True)]
+
+    def test_imported_results_are_learnt_from(self, start):
+        experiment = start(**LEARN)
+        learn(experiment, 1)
+        frame = experiment.scores()
+        new = [row.architecture for row in frame[frame.status == 'scored'].itertuples()][-2:]
+        experiment.dispatcher.handle_import_data(
+            [{'parameter': sample, 'value': float(value)} for value, sample in enumerate(new)]
+        )
+        experiment.wait(lambda: (experiment.scores().status == 'trained').sum() == 3)
+        learn(experiment, 2)
+        assert choices(experiment)[1].predicted is not None
+
+    def test_an_end_that_is_still_to_be_told_is_waited_for(self, start, monkeypatch):
+        """NNI's dispatcher tells the end of a trial in another thread than it asks for the next one."""
+        monkeypatch.setattr(tuner, 'experiment_config', lambda: {'trialConcurrency': 1})
+        live = []
+        monkeypatch.setattr(background, 'trial_concurrency', lambda: live[-1] if live else None)
+        experiment = start(**LEARN)
+        experiment.request(1)
+        experiment.wait(lambda: len(experiment.trials()) == 1)
+        experiment.request(1)
+        assert len(experiment.trials()) == 1
+        experiment.finish(experiment.trials()[0], None)
+        assert len(experiment.trials()) == 2
+        live.append(2)  # a person has raised it in the portal
+        experiment.request(1)
+        assert len(experiment.trials()) == 3
+
+    def test_stops_when_little_is_left_to_find(self, start):
+        experiment = start(**{**LEARN, 'top_k': 27}, stop_when=0.9)
+        learn(experiment, 27)
+        assert 2 <= len(experiment.trials()) < 27 and stop_of(open_run(experiment.folder).record).chance < 0.9
+        wait_until(lambda: open_run(experiment.folder).record.get_meta('complete'))
+
+
 @pytest.mark.parametrize(
     'arguments, sentence',
     [
+        ({'stop_when': 0.5}, 'stop_when=0.5 goes with choose="learn"'),
         ({'candidats': 10}, 'unknown field "candidats": did you mean "candidates"?'),
         ({'candidates': 0}, 'candidates is 0'),
         ({'optimize_mode': 'best'}, "optimize_mode is 'best'"),
@@ -358,9 +455,10 @@ def test_parameters_and_back(nasbench, seed):
     space = nasbench
     model = random_models(space, 1, seed)[0]
     candidate = Record(None).add_scored(model.sample, '', 1.5, 0.1, 7)
-    parameters = json.loads(json.dumps(trial_parameters(candidate, 3)))
+    parameters = json.loads(json.dumps(trial_parameters(candidate, Choice(7, 3, 'learned', 0.25))))
     assert sample_of(parameters, space) == model.sample
-    assert set(parameters) == {*search_space_of(space), 'kernel_score', 'kernel_rank', 'knas_candidate'}
+    about = {'kernel_score': 1.5, 'kernel_rank': 3, 'knas_reason': 'learned', 'predicted_metric': 0.25, 'knas_candidate': 7}
+    assert parameters.items() >= about.items() and set(parameters) == {*search_space_of(space), *about}
 
 
 @pytest.mark.parametrize(

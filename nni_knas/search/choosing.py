@@ -1,0 +1,197 @@
+"""Which candidate is trained next: by its score, or by what the trained ones have taught."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from nni.mutable import Sample
+
+from nni_knas.learner import Learner
+from nni_knas.record import BEGUN, Choice, Record, keys
+from nni_knas.runs import Stop, chosen, learner_of, pool_of, stop_of
+from nni_knas.search.request import SearchRequest
+
+__all__ = ['Chooser', 'LearnChooser', 'RankChooser', 'chooser_of']
+
+_said = logging.getLogger('nni.knas')
+
+
+class Chooser(ABC):
+    """Says which candidate of a record is to be trained next, whenever a trial can be begun.
+
+    Parameters
+    ----------
+    record
+        Has the candidates and what came of training, and keeps what is chosen.
+    request
+        What the search is asked for.
+    within
+        Says which samples there are to choose from. Default: all.
+    """
+
+    def __init__(self, record: Record, request: SearchRequest, within: Callable[[Sample], bool] | None = None) -> None:
+        self.record = record
+        self.request = request
+        self.within = within
+
+    @abstractmethod
+    def next(self) -> Choice | None:
+        """The candidate to train next, by what is known now; ``None`` where no more are to be trained."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many are to be trained in all, those that are or were among them."""
+
+    @property
+    @abstractmethod
+    def left(self) -> int:
+        """How many are still to be begun."""
+
+
+class RankChooser(Chooser):
+    """The ``top_k`` by score, the best first; or those of the Pareto front of score and a cost."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        ranked = chosen(self.record, self.request.top_k, self.request.front, self.within)
+        self._total = len(ranked)
+        self._waiting = deque((rank, candidate.id) for rank, candidate in ranked if candidate.status not in BEGUN)
+
+    def next(self) -> Choice | None:
+        if not self.left:
+            return None
+        rank, number = self._waiting.popleft()
+        choice = Choice(number, rank, 'score')
+        self.record.add_choice(choice)
+        return choice
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    @property
+    def left(self) -> int:
+        while self._waiting and self.record.get(self._waiting[0][1]).status in BEGUN:
+            self._waiting.popleft()  # a result was imported meanwhile
+        return len(self._waiting)
+
+
+class LearnChooser(Chooser):
+    """The one of which a :class:`~nni_knas.Learner` expects the most, by the metrics of those trained so far.
+
+    It holds nothing of its own: each choice is made from the record, so that one that was interrupted is made again as it
+    was. A candidate that has a quick score alone is scored in full before it is trained, and then asked again which one is
+    to be trained.
+
+    Parameters
+    ----------
+    record, request, within
+        As of any chooser.
+    score_in_full
+        Scores the candidate of a number in full, into the record.
+    """
+
+    most_scored = 16
+    """How many candidates are scored in full for a choice at most."""
+
+    def __init__(
+        self,
+        record: Record,
+        request: SearchRequest,
+        within: Callable[[Sample], bool] | None = None,
+        score_in_full: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(record, request, within)
+        self._score_in_full = score_in_full
+        self._over = False
+        stop = stop_of(record)
+        if stop is not None and (stop.stop_when, stop.top_k) != (request.stop_when, request.top_k):
+            record.set_meta(keys.STOPPED, '')
+
+    def next(self) -> Choice | None:
+        choice = self._choose() if self.left else None
+        if choice is None:
+            self._over = True
+        else:
+            self.record.add_choice(choice)
+        return choice
+
+    @property
+    def total(self) -> int:
+        return self._begun() + self.left
+
+    @property
+    def left(self) -> int:
+        if self._over or stop_of(self.record) is not None:
+            return 0
+        return max(0, min(self.request.top_k, self.record.scored()) - self._begun())
+
+    def _begun(self) -> int:
+        if self.within is None:
+            return self.record.count(*BEGUN)
+        return sum(row.status in BEGUN and self.within(row.sample) for row in self.record.explored())
+
+    def _choose(self) -> Choice | None:
+        pool = self._pool()
+        return self._chosen_before(pool) or self._ask(pool)
+
+    def _pool(self) -> pd.DataFrame:
+        front = (self.request.front, self.request.top_k) if self.request.front is not None else None
+        return pool_of(self.record, front, self.within)
+
+    def _chosen_before(self, pool: pd.DataFrame) -> Choice | None:
+        """The first that was chosen and is not trained, since the run was interrupted."""
+        free = pool.index[~pool.status.isin(BEGUN)]
+        return next((choice for choice in self.record.choices() if choice.candidate in free), None)
+
+    def _ask(self, pool: pd.DataFrame) -> Choice | None:
+        for left in reversed(range(self.most_scored + 1)):
+            pool = pool if left or self._score_in_full is None else pool[pool.score.notna()]
+            learner = learner_of(self.record, pool)
+            choice = None if self._is_enough(learner, pool) else self._asked(learner, pool)
+            if choice is None or self._score_in_full is None or pd.notna(pool.score[choice.candidate]):
+                return choice
+            self._score_in_full(choice.candidate)
+            pool = self._pool()
+        return None
+
+    def _asked(self, learner: Learner, pool: pd.DataFrame) -> Choice | None:
+        expected = learner.predictions()
+        for number in learner.ask(1):
+            predicted, deviation = None, None
+            if pool.metric.nunique() > 1:  # before, a learner does not know what metrics are like
+                sign = -1 if self.record.get_meta(keys.OPTIMIZE_MODE) == 'minimize' else 1
+                predicted, deviation = sign * float(expected['mean'][number]), float(expected.deviation[number])
+            return Choice(int(number), int(pool['rank'][number]), learner.reason(number) or 'score', predicted, deviation)
+        return None
+
+    def _is_enough(self, learner: Learner, pool: pd.DataFrame) -> bool:
+        """Whether the chance that a better one is among the rest is as small as the user has said; it is noted then."""
+        when = self.request.stop_when
+        if when is None or pool.metric.nunique() < 2:
+            return False
+        chance = float(learner.predictions().chance[~pool.status.isin(BEGUN)].sum())
+        if chance >= when:
+            return False
+        self.record.set_meta(keys.STOPPED, json.dumps(Stop(when, chance, self.request.top_k)._asdict()))
+        _said.info('No more are trained: the chance that a better one is among the rest is %.1f %%.', 100 * chance)
+        return True
+
+
+def chooser_of(
+    record: Record,
+    request: SearchRequest,
+    within: Callable[[Sample], bool] | None = None,
+    score_in_full: Callable[[int], None] | None = None,
+) -> Chooser:
+    """What chooses in a search: for the parameters see the classes."""
+    if request.choose == 'rank':
+        return RankChooser(record, request, within)
+    return LearnChooser(record, request, within, score_in_full)
