@@ -56,6 +56,7 @@ def test_of_an_earlier_version(tmp_path, readonly):
     for number in (4, 2):
         record.add_result(number, float(number))
     record._connection.execute('DROP TABLE choices')
+    record._connection.execute('ALTER TABLE candidates ADD COLUMN other')  # SQLite cannot drop the last one before a comment
     for column in ('quick_panel', 'ended'):
         record._connection.execute(f'ALTER TABLE candidates DROP COLUMN {column}')
     record.close()
