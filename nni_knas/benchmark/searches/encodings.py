@@ -9,9 +9,8 @@ from nni_knas.benchmark.searches.gaussian import Posterior, expected_improvement
 
 __all__ = ['Encodings', 'posterior_by_choices']
 
-FIRST = 3
-"""Random ones, before there is a surrogate."""
-LENGTHS = (0.1, 0.3, 1.0, 3.0)
+LENGTHS = (0.3, 1.0, 3.0, 10.0)
+"""Shorter ones know too little of what is not near."""
 NOISES = (0.01, 0.1, 0.5)
 
 
@@ -27,12 +26,12 @@ class Encodings(Search):
     """Expected improvement by a Gaussian process over one-hot encodings of the architectures' choices.
 
     The distance of two one-hot encodings is the number of choices in which they differ; its length and noise are those of
-    the greatest marginal likelihood. The first three are random.
+    the greatest marginal likelihood. The first is random.
     """
 
     name = 'encodings'
 
     def choose(self) -> int:
-        if len(self.told) < FIRST:
+        if not self.told:
             return self.anyone()
         return self.best_free(expected_improvement(posterior_by_choices(self), max(self.told.values())))

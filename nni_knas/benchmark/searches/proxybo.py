@@ -15,7 +15,7 @@ __all__ = ['ProxyBO', 'agreement']
 
 FIRST = 3
 """Trainings before the surrogate has a say."""
-TEMPERATURE = 0.05
+TEMPERATURE = 0.1
 """Of the weights, lower as more is known."""
 
 

@@ -15,7 +15,7 @@ DRAWS = 500
 """Random weightings, of which that with the highest upper bound is queried."""
 KAPPA = 2.576
 """Deviations above the mean in the upper bound."""
-LENGTHS = (0.5, 1.0, 2.0)
+LENGTHS = (1.0, 2.0, 4.0)
 NOISES = (1e-3, 0.1)
 
 
