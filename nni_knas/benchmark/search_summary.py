@@ -53,6 +53,15 @@ class _Sample:
         best = self.best_fixed()
         return [place for place, name in enumerate(self.names) if kind_of_search(name) != 'statistic' or name == best]
 
+    def first(self, task: Task) -> int:
+        """The place of the first in a task, of those that are compared."""
+        return min(self.compared(), key=lambda place: self.percentiles[task][:, place].mean())
+
+    def is_first(self, task: Task, place: int) -> bool:
+        """Whether it is first in a task, or within noise of it."""
+        behind = self.percentiles[task][:, place] - self.percentiles[task][:, self.first(task)]
+        return interval(self.counts[task] @ behind)[0] <= 0
+
 
 def _column(traces: Mapping[str, np.ndarray], k: int) -> np.ndarray:
     """What there is after ``k`` trainings, or after all candidates: shape ``repeats x searches``."""
@@ -78,7 +87,8 @@ def task_table(traces: Mapping[Task, Traces], top_k: Sequence[int], resamples: i
         ``metric_mean`` among the ``k`` trained, of its ``rank`` among the candidates (1 the best) and of the ``percentile``,
         that is rank / candidates x 100, each with the 95 % bootstrap interval in ``*_low`` and ``*_high``. ``behind`` is its
         mean percentile less that of the first in this task, over the same repeats, and ``first`` whether the interval of
-        this difference reaches 0; both are of those that are compared, and not of all single statistics.
+        this difference reaches 0; both are of those that are compared, and not of all single statistics. ``to_rank`` is the
+        same difference to the top by the recommended score: below 0 where a search is better.
     """
     rows = []
     for k in top_k:
@@ -92,18 +102,19 @@ def task_table(traces: Mapping[Task, Traces], top_k: Sequence[int], resamples: i
 def _rows(sample: _Sample, task: Task) -> Iterator[dict[str, object]]:
     """A row a search."""
     counts, percentiles = sample.counts[task], sample.percentiles[task]
-    compared = sample.compared()
-    first = min(compared, key=lambda place: percentiles[:, place].mean())
+    compared, first, ranked = sample.compared(), sample.first(task), sample.names.index(RANKED)
     values = {'metric_mean': sample.best[task], 'rank': sample.ranks[task], 'percentile': percentiles}
     for place, name in enumerate(sample.names):
         row: dict[str, object] = {'search': name, 'kind': kind_of_search(name), 'repeats': len(percentiles)}
-        for column, each in values.items():
-            row[column] = float(each[:, place].mean())
-            row[f'{column}_low'], row[f'{column}_high'] = interval(counts @ each[:, place])
+        columns = {column: each[:, place] for column, each in values.items()}
         if place in compared:
-            behind = percentiles[:, place] - percentiles[:, first]
-            low, high = interval(counts @ behind)
-            row |= {'behind': float(behind.mean()), 'behind_low': low, 'behind_high': high, 'first': float(low <= 0)}
+            columns |= {'behind': percentiles[:, place] - percentiles[:, first]}
+            columns |= {'to_rank': percentiles[:, place] - percentiles[:, ranked]}
+        for column, each in columns.items():
+            row[column] = float(each.mean())
+            row[f'{column}_low'], row[f'{column}_high'] = interval(counts @ each)
+        if place in compared:
+            row['first'] = float(sample.is_first(task, place))
         yield row
 
 
@@ -127,8 +138,7 @@ def overall_table(traces: Mapping[Task, Traces], top_k: Sequence[int], resamples
 def _overall(sample: _Sample) -> pd.DataFrame:
     means = sample.means()
     resampled = np.mean([sample.counts[task] @ sample.percentiles[task] for task in sample.tasks], axis=0)
-    firsts = [{row['search']: row.get('first', np.nan) for row in _rows(sample, task)} for task in sample.tasks]
-    best = sample.best_fixed()
+    best, compared = sample.best_fixed(), sample.compared()
     rows = []
     for place, name in enumerate(sample.names):
         low, high = interval(resampled[:, place])
@@ -143,7 +153,7 @@ def _overall(sample: _Sample) -> pd.DataFrame:
                 'worst': float(means[worst, place]),
                 'worst_on': ' '.join(sample.tasks[worst]),
                 'least': sample.least,
-                'first': float(np.sum([each[name] for each in firsts])),
+                'first': sum(sample.is_first(task, place) for task in sample.tasks) if place in compared else np.nan,
                 'tasks': len(sample.tasks),
                 'best_fixed': name == best,
             }
@@ -151,16 +161,34 @@ def _overall(sample: _Sample) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values('percentile', kind='stable', ignore_index=True)
 
 
-def verdict(overall: pd.DataFrame, k: int) -> str:
-    """The sentence that holds the learner against a third of the best fixed choice; nothing where it did not search."""
+def verdict(overall: pd.DataFrame, tasks: pd.DataFrame, k: int) -> str:
+    """What there is to say of the learner at one number of trainings; nothing where it did not search.
+
+    Parameters
+    ----------
+    overall, tasks
+        What :func:`overall_table` and :func:`task_table` give.
+    k
+        The number of trainings.
+    """
     at_k = overall[overall.k == k].set_index('search')
     if LEARNED not in at_k.index:
         return ''
     learned, fixed = at_k.loc[LEARNED], at_k[at_k.best_fixed].iloc[0]
     third = fixed.percentile / 3
+    each = tasks[(tasks.k == k) & (tasks.search == LEARNED)]
+    behind, ahead = each[each.to_rank_low > 0], each[each.to_rank_high < 0]
     return (
         f'k = {k}: {LEARNED} has a mean percentile of {learned.percentile:.2f}; the best fixed choice, {fixed.name}, has '
         f'{fixed.percentile:.2f}, a third of which is {third:.2f}: {LEARNED} is '
         f'{"within" if learned.percentile <= third else "above"} it ({fixed.least:.2f} is what always finding the best '
-        f'would have). It is first or within noise of first in {learned["first"]:g} of {learned.tasks} tasks.'
+        f'would have). It is first or within noise of first in {learned["first"]:g} of {learned.tasks} tasks'
+        f'{_named(", not in", each[each["first"] == 0])}. By more than noise it is ahead of {RANKED} in {len(ahead)}, and '
+        f'behind it in {len(behind)}{_named(":", behind)}.'
     )
+
+
+def _named(before: str, tasks: pd.DataFrame) -> str:
+    """The tasks of some rows; nothing where there are none."""
+    names = [f'{row.benchmark} {row.metric}' for row in tasks.itertuples()]
+    return f'{before} {", ".join(names)}' if names else ''

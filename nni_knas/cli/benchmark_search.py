@@ -70,9 +70,9 @@ def run_searches(options: argparse.Namespace, folder: Path) -> None:
         print(note, flush=True)
     pools = {name: _pool_of(options, setup) for name, setup in setups.items()}
     traces = search_all(pools, plan, options.processes)
-    overall = overall_table(traces, plan.top_k, options.resamples)
-    said = [sentence for k in plan.top_k if (sentence := verdict(overall, k))]
-    results = Results(traces, task_table(traces, plan.top_k, options.resamples), overall, said)
+    tasks, overall = (table(traces, plan.top_k, options.resamples) for table in (task_table, overall_table))
+    said = [sentence for k in plan.top_k if (sentence := verdict(overall, tasks, k))]
+    results = Results(traces, tasks, overall, said)
     lines = [_line(name, setup, pools[name], results) for name, setup in setups.items()]
     settings = {name: setup.settings | plan._asdict() | {'protocol': 'search'} for name, setup in setups.items()}
     written = _write(folder, results, lines, settings, [*notes, *said])

@@ -170,12 +170,24 @@ class TestTables:
         assert table.loc[('a', 'learn')]['first'] == 1
 
     def test_verdict(self):
-        sentence = verdict(overall_table(TRACES, [1]), 1)
+        def said(traces):
+            return verdict(overall_table(traces, [1]), task_table(traces, [1]), 1)
+
+        sentence = said(TRACES)
         assert 'learn has a mean percentile of 12.50; the best fixed choice, units, has 45.00' in sentence
-        assert 'a third of which is 15.00: learn is within it (10.00 is' in sentence and '2 of 2 tasks' in sentence
-        worse = {TASK: traces_of(learn=[2] * 4, rank=[5] * 4)}
-        assert 'learn is above it' in verdict(overall_table(worse, [1]), 1)
-        assert verdict(overall_table({TASK: traces_of(rank=[1, 2], random=[3, 4])}, [1]), 1) == ''
+        assert 'a third of which is 15.00: learn is within it (10.00 is' in sentence and 'in 2 of 2 tasks.' in sentence
+        assert 'ahead of rank in 1, and behind it in 0.' in sentence
+        sentence = said(
+            {TASK: traces_of(learn=[2, 3] * 2, rank=[1] * 4), Task('b', 'y'): traces_of(learn=[1] * 4, rank=[1] * 4)}
+        )
+        assert 'learn is above it' in sentence and 'in 1 of 2 tasks, not in made by_choices.' in sentence
+        assert 'ahead of rank in 0, and behind it in 1: made by_choices.' in sentence
+        assert said({TASK: traces_of(rank=[1, 2], random=[3, 4])}) == ''
+
+    def test_to_rank(self):
+        table = task_table(TRACES, [1]).set_index(['benchmark', 'search'])
+        assert table.to_rank['b', 'learn'] == table.to_rank_high['b', 'learn'] == -80
+        assert table.to_rank_low['a', 'learn'] < table.to_rank['a', 'learn'] == 0 < table.to_rank_high['a', 'learn']
 
     @pytest.mark.skipif(not have_matplotlib(), reason='needs matplotlib')
     def test_plots(self, tmp_path):
