@@ -7,7 +7,10 @@ from scipy.special import ndtr  # type: ignore[import-untyped]
 
 from nni_knas.learner.normalising import Floats
 
-__all__ = ['chances', 'expected_improvement']
+__all__ = ['chance_of_each', 'expected_improvement', 'promise']
+
+HOPEFUL = 0.8
+"""The share of candidates that are not asked for, since most of the others are expected to be better."""
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
@@ -16,10 +19,12 @@ def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats
     return deviation * (ahead * ndtr(ahead) + np.exp(-0.5 * ahead**2) / np.sqrt(2 * np.pi))
 
 
-def chances(mean: Floats, deviation: Floats, rng: np.random.Generator, draws: int = 512, most: int = 1000) -> Floats:
-    """How often each is the best of all, by draws of each on its own among the ``most`` promising ones."""
-    chance = np.zeros(len(mean))
-    leading = np.argsort(-(mean + 2 * deviation), kind='stable')[:most]
-    drawn = mean[leading] + deviation[leading] * rng.standard_normal((draws, len(leading)))
-    chance[leading] = np.bincount(drawn.argmax(1), minlength=len(leading)) / draws
-    return chance
+def promise(mean: Floats, deviation: Floats, best: float) -> Floats:
+    """The expected improvement; nothing of those that are expected to be among the worse ones, however little is known."""
+    improvement = expected_improvement(mean, deviation, best)
+    return np.where(mean >= np.quantile(mean, HOPEFUL), improvement, -1.0)
+
+
+def chance_of_each(drawn: Floats) -> Floats:
+    """How often each of ``n`` is the best in ``count x n`` draws."""
+    return np.bincount(drawn.argmax(1), minlength=drawn.shape[1]) / len(drawn)

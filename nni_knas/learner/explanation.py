@@ -6,26 +6,34 @@ import numpy as np
 import pandas as pd
 
 from nni_knas.learner.normalising import Floats
-from nni_knas.learner.surrogate import Expectation
 
 __all__ = ['explain']
 
+LITTLE = 0.2
+"""A correlation that is surely smaller than this says little."""
 
-def explain(names: list[str], features: Floats, expected: Expectation, told: int) -> pd.DataFrame:
-    """How the expected metric goes with each statistic over all candidates, from -1 to 1."""
-    mean = expected.weights @ expected.mean
-    spread = mean.std() or 1.0
-    weight = features.T @ (mean - mean.mean()) / len(mean) / spread
-    reach = 2 / np.sqrt(told + 3)
-    low, high = np.maximum(weight - reach, -1), np.minimum(weight + reach, 1)
+
+def explain(names: list[str], features: Floats, drawn: Floats) -> pd.DataFrame:
+    """Correlations of the metrics that may be, ``count x n`` draws, with the statistics of the ``n`` candidates."""
+    correlations = _standard(drawn) @ _standard(features.T).T / features.shape[0]
+    low, high = np.quantile(correlations, [0.025, 0.975], axis=0)
     meaning = [_in_words(*each) for each in zip(low, high, features.std(0), strict=True)]
-    table = {'weight': weight, 'low': low, 'high': high, 'meaning': meaning}
+    table = {'weight': correlations.mean(0), 'low': low, 'high': high, 'meaning': meaning}
     return pd.DataFrame(table, index=pd.Index(names, name='statistic'))
 
 
+def _standard(rows: Floats) -> Floats:
+    """Each row with mean 0 and deviation 1; 0 where all of it is the same."""
+    rows = rows - rows.mean(1, keepdims=True)
+    spread = rows.std(1, keepdims=True)
+    return np.divide(rows, spread, out=np.zeros_like(rows), where=spread > 1e-9)
+
+
 def _in_words(low: float, high: float, spread: float) -> str:
-    if not spread:
+    if spread <= 1e-9:
         return 'says nothing here: it is the same for all candidates'
     if low > 0:
         return 'more of it is better here'
-    return 'less of it is better here' if high < 0 else 'not yet known'
+    if high < 0:
+        return 'less of it is better here'
+    return 'counts for little here' if max(-low, high) < LITTLE else 'not yet known'

@@ -10,13 +10,18 @@ import numpy as np
 import pandas as pd
 
 from nni_knas.basics.names import OptimizeMode, Reason
-from nni_knas.learner.acquisition import chances, expected_improvement
+from nni_knas.learner.acquisition import chance_of_each, promise
 from nni_knas.learner.explanation import explain
-from nni_knas.learner.normalising import Floats, robust
+from nni_knas.learner.normalising import Floats, Metrics
 from nni_knas.learner.panel import know
-from nni_knas.learner.surrogate import Expectation, expect
+from nni_knas.learner.surrogate import Belief, Places, Surrogate
 
 __all__ = ['Learner']
+
+MOST = 2000
+"""Of how many the others of a batch are chosen, the most promising when its first was."""
+SOME, DRAWS = 300, 1000
+"""How many candidates are looked at together, and how often they are drawn."""
 
 
 class Learner:
@@ -50,11 +55,11 @@ class Learner:
         if optimize_mode not in ('maximize', 'minimize'):
             raise ValueError(f"optimize_mode is 'maximize' or 'minimize', not {optimize_mode!r}")
         self._known = know(panel, prior)
+        self._surrogate = Surrogate(self._known.features, self._known.prior)
         self._places = {label: place for place, label in enumerate(self._known.labels)}
         self._sign = 1.0 if optimize_mode == 'maximize' else -1.0
         self._seed = seed
         self._told: dict[int, float] = {}
-        self._failed: set[int] = set()
         self._pending: dict[int, None] = {}
         self._reasons: dict[int, Reason] = {}
 
@@ -73,12 +78,12 @@ class Learner:
         """
         if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
             raise ValueError(f'n is how many to train next, a whole number of at least 1, not {n!r}')
-        chosen = []
-        for _ in range(n):
-            free = self._free()
-            if not free.any():
-                break
-            chosen.append(self._choose(free))
+        chosen: list[int] = []
+        free = self._free()
+        for _ in range(min(n, len(free))):
+            place, free = self._choose(free)
+            self._pending[place] = None
+            chosen.append(place)
         return [self._known.labels[place] for place in chosen]
 
     def tell(self, label: Hashable, metric: float | None) -> None:
@@ -98,38 +103,42 @@ class Learner:
         except (TypeError, ValueError):
             raise ValueError(f'a metric is a number, or None where training failed, not {metric!r}') from None
         place = self._places[label]
-        for of in (self._pending, self._told):
-            of.pop(place, None)
-        self._failed.discard(place)
-        if math.isfinite(value):
-            self._told[place] = self._sign * value
-        else:
-            self._failed.add(place)
+        self._pending.pop(place, None)
+        self._told.pop(place, None)
+        self._told[place] = self._sign * value if math.isfinite(value) else -math.inf
 
     def begin(self, label: Hashable) -> None:
         """Take in that a candidate is being trained, though it was not asked here: it is pending until it is told."""
         if label not in self._places:
             raise ValueError(f'no candidate of the panel has the label {label!r}')
-        self._pending[self._places[label]] = None
+        place = self._places[label]
+        if place not in self._told:
+            self._pending[place] = None
 
     def reason(self, label: Hashable) -> Reason | None:
         """Why it was asked: by ``'score'``, since it was ``'learned'``, or to ``'explore'``. None: it never was."""
         return self._reasons.get(self._places.get(label, -1))
 
     def predictions(self) -> pd.DataFrame:
-        """What is expected of each candidate, trained or not.
+        """What is expected of each candidate; of one that is trained, what has come of it.
 
         Returns
         -------
         pandas.DataFrame
             A row a candidate. ``mean`` and ``deviation``: of its metric, in its units, the negative of it where lower ones
-            are better; before any is told, in deviations over all candidates. ``chance``: of being the best.
+            are better; before two different metrics are told, in deviations over all candidates. ``chance``: of being the
+            best of all.
         """
-        expected, centre, scale = self._expected({})
-        mean, deviation = _pooled(expected)
-        chance = chances(mean, deviation, self._rng())
-        table = {'mean': centre + scale * mean, 'deviation': scale * deviation, 'chance': chance}
-        return pd.DataFrame(table, index=self._known.labels)
+        metrics, belief = self._believed()
+        mean, deviation = belief.expect(np.arange(len(self._known.labels)))
+        chance = self._chances(metrics, belief, mean + 2 * deviation)
+        low, high = metrics.back(mean - deviation), metrics.back(mean + deviation)
+        table = pd.DataFrame({'mean': metrics.back(mean), 'deviation': (high - low) / 2, 'chance': chance})
+        if metrics.comparable:
+            trained = {place: metric for place, metric in self._told.items() if math.isfinite(metric)}
+            table.loc[[*trained], 'mean'] = [*trained.values()]
+            table.loc[[*trained], 'deviation'] = 0.0
+        return table.set_axis(self._known.labels, axis=0)
 
     def weights(self) -> pd.DataFrame:
         """Which statistics count on this space, as far as is known.
@@ -137,49 +146,60 @@ class Learner:
         Returns
         -------
         pandas.DataFrame
-            A row a statistic. ``weight``: how the expected metric goes with it over all candidates, from -1 (less of it is
-            better) to 1; ``low`` and ``high``: between which it is with 95 %; ``meaning``: in words.
+            A row a statistic. ``weight``: how the metric is expected to go with it over all candidates, as a correlation,
+            from -1 (less of it is better) to 1; ``low`` and ``high``: between which it is with 95 %; ``meaning``: in words.
         """
-        expected, _, _ = self._expected({})
-        return explain(self._known.names, self._known.features, expected, len(self._told))
+        rng, count = np.random.default_rng(self._seed), len(self._known.labels)
+        some = np.sort(rng.permutation(count)[:SOME])
+        drawn = self._believed()[1].draw(some, DRAWS, rng, noise=False)
+        return explain(self._known.names, self._known.features[some], drawn)
 
-    def _free(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _free(self) -> Places:
+        """Those that were neither told nor asked."""
         free = np.ones(len(self._known.labels), bool)
-        free[[*self._told, *self._failed, *self._pending]] = False
-        return free
+        free[[*self._told, *self._pending]] = False
+        return np.flatnonzero(free)
 
-    def _rng(self) -> np.random.Generator:
-        return np.random.default_rng([self._seed, len(self._told), len(self._pending)])
+    def _believed(self) -> tuple[Metrics, Belief]:
+        """By those told alone."""
+        metrics = Metrics(np.array([*self._told.values()], float))
+        return metrics, self._surrogate.told(np.array([*self._told], int), metrics.scores)
 
-    def _expected(self, believed: dict[int, float]) -> tuple[Expectation, float, float]:
-        metrics, centre, scale = np.zeros(0), 0.0, 1.0
-        if self._told:
-            metrics, centre, scale = robust(np.array([*self._told.values()]))
-        places = [*self._told, *believed]
-        values = np.concatenate([metrics, np.array([*believed.values()], float)])
-        return expect(self._known.features, self._known.prior, places, values), centre, scale
+    def _choose(self, free: Places) -> tuple[int, Places]:
+        """The next, and those of which the one after it is chosen: all, or the most promising of very many."""
+        prior = self._known.prior[free]
+        by_score = int(prior.argmax())
+        if not self._told and not self._pending:
+            self._reasons[free[by_score]] = 'score'
+            return int(free[by_score]), np.delete(free, by_score)
+        mean, deviation, best = self._expected(free)
+        promised = promise(mean, deviation, best)
+        chosen = int(promised.argmax())
+        better = bool(self._told) and mean[chosen] >= mean[by_score]
+        same = prior[chosen] == prior[by_score]
+        learned: Reason = 'learned' if better else 'explore'
+        self._reasons[free[chosen]] = 'score' if same else learned
+        rest = np.argsort(-promised, kind='stable')[: 1 + MOST]
+        return int(free[chosen]), free[np.sort(rest[rest != chosen])]
 
-    def _choose(self, free: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
-        """The next: what is pending is believed to have the metric that is expected of it."""
-        prior = np.where(free, self._known.prior, -np.inf)
-        place = int(prior.argmax())
-        reason: Reason = 'score'
-        if self._told:
-            mean, deviation = _pooled(self._expected({})[0])
-            if self._pending:
-                believed = {each: float(mean[each]) for each in self._pending}
-                mean, deviation = _pooled(self._expected(believed)[0])
-            best = max(mean[[*self._told]])
-            place = int(np.where(free, expected_improvement(mean, deviation, best), -np.inf).argmax())
-            free_mean = np.where(free, mean, -np.inf)
-            reason = 'score' if prior[place] == prior.max() else 'learned' if mean[place] == free_mean.max() else 'explore'
-        self._pending[place] = None
-        self._reasons[place] = reason
-        return place
+    def _expected(self, free: Places) -> tuple[Floats, Floats, float]:
+        """Of each, and the best so far; what is pending is believed to have the metric that is expected of it."""
+        metrics, belief = self._believed()
+        scores = metrics.scores
+        if self._pending:
+            pending = np.array([*self._pending])
+            scores = np.concatenate([scores, belief.expect(pending)[0]])
+            belief = self._surrogate.told(np.concatenate([np.array([*self._told], int), pending]), scores)
+        return *belief.expect(free), scores.max()
 
-
-def _pooled(expected: Expectation) -> tuple[Floats, Floats]:
-    """Mean and deviation of the models together."""
-    mean = expected.weights @ expected.mean
-    square = expected.weights @ (expected.deviation**2 + expected.mean**2)
-    return mean, np.sqrt(np.maximum(square - mean**2, 1e-12))
+    def _chances(self, metrics: Metrics, belief: Belief, hope: Floats) -> Floats:
+        """By joint draws of those that promise the most, against the best that was told."""
+        chance, told = np.zeros(len(hope)), np.array([*self._told], int)
+        rest = self._free() if not self._pending else np.setdiff1d(np.arange(len(hope)), told)
+        rest = rest[np.argsort(-hope[rest], kind='stable')[:SOME]]
+        drawn = belief.draw(rest, DRAWS, np.random.default_rng(self._seed), noise=True)
+        if metrics.comparable or len(told):
+            best = told[metrics.scores.argmax()]
+            rest, drawn = np.append(rest, best), np.column_stack([drawn, np.full(DRAWS, metrics.scores.max())])
+        chance[rest] = chance_of_each(drawn)
+        return chance

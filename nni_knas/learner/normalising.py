@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri  # type: ignore[import-untyped]
 from scipy.stats import rankdata  # type: ignore[import-untyped]
 
-__all__ = ['Floats', 'normal_scores', 'robust']
+__all__ = ['Floats', 'Metrics', 'normal_scores']
 
 Floats = NDArray[np.float64]
 
@@ -23,9 +23,37 @@ def normal_scores(values: Floats) -> Floats:
     return scores
 
 
-def robust(values: Floats, reach: float = 2.5) -> tuple[Floats, float, float]:
-    """Values less their median in robust deviations, none further than ``reach`` below; and median and deviation."""
-    centre = float(np.median(values))
-    scale = 1.4826 * float(np.median(np.abs(values - centre)))
-    scale = scale or float(values.std()) or 1.0
-    return np.clip((values - centre) / scale, -reach, reach), centre, scale
+class Metrics:
+    """Metrics as normal scores of their ranks, and back.
+
+    One training that has diverged is the last of its ranks, however far it has fallen; so is one that has failed.
+
+    Parameters
+    ----------
+    values
+        Of those told, higher is better; ``-inf`` where training failed.
+    """
+
+    def __init__(self, values: Floats) -> None:
+        self.scores = normal_scores(values)
+        there = np.isfinite(values)
+        self._values, first = np.unique(values[there], return_index=True)
+        self._scores = self.scores[there][first]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there are two that differ, so that there is a way back."""
+        return len(self._values) > 1
+
+    def back(self, scores: Floats) -> Floats:
+        """Metrics for normal scores: on straight lines between those told, beyond them as steep as the half next to them."""
+        if not self.comparable:
+            return scores
+        metrics = np.interp(scores, self._scores, self._values)
+        low, high = len(self._values) // 2, (len(self._values) - 1) // 2
+        metrics += self._slope(high, -1) * np.maximum(scores - self._scores[-1], 0)
+        metrics += self._slope(0, low) * np.minimum(scores - self._scores[0], 0)
+        return metrics
+
+    def _slope(self, start: int, end: int) -> float:
+        return float((self._values[end] - self._values[start]) / (self._scores[end] - self._scores[start]))

@@ -61,7 +61,7 @@ class TestPool:
 
 class TestLearner:
     def test_asks_for_the_best_by_score(self, record):
-        assert learner_of(record, pool_of(record)).ask(2) == [8, 7]
+        assert learner_of(record, pool_of(record)).ask(1) == [8]
 
     def test_what_was_trained_or_is_in_training_is_not_asked_for(self, record):
         record.add_result(8, 0.5)
