@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nni_knas.kernel import GradientKernelEvaluator
     from nni_knas.learner import Learner
     from nni_knas.plots import (
+        plot_choices,
         plot_comparison,
         plot_costs,
         plot_curves,
@@ -36,6 +37,7 @@ __all__ = [
     'Learner',
     'Run',
     'open_run',
+    'plot_choices',
     'plot_comparison',
     'plot_costs',
     'plot_curves',

@@ -18,6 +18,7 @@ from nni_knas.bridge.experiment import known_port
 from nni_knas.bridge.leftovers import end_leftovers
 from nni_knas.bridge.listening import check_host, listening_on
 from nni_knas.bridge.registry import known_experiments
+from nni_knas.cli.lessons import choices_text, weights_text
 from nni_knas.cli.listing import shown_name, start_time
 from nni_knas.cli.search import check_port, free_port, print_energy, run_folder, search, stored_config
 from nni_knas.cli.watch import best_so_far, candidate_table, print_while_running
@@ -58,7 +59,22 @@ def show_run(arguments: argparse.Namespace) -> None:
             members = pareto_front(frame, front)
             print(f'\nPareto front of score against {front}, cheapest first:')
             print(candidate_table(members, run.metric_name))
+    _print_lessons(run)
     _print_what_next(run)
+
+
+def _print_lessons(run: Run) -> None:
+    """What the trained ones have taught."""
+    lessons = run.lessons()
+    if lessons is None:
+        return
+    print(f'\n{lessons.sentence}')
+    if lessons.warning:
+        print(lessons.warning)
+    if len(lessons.weights):
+        print(f'\nWhat counted on this space:\n{weights_text(lessons)}')
+    if (lessons.choices.reason != 'score').any():
+        print(f'\nWhat was trained, in that order:\n{choices_text(lessons.choices, run.metric_name)}')
 
 
 def _stored_options(folder: Path) -> SearchOptions | None:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
-from nni_knas.basics.texts import energy, mass
-from nni_knas.record import Energy, Record, Status, keys
+from nni_knas.basics.texts import duration, energy, mass
+from nni_knas.record import BEGUN, Energy, Record, Status, keys, stop_of
 
-__all__ = ['Estimate', 'Footprint', 'energy_within', 'estimate_of', 'footprint_of']
+__all__ = ['Estimate', 'Footprint', 'Saved', 'energy_within', 'estimate_of', 'footprint_of']
 
 STAGES = ('coarse', 'fine')
 COLUMNS = ('seconds', 'cpu_kwh', 'gpu_kwh', 'memory_kwh', 'kwh', 'co2_kg')
@@ -45,6 +45,22 @@ class Estimate(NamedTuple):
     co2_kg: float
 
 
+class Saved(NamedTuple):
+    """What a run has saved that stopped training when little was left to find, by the mean of its own trainings.
+
+    Attributes
+    ----------
+    trainings
+        How many were not done.
+    kwh, seconds
+        What they would have taken; ``None`` where that of no training is known.
+    """
+
+    trainings: int
+    kwh: float | None
+    seconds: float | None
+
+
 @dataclass(frozen=True)
 class Footprint:
     """What a run has used.
@@ -59,6 +75,8 @@ class Footprint:
         ``modelled``. Empty where nothing was recorded.
     estimate
         What training every candidate would have taken; ``None`` where no trial's energy is known.
+    saved
+        What was saved by ``stop_when``; ``None`` where nothing was.
     statement
         All that in one sentence; empty where nothing was recorded.
     """
@@ -67,6 +85,7 @@ class Footprint:
     methods: dict[str, str]
     estimate: Estimate | None
     statement: str
+    saved: Saved | None = None
 
     @property
     def seconds(self) -> float:
@@ -102,8 +121,33 @@ def footprint_of(record: Record) -> Footprint:
         known = frame[(frame.status == Status.TRAINED) & frame.training_kwh.notna()]
         intensity = float(stages.co2_kg.sum() / kwh) if kwh else 0.0
         estimate = estimate_of(known.training_kwh.tolist(), known.training_seconds.tolist(), candidates, intensity)
-    statement = _statement(candidates, trained, stages, estimate) if energies else ''
-    return Footprint(stages, _methods_with_share(record, energies), estimate, statement)
+    saved = _saved(record)
+    statement = _statement(candidates, trained, stages, estimate) + _said_of(saved) if energies else ''
+    return Footprint(stages, _methods_with_share(record, energies), estimate, statement, saved)
+
+
+def _saved(record: Record) -> Saved | None:
+    stop = stop_of(record)
+    left = 0 if stop is None else min(stop.top_k, record.scored()) - record.count(*BEGUN)
+    if left <= 0:
+        return None
+    frame = record.frame()
+    trained = frame[frame.status == Status.TRAINED]
+    return Saved(left, _times(left, trained.training_kwh), _times(left, trained.training_seconds))
+
+
+def _times(count: int, values: pd.Series) -> float | None:
+    """What so many take of which these are known."""
+    return count * float(values.mean()) if values.notna().any() else None
+
+
+def _said_of(saved: Saved | None) -> str:
+    if saved is None:
+        return ''
+    took = [text for text in (saved.kwh and energy(saved.kwh), saved.seconds and duration(saved.seconds)) if text]
+    about = f', about {" and ".join(took)}' if took else ''
+    what = f'{saved.trainings:,} training{"s" if saved.trainings > 1 else ""}'
+    return f'; it stopped when little was left to find, which saved {what}{about}'
 
 
 def estimate_of(kwh: Sequence[float], seconds: Sequence[float], candidates: int, kg_per_kwh: float = 0.0) -> Estimate | None:

@@ -15,6 +15,7 @@ trained among them; the figure says so. What is counted or compared (histogram, 
 Source of the palette: Okabe and Ito, "Color Universal Design", 2008.
 """
 
+from nni_knas.plots.choices import plot_choices
 from nni_knas.plots.common import (
     BLUE,
     ENERGIES,
@@ -41,6 +42,7 @@ __all__ = [
     'histogram',
     'is_wide',
     'number_text',
+    'plot_choices',
     'plot_comparison',
     'plot_costs',
     'plot_curves',

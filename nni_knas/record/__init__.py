@@ -17,6 +17,7 @@ from nni_knas.record.record import (
 )
 from nni_knas.record.salvaging import salvage
 from nni_knas.record.status import BEGUN, UNUSABLE, Status
+from nni_knas.record.stop import Stop, set_stop, stop_of
 
 __all__ = [
     'BEGUN',
@@ -29,11 +30,14 @@ __all__ = [
     'Record',
     'Session',
     'Status',
+    'Stop',
     'keys',
     'reason_of',
     'record_path',
     'result_path',
     'salvage',
+    'set_stop',
     'settings_path',
+    'stop_of',
     'weights_path',
 ]

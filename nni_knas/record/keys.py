@@ -21,7 +21,7 @@ AHEAD = 'ahead'
 TOP_K = 'top_k'
 """How many of the best are trained."""
 STOPPED = 'stopped'
-"""What ended the training before the last of the best, as JSON: see :mod:`nni_knas.runs.learning`."""
+"""What ended the training before the last of the best, as JSON; see :class:`nni_knas.record.Stop`."""
 FRONT = 'front'
 """The cost of the Pareto front that the best are taken from; empty where they are taken by score."""
 DRAWING = 'drawing'

@@ -15,13 +15,14 @@ from tqdm import tqdm
 from nni_knas import plots
 from nni_knas.basics.texts import count, duration, energy, known, mass, number
 from nni_knas.bridge.experiment import manager_lives
+from nni_knas.footprint import Footprint
 from nni_knas.networks import COSTS
 from nni_knas.plots import ENERGIES, number_text, unit_of
 from nni_knas.record import Status, keys
 from nni_knas.report.page import Plot, packed_json, plot, write_page
 from nni_knas.report.snapshot import Moment
 from nni_knas.report.table import STATUS_TEXTS, candidate_data, columns
-from nni_knas.runs import Run
+from nni_knas.runs import REASONS, Run
 
 __all__ = ['write_report']
 
@@ -42,6 +43,8 @@ _CAPTIONS = {
     'click shows it alone.',
     'ranks': 'Whether a better score meant a better network after training: the closer to the line, the better the score '
     'has ranked them.',
+    'choices': 'What was trained, in the order in which it was chosen, and what was expected of it then: with each metric '
+    'more is known of the space.',
     'footprint': 'What each stage used, by component; and what training every candidate would have taken, with its '
     'interval.',
 }
@@ -115,6 +118,8 @@ def _template_values(run: Moment) -> dict[str, Any]:
             'both': footprint.stages.sum(),
         },
         'winner': _winner_values(run),
+        'lessons': run.lessons(),
+        'reasons': REASONS,
         'plots': list(tqdm(_plots_of(run), 'Plots', unit=' plots', disable=None, leave=False)),
         'counts': frame.status.value_counts().to_dict(),
         'statuses': STATUS_TEXTS,
@@ -156,7 +161,7 @@ def _tiles_of(run: Moment) -> list[Tile]:
             count(len(scored)),
             f'{count(len(scored) - quick)} of them in full' if quick else f'of {count(len(frame))} explored',
         ),
-        Tile('trained', 'trained', len(ranking), count(len(ranking)), f'of the top {run.top_k}' if run.top_k else ''),
+        Tile('trained', 'trained', len(ranking), count(len(ranking)), _note_on_trained(run, footprint)),
         Tile(
             'failed',
             'failed',
@@ -177,12 +182,21 @@ def _tiles_of(run: Moment) -> list[Tile]:
     ]
 
 
+def _note_on_trained(run: Moment, footprint: Footprint) -> str:
+    if not run.top_k:
+        return ''
+    learnt = any(choice.reason != 'score' for choice in run.record.choices())
+    note = f'of {run.top_k:,}, chosen by what was learnt' if learnt else f'of the top {run.top_k}'
+    return f'{note}; {footprint.saved.trainings:,} were saved' if footprint.saved is not None else note
+
+
 def _plots_of(run: Moment) -> Iterator[Plot]:
     yield plot('scores', 'Scores', plots.plot_scores(run), _CAPTIONS['scores'], wide=True)
     yield plot('progress', 'Progress', plots.plot_progress(run), _CAPTIONS['progress'], wide=True)
     yield from _cost_plots(run)
     yield plot('curves', 'Learning curves', plots.plot_curves(run), _CAPTIONS['curves'])
     yield plot('ranks', 'Score and training', plots.plot_ranks(run), _CAPTIONS['ranks'])
+    yield plot('choices', 'Expected and trained', plots.plot_choices(run), _CAPTIONS['choices'])
     used = plot('footprint', 'Energy', plots.plot_footprint(run), _CAPTIONS['footprint'], wide=True)
     yield used._replace(note='')  # which the page says at its beginning
 

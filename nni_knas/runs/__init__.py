@@ -8,7 +8,9 @@ from nni_knas.basics.faces import opened_later
 
 if TYPE_CHECKING:
     from nni_knas.runs.columns import score_table
-    from nni_knas.runs.learning import Stop, learner_of, pool_of, stop_of
+    from nni_knas.runs.fine_stage_scalars import fine_scalars
+    from nni_knas.runs.learning import learner_of, pool_of
+    from nni_knas.runs.lessons import REASONS, Lessons
     from nni_knas.runs.progress import progress_of, progress_shown
     from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
     from nni_knas.runs.run import Run, dump_space, open_run, report_seconds, restore_model
@@ -18,16 +20,18 @@ if TYPE_CHECKING:
     from nni_knas.runs.state import State, failures_recorded, state_of
 
 __all__ = [
+    'REASONS',
+    'Lessons',
     'Ranked',
     'RankedEvaluator',
     'Run',
     'State',
-    'Stop',
     'check_idle',
     'chosen',
     'dump_space',
     'energy_of',
     'failures_recorded',
+    'fine_scalars',
     'kept_result',
     'learner_of',
     'open_run',
@@ -43,7 +47,6 @@ __all__ = [
     'search_scalars',
     'session',
     'state_of',
-    'stop_of',
     'worked_seconds',
 ]
 
@@ -51,9 +54,11 @@ _PLACES = {
     **dict.fromkeys(('State', 'failures_recorded', 'state_of'), 'state'),
     **dict.fromkeys(('RankedEvaluator', 'energy_of', 'kept_result', 'ranked_model'), 'ranked'),
     **dict.fromkeys(('Run', 'dump_space', 'open_run', 'report_seconds', 'restore_model'), 'run'),
-    **dict.fromkeys(('Stop', 'learner_of', 'pool_of', 'stop_of'), 'learning'),
+    **dict.fromkeys(('learner_of', 'pool_of'), 'learning'),
+    **dict.fromkeys(('REASONS', 'Lessons'), 'lessons'),
     **dict.fromkeys(('progress_of', 'progress_shown'), 'progress'),
     'search_scalars': 'scalars',
+    'fine_scalars': 'fine_stage_scalars',
     'score_table': 'columns',
     **dict.fromkeys(('Ranked', 'chosen', 'pareto_front', 'rated_among'), 'selection'),
     **dict.fromkeys(('check_idle', 'session', 'worked_seconds'), 'sessions'),

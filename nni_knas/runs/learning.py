@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,34 +21,10 @@ from nni_knas.learner import Learner
 from nni_knas.record import BEGUN, Record, Status, keys
 from nni_knas.runs.selection import chosen, rated_among
 
-__all__ = ['Stop', 'expected_in_full', 'learner_of', 'pool_of', 'stop_of']
+__all__ = ['expected_in_full', 'learner_of', 'pool_of']
 
 LEAST = 3
 """Of fewer candidates that have both a quick and a full statistic no line is drawn from the one to the other."""
-
-
-class Stop(NamedTuple):
-    """Why training has ended before the last of the best.
-
-    Attributes
-    ----------
-    stop_when
-        The chance that the user has named.
-    chance
-        The chance that a better one is among the candidates that were not trained.
-    top_k
-        How many were to be trained.
-    """
-
-    stop_when: float
-    chance: float
-    top_k: int
-
-
-def stop_of(record: Record) -> Stop | None:
-    """What has ended the training of a run before the last of the best; ``None`` where nothing has."""
-    text = record.get_meta(keys.STOPPED)
-    return Stop(**json.loads(text)) if text else None
 
 
 def pool_of(

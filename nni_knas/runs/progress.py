@@ -12,7 +12,7 @@ from nni_knas.basics.files import atomic_write
 from nni_knas.basics.periodic import repeated
 from nni_knas.basics.texts import one_line
 from nni_knas.bridge.portal import progress_path
-from nni_knas.record import Candidate, Record, Status, keys
+from nni_knas.record import Candidate, Choice, Record, Status, keys
 from nni_knas.runs.state import state_of
 
 __all__ = ['progress_of', 'progress_shown']
@@ -52,6 +52,7 @@ def progress_of(record: Record, identity: str, candidates: int, top_k: int) -> d
     """How far a run is, as the page's script takes it."""
     sessions, state = record.sessions(), state_of(record)
     best, trained = record.best(_ROWS), record.trained()
+    choices = {choice.candidate: choice for choice in record.choices()}
     ranks = {candidate.id: rank for rank, candidate in enumerate(best, start=1)}
     shown = [*trained[:_ROWS], *(candidate for candidate in best if candidate.status != Status.TRAINED)]
     shown.sort(key=lambda candidate: _ORDER.get(candidate.status, 2))
@@ -72,20 +73,25 @@ def progress_of(record: Record, identity: str, candidates: int, top_k: int) -> d
         'best_score': _finite(best[0].rated if best else None),
         'best_metric': _finite(trained[0].metric if trained else None),
         'failures': _failures(record),
-        'rows': [_row(candidate, ranks.get(candidate.id)) for candidate in shown[: max(10, min(top_k, _ROWS))]],
+        'rows': [
+            _row(candidate, ranks.get(candidate.id), choices.get(candidate.id))
+            for candidate in shown[: max(10, min(top_k, _ROWS))]
+        ],
     }
 
 
 _ORDER = {Status.TRAINED: 0, Status.TRAINING: 1}
 
 
-def _row(candidate: Candidate, rank: int | None) -> dict[str, Any]:
+def _row(candidate: Candidate, rank: int | None, choice: Choice | None) -> dict[str, Any]:
     text = one_line(candidate.sample)
     return {
-        'rank': rank,
+        'rank': rank if rank is not None or choice is None else choice.rank,
         'score': _finite(candidate.rated),
         'quick': candidate.score is None and candidate.quick is not None,
         'metric': _finite(candidate.metric),
+        'predicted': _finite(choice.predicted if choice is not None else None),
+        'chosen': choice.reason if choice is not None else None,
         'status': {Status.TRAINING: 'in training', Status.TRAINING_FAILED: 'training failed'}.get(
             candidate.status, candidate.status.value
         ),

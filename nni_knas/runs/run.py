@@ -24,9 +24,12 @@ from nni_knas.bridge.experiment import reported_steps
 from nni_knas.bridge.registry import find_folder
 from nni_knas.footprint import Footprint, footprint_of
 from nni_knas.gradients import cpu_threads, seeded
+from nni_knas.learner import Learner
 from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
 from nni_knas.record import Candidate, Record, Session, Status, keys, record_path, settings_path, weights_path
 from nni_knas.runs.columns import score_table
+from nni_knas.runs.learning import learner_of, pool_of
+from nni_knas.runs.lessons import Lessons, choices_of, lessons_of
 from nni_knas.runs.looks import KeptDrawing, keep_drawing, kept_drawing
 from nni_knas.runs.ranked import kept_result, load_weights
 from nni_knas.runs.selection import pareto_front
@@ -128,6 +131,35 @@ class Run:
         trained = frame[(frame.status == Status.TRAINED) & frame.metric.notna()]
         ranked = trained.sort_values('metric', ascending=self.optimize_mode == 'minimize', kind='stable')
         return ranked if all else score_table(ranked)
+
+    def choices(self) -> pd.DataFrame:
+        """What was chosen for training, in that order, with what was expected of it and what came of it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a choice, from 1: ``candidate`` (its number), ``rank`` (by score), ``reason`` (``'score'``, ``'learned'``
+            or ``'explore'``), ``predicted`` (the metric that was expected of it) and ``deviation`` of that, ``metric``,
+            ``status``, and ``correlation``: the rank correlation of score and metric of those trained until then.
+        """
+        return choices_of(self.record)
+
+    def learner(self) -> Learner:
+        """A learner that has been told the metrics of the run, as the search's own is; its labels are candidates' numbers.
+
+        Raises
+        ------
+        LookupError
+            If no candidate has a score.
+        """
+        pool = pool_of(self.record)
+        if not len(pool):
+            raise LookupError(f'{self!r} has no candidate with a score yet')
+        return learner_of(self.record, pool)
+
+    def lessons(self) -> Lessons | None:
+        """What the trained candidates have taught, in tables and in words; ``None`` where none is trained."""
+        return lessons_of(self.record)
 
     @property
     def optimize_mode(self) -> str:

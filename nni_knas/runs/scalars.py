@@ -3,7 +3,8 @@
 ========================================  =====================================================================
 ``knas/tensorboard/search``               the search, by the numbers of its candidates in the order of exploration
 ``knas/tensorboard/trial-N``              the training of candidate N
-``trials/ID/output/tensorboard``          where the portal's button looks: links to these two, and to the folder in
+``knas/tensorboard/fine``                 the fine stage as a whole, see :mod:`nni_knas.runs.fine_stage_scalars`
+``trials/ID/output/tensorboard``          where the portal's button looks: links to these, and to the folder in
                                           which NNI has a trial write scalars of its own
 ========================================  =====================================================================
 
@@ -31,7 +32,7 @@ from nni_knas.basics.periodic import repeated
 from nni_knas.bridge import fields
 from nni_knas.record import Record, Status, record_path
 
-__all__ = ['scalars_folder', 'search_scalars', 'trial_scalars']
+__all__ = ['EventFile', 'read_events', 'scalars_folder', 'search_scalars', 'trial_scalars']
 
 INTERVAL = 1.0
 """Seconds between two writes."""
@@ -48,7 +49,7 @@ def scalars_folder(folder: Path) -> Path:
 # Event files.
 
 
-class _EventFile:
+class EventFile:
     """A new event file of TensorBoard's.
 
     Raises
@@ -88,7 +89,7 @@ def _tensorboard_classes() -> tuple[Any, Any, Any]:
     return event_pb2.Event, summary_pb2.Summary, RecordWriter
 
 
-def _read_events(folder: Path) -> Iterator[Any]:
+def read_events(folder: Path) -> Iterator[Any]:
     """What is in our event files of a folder. An event that a kill has left half-written is skipped.
 
     TensorBoard's own reader would import TensorFlow, where it is installed.
@@ -142,7 +143,7 @@ class _SearchScalars:
         self._path = path
         self._folder = folder
         self._connection: sqlite3.Connection | None = None
-        self._file: _EventFile | None = None
+        self._file: EventFile | None = None
         self._before: set[int] = set()  # steps of the exploration that earlier processes have written
         self._rated: set[int] = set()  # candidates whose full score is written, with adaptive effort
         self._quick = False
@@ -164,7 +165,7 @@ class _SearchScalars:
 
     def _open_record(self) -> sqlite3.Connection:
         """Open the record, after a look at what is written already."""
-        for event in _read_events(self._folder):
+        for event in read_events(self._folder):
             for value in event.summary.value:
                 if value.tag == 'search/seconds':
                     self._before.add(event.step)
@@ -208,7 +209,7 @@ class _SearchScalars:
                 yield len(self._rated), {'search/candidate': float(number), 'search/score': score, 'search/best_score': best}
 
     def _add_step(self, step: int, values: Mapping[str, float]) -> None:
-        self._file = self._file or _EventFile(self._folder)
+        self._file = self._file or EventFile(self._folder)
         self._file.write(step, values, time.time())
 
     def close(self) -> None:
@@ -261,7 +262,7 @@ class _TrialScalars:
         self._started = time.time()
         self._waiting: deque[tuple[bool, dict[str, Any], float]] = deque()
         self._step = 0
-        self._file: _EventFile | None = None
+        self._file: EventFile | None = None
 
     def report(self, final: bool, metric: Mapping[str, Any]) -> None:
         self._waiting.append((final, dict(metric), time.time()))
@@ -272,9 +273,9 @@ class _TrialScalars:
             self._write_metric(self._file, *self._waiting.popleft())
         self._file.flush()
 
-    def _begin_file(self) -> _EventFile:
+    def _begin_file(self) -> EventFile:
         before = list(self._target.glob(f'*{_SUFFIX}'))
-        file = _EventFile(self._target)
+        file = EventFile(self._target)
         for path in before:
             path.unlink()
         file.write(0, {f'trial/{name}': value for name, value in self._about.items()}, self._started)
@@ -282,7 +283,7 @@ class _TrialScalars:
             _link_into_portal(self._folder, self._target)
         return file
 
-    def _write_metric(self, file: _EventFile, final: bool, metric: Mapping[str, Any], when: float) -> None:
+    def _write_metric(self, file: EventFile, final: bool, metric: Mapping[str, Any], when: float) -> None:
         if not final:
             self._step += 1
         prefix = 'final_' if final else ''
@@ -312,6 +313,7 @@ def _link_into_portal(folder: Path, target: Path) -> None:
     shown.mkdir(parents=True, exist_ok=True)
     _link_folder(shown / 'training', target)
     _link_folder(shown / 'search', scalars_folder(folder) / 'search')
+    _link_folder(shown / 'fine', scalars_folder(folder) / 'fine')
     if trial_env_vars.NNI_OUTPUT_DIR:
         _link_folder(shown / 'own', Path(trial_env_vars.NNI_OUTPUT_DIR) / 'tensorboard')
 

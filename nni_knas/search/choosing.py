@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
@@ -13,8 +12,8 @@ import pandas as pd
 from nni.mutable import Sample
 
 from nni_knas.learner import Learner
-from nni_knas.record import BEGUN, Choice, Record, keys
-from nni_knas.runs import Stop, chosen, learner_of, pool_of, stop_of
+from nni_knas.record import BEGUN, Choice, Record, Stop, keys, set_stop, stop_of
+from nni_knas.runs import chosen, learner_of, pool_of
 from nni_knas.search.request import SearchRequest
 
 __all__ = ['Chooser', 'LearnChooser', 'RankChooser', 'chooser_of']
@@ -113,7 +112,7 @@ class LearnChooser(Chooser):
         self._over = False
         stop = stop_of(record)
         if stop is not None and (stop.stop_when, stop.top_k) != (request.stop_when, request.top_k):
-            record.set_meta(keys.STOPPED, '')
+            set_stop(record, None)
 
     def next(self) -> Choice | None:
         choice = self._choose() if self.left else None
@@ -180,7 +179,7 @@ class LearnChooser(Chooser):
         chance = float(learner.predictions().chance[~pool.status.isin(BEGUN)].sum())
         if chance >= when:
             return False
-        self.record.set_meta(keys.STOPPED, json.dumps(Stop(when, chance, self.request.top_k)._asdict()))
+        set_stop(self.record, Stop(when, chance, self.request.top_k))
         _said.info('No more are trained: the chance that a better one is among the rest is %.1f %%.', 100 * chance)
         return True
 

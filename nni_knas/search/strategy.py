@@ -34,6 +34,7 @@ from nni_knas.runs import (
     check_idle,
     dump_space,
     failures_recorded,
+    fine_scalars,
     kept_result,
     progress_shown,
     report_seconds,
@@ -427,7 +428,7 @@ class KNAS(Strategy):
         with meter.stage('coarse'):
             self._coarse.run(self._fine.engine)
         if self.request.top_k:
-            with meter.stage('fine'):
+            with meter.stage('fine'), fine_scalars(record):
                 self._fine.run(self._chooser, meter)
                 self._check_reported_metric()
 

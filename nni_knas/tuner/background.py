@@ -36,7 +36,7 @@ from nni_knas.config import SearchOptions, Settings, absolute_data
 from nni_knas.data import Data
 from nni_knas.footprint import footprint_of
 from nni_knas.record import Candidate, Record, Status, keys, reason_of, record_path
-from nni_knas.runs import Run, energy_of, kept_result, progress_shown, report_seconds, session
+from nni_knas.runs import Run, energy_of, fine_scalars, kept_result, progress_shown, report_seconds, session
 from nni_knas.search import Chooser, CoarseStage, chooser_of, metric_of
 from nni_knas.spaces import contains, narrowed, sample_of, search_space_of, trial_parameters
 
@@ -109,6 +109,7 @@ class BackgroundSearch:
         self.record.set_meta(keys.METRIC, metric_of(self._evaluator))
         self._session = contextlib.ExitStack()
         self._session.enter_context(progress_shown(self.record, folder, self.options.candidates, self.options.top_k))
+        self._session.enter_context(fine_scalars(self.record))
         self._meter = self._session.enter_context(
             session(
                 self.record,

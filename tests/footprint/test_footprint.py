@@ -32,7 +32,7 @@ from spaces import TinySpace, lines, tiny_kernel, train
 from nni_knas import KNAS, open_run
 from nni_knas.footprint import Meter, energy_within, footprint_of, meter
 from nni_knas.footprint.summary import estimate_of
-from nni_knas.record import Energy, Record, record_path
+from nni_knas.record import Energy, Record, Stop, record_path, set_stop
 from nni_knas.runs.sessions import session
 
 
@@ -400,3 +400,32 @@ def test_statement_says_what_the_search_was_worth(used, trained, said):
         record.set_metric(candidate.id, 0.5)
         record.end_training(candidate.id, 10.0, kwh=trained)
     assert said in footprint_of(record).statement
+
+
+@pytest.mark.parametrize(
+    'stop, kwh, said',
+    [
+        (
+            Stop(0.05, 0.03, 9),
+            2e-5,
+            'which saved 2 trainings, about 40 mWh and 20 s',
+        ),
+        (Stop(0.05, 0.03, 3), None, 'which saved 1 training, about 10 s'),
+        (Stop(0.05, 0.03, 2), 2e-5, ''),
+        (None, 2e-5, ''),
+    ],
+)
+def test_what_was_saved_by_stopping(stop, kwh, said):
+    """By the mean of those that were trained, for as many as were left: of the top_k, and of all that there are."""
+    record = Record(None)
+    record.set_energy(record.begin_session({}), Energy('coarse', 0.0, 60.0, 3e-6, 0.0, 0.0, 0.4, 1.0, 1.0, 0))
+    for i in range(4):
+        record.add_scored({'n': i}, str(i), float(i), 0.1)
+    for candidate in record.best(2):
+        record.start_training(candidate.id)
+        record.set_metric(candidate.id, 0.5)
+        record.end_training(candidate.id, 10.0, kwh=kwh)
+    set_stop(record, stop)
+    footprint = footprint_of(record)
+    assert footprint.statement.partition('; it stopped when little was left to find, ')[2] == said
+    assert (footprint.saved is None) == (said == '')

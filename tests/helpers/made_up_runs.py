@@ -6,18 +6,30 @@ import sqlite3
 
 import numpy as np
 
-from nni_knas.record import Record, record_path
+from nni_knas.record import Choice, Record, record_path
 from nni_knas.runs import Run
 
 OPERATIONS = ('conv_1x1', 'conv_3x3', 'avg_pool_3x3', '<b>skip</b>', 'none')
 
 
 def make(
-    folder, candidates=120, trained=8, *, quick=False, mode='maximize', wide=True, front='', costs=True, top_k=10, copies=0
+    folder,
+    candidates=120,
+    trained=8,
+    *,
+    quick=False,
+    mode='maximize',
+    wide=True,
+    front='',
+    costs=True,
+    top_k=10,
+    copies=0,
+    learnt=False,
 ):
     """A run with failed, filtered and, where ``quick``, screened candidates; one of those in training fails.
 
-    Of each candidate there are so many copies with lower scores.
+    Of each candidate there are so many copies with lower scores. Where ``learnt``, candidates were chosen from all over the
+    ranking, with a metric that was expected of them.
     """
     record, rng = Record(record_path(folder)), np.random.default_rng(0)
     record.set_meta('optimize_mode', mode)
@@ -38,7 +50,12 @@ def make(
                 record.add_scored(sample, str(i), score, float(rng.uniform(0.2, 0.6)), costs=values)
     if copies:
         copy(record.path, copies)
-    for j, candidate in enumerate(record.best(trained)):
+    ranked = record.best(candidates)
+    trained = min(trained, len(ranked))
+    for j, rank in enumerate(np.linspace(1, len(ranked), trained, dtype=int) if learnt else range(1, trained + 1)):
+        candidate = ranked[rank - 1]
+        expected = ('learned', 0.75, 0.125) if learnt and j > 1 else ('score', None, None)
+        record.add_choice(Choice(candidate.id, int(rank), *expected))
         record.start_training(candidate.id)
         if j == 1:
             record.end_training(candidate.id, 2.0, 'RuntimeError: out of memory')

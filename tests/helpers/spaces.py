@@ -171,3 +171,19 @@ def train(
     nni.report_intermediate_result(-loss.item())
     nni.report_final_result(-loss.item())
     write_line(log, f'end {os.getpid()}')
+
+
+def size_of(network):
+    return sum(each.numel() for each in network.parameters())
+
+
+def prefer_small(network, sign=-1.0, log=None, dies_at=(), fails=False):
+    """Of TinySpace the smallest networks are the best, which the recommended score has last."""
+    if log is not None:
+        if len(lines(log)) in dies_at:
+            write_line(log, 'dies')
+            raise KeyboardInterrupt
+        write_line(log, 'trained')
+    if fails and any(isinstance(module, nn.Sigmoid) for module in network.modules()):
+        raise RuntimeError('it is broken')
+    nni.report_final_result(sign * size_of(network))

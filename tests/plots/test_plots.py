@@ -20,7 +20,7 @@ from nni_knas.plots import common
 from nni_knas.record import Record, record_path
 from nni_knas.runs import Run
 
-FIGURES = ('plot_scores', 'plot_progress', 'plot_costs', 'plot_curves', 'plot_ranks', 'plot_footprint')
+FIGURES = ('plot_scores', 'plot_progress', 'plot_costs', 'plot_curves', 'plot_ranks', 'plot_choices', 'plot_footprint')
 
 
 def of_mode(figure, mode):

@@ -311,7 +311,7 @@ def test_plots_of_few_points_are_small(tmp_path):
     }
     assert heights['plot-ranks'] == 'height: 260px' and heights['plot-footprint'] == 'height: 400px'  # bars have names
     small = {name for name, kinds in classes.items() if 'small-plot' in kinds}
-    assert small == {'title-curves', 'title-ranks', 'title-training_seconds'}
+    assert small == {'title-curves', 'title-ranks', 'title-choices', 'title-training_seconds'}
 
 
 def test_nothing_is_measured_for_a_page(tiny, tmp_path):

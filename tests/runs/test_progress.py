@@ -54,6 +54,13 @@ def test_of_a_search(tmp_path):
     assert (tmp_path / 'search' / 'log' / PORTAL_PAGE).exists()
 
 
+def test_why_a_candidate_was_chosen_and_what_was_expected_of_it(tmp_path):
+    run = made_up_runs.make(tmp_path / 'run', trained=4, learnt=True)
+    rows = [row for row in progress_of(run.record, 'run', 120, 4)['rows'] if row['chosen'] is not None]
+    expected = {(choice.rank, choice.reason, choice.predicted) for choice in run.record.choices()}
+    assert {(row['rank'], row['chosen'], row['predicted']) for row in rows} <= expected and len(rows) >= 3
+
+
 def test_page_cannot_be_broken_by_an_id(tmp_path):
     write_portal_page(tmp_path / HOSTILE.replace('/', ' '))
     [page] = tmp_path.glob(f'*/log/{PORTAL_PAGE}')

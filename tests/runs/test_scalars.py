@@ -23,12 +23,12 @@ from placements import MadeUp
 from places import HELPERS
 from searches import explore, search
 from servers import free_port, wait_until
-from spaces import FaultySpace, LoggedMGM, TinySpace, lines, tiny_kernel
+from spaces import FaultySpace, LoggedMGM, TinySpace, lines, prefer_small, tiny_kernel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nni_knas import KNAS, open_run
 from nni_knas.record import Record, record_path
-from nni_knas.runs import scalars
+from nni_knas.runs import fine_scalars, scalars
 from nni_knas.runs.scalars import scalars_folder, search_scalars, trial_scalars
 
 WRITER = 'tensorboard.summary.writer.record_writer'
@@ -263,13 +263,34 @@ class TestTrials:
         experiment = search(strategy, tmp_path, evaluator=FunctionalEvaluator(curve))
         trained = strategy.scores(all=True).iloc[:3]
         folder = scalars_folder(tmp_path / experiment.id)
-        assert {path.name for path in folder.iterdir()} == {'search', *(f'trial-{number}' for number in trained.candidate)}
+        trials = {f'trial-{number}' for number in trained.candidate}
+        assert {path.name for path in folder.iterdir()} == {'search', 'fine', *trials}
         for rank, row in trained.iterrows():
             assert read(folder / f'trial-{row.candidate}') == {
                 **CURVE,
                 'trial/kernel_score': shown([(0, row.score)]),
                 'trial/kernel_rank': [(0, rank)],
             }
+
+    def test_of_the_fine_stage(self, tmp_path):
+        sizes = FunctionalEvaluator(prefer_small)
+        experiment = search(KNAS(tiny_kernel(), 27, 5, choose='learn'), tmp_path, evaluator=sizes)
+        run = open_run(tmp_path / experiment.id)
+        choices, found = run.choices(), read(scalars_folder(run.folder) / 'fine')
+        assert found['fine/metric'] == [*choices.metric.items()] and found['fine/rank'] == [*choices['rank'].items()]
+        assert found['fine/best_metric'] == [*choices.metric.cummax().items()]
+        assert found['fine/predicted_metric'] == shown(choices.predicted.dropna().items())
+        assert found['fine/rank_correlation'] == shown(choices.correlation.dropna().items())
+        assert found['fine/failed'] == [(step, 0.0) for step in range(1, 6)]
+        last = run.learner().weights().weight
+        assert {name: found[f'fine/weight/{name}'][-1] for name in last.index} == {
+            name: shown([(5, value)])[0] for name, value in last.items()
+        }
+        record = Record(record_path(run.folder))  # the run goes on
+        with fine_scalars(record):
+            record.add_result(run.scores(all=True).query('status == "scored"').candidate.iloc[-1].item(), -40.0)
+        more = read(scalars_folder(run.folder) / 'fine')['fine/metric']
+        assert more == [*found['fine/metric'], (6, -40.0)]
 
     def test_metrics_that_are_numbers(self, tmp_path):
         def trains(network):
@@ -344,7 +365,7 @@ class TestWithoutTensorBoard:
         assert not scalars_folder(tmp_path / experiment.id).exists()
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert 'tensorboard' not in ''.join(capfd.readouterr()).lower()
-        assert module is None or module.tries == 3  # once for the search, and once for each training
+        assert module is None or module.tries == 4  # for the search, its fine stage, and each training
 
 
 # In NNI's portal.

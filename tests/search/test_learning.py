@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import math
 
-import nni
 import pytest
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from ready_engine import ReadyEngine
 from searches import run
-from spaces import Many, TinySpace, lines, tiny_kernel, write_line
-from torch import nn
+from spaces import Many, TinySpace, lines, prefer_small, size_of, tiny_kernel
 
 from nni_knas import KNAS
-from nni_knas.record import Record, keys
-from nni_knas.runs import stop_of
-
-
-def size_of(network):
-    return sum(each.numel() for each in network.parameters())
-
-
-def prefer_small(network, sign=-1.0, log=None, dies_at=(), fails=False):
-    """Of TinySpace the smallest networks are the best, which the recommended score has last."""
-    if log is not None:
-        if len(lines(log)) in dies_at:
-            write_line(log, 'dies')
-            raise KeyboardInterrupt
-        write_line(log, 'trained')
-    if fails and any(isinstance(module, nn.Sigmoid) for module in network.modules()):
-        raise RuntimeError('it is broken')
-    nni.report_final_result(sign * size_of(network))
+from nni_knas.record import Record, keys, stop_of
 
 
 def learn(top_k=8, space=None, candidates=27, **options):

@@ -25,8 +25,8 @@ from spaces import TinySpace, vector_dataset
 from nni_knas import GradientKernelEvaluator, open_run
 from nni_knas.footprint import meter
 from nni_knas.networks.candidates import encode_sample, random_models
-from nni_knas.record import Choice, Record, record_path
-from nni_knas.runs import ranked, stop_of
+from nni_knas.record import Choice, Record, record_path, stop_of
+from nni_knas.runs import ranked
 from nni_knas.spaces import sample_of, search_space_of, trial_parameters
 from nni_knas.tuner import KNAS, background, tuner
 
