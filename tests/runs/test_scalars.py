@@ -274,23 +274,23 @@ class TestTrials:
 
     def test_of_the_fine_stage(self, tmp_path):
         sizes = FunctionalEvaluator(prefer_small)
-        experiment = search(KNAS(tiny_kernel(), 27, 5, choose='learn'), tmp_path, evaluator=sizes)
+        experiment = search(KNAS(tiny_kernel(), 27, 12, choose='learn'), tmp_path, evaluator=sizes)
         run = open_run(tmp_path / experiment.id)
         choices, found = run.choices(), read(scalars_folder(run.folder) / 'fine')
         assert found['fine/metric'] == [*choices.metric.items()] and found['fine/rank'] == [*choices['rank'].items()]
         assert found['fine/best_metric'] == [*choices.metric.cummax().items()]
         assert found['fine/predicted_metric'] == shown(choices.predicted.dropna().items())
         assert found['fine/rank_correlation'] == shown(choices.correlation.dropna().items())
-        assert found['fine/failed'] == [(step, 0.0) for step in range(1, 6)]
+        assert found['fine/failed'] == [(step, 0.0) for step in range(1, 13)]
         last = run.learner().weights().weight
         assert {name: found[f'fine/weight/{name}'][-1] for name in last.index} == {
-            name: shown([(5, value)])[0] for name, value in last.items()
+            name: shown([(12, value)])[0] for name, value in last.items()
         }
         record = Record(record_path(run.folder))  # the run goes on
         with fine_scalars(record):
             record.add_result(run.scores(all=True).query('status == "scored"').candidate.iloc[-1].item(), -40.0)
         more = read(scalars_folder(run.folder) / 'fine')['fine/metric']
-        assert more == [*found['fine/metric'], (6, -40.0)]
+        assert more == [*found['fine/metric'], (13, -40.0)]
 
     def test_metrics_that_are_numbers(self, tmp_path):
         def trains(network):
