@@ -1,5 +1,6 @@
 """A model space and a training function of your own, with the learning rate searched together with the architecture.
 
+What is trained is chosen by what the trained ones have taught.
 Trials run one after the other in this process (NNI's sequential engine). Afterwards the run is opened from its folder, as
 any other process could, for the winner's network with its trained weights.
 
@@ -78,13 +79,17 @@ def main() -> None:
     evaluator = FunctionalEvaluator(
         train, data=data, epochs=options.epochs, learning_rate=nni.choice('learning_rate', [0.001, 0.003, 0.01])
     )
-    strategy = KNAS(GradientKernelEvaluator(data.train, batch_size=32), options.candidates, options.top_k)
+    kernel = GradientKernelEvaluator(data.train, batch_size=32)
+    # Each network that is trained teaches which statistics of the others count; choose='rank' trains the best by score.
+    strategy = KNAS(kernel, options.candidates, options.top_k, choose='learn')
     experiment = NasExperiment(SmallNet(data.classes), evaluator, strategy, NasExperimentConfig('sequential', 'simplified'))
     experiment.run()
     experiment.stop()
 
     run = open_run(experiment.id)
     print(run.ranking())
+    print(run.choices())  # in which order they were trained, why, and what was expected of each
+    print(run.lessons().sentence)  # whether the score ranks this space
     print('Winner:', run.architecture, 'accuracy', run.metric)
     print(run.network())
 

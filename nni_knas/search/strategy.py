@@ -233,7 +233,7 @@ class KNAS(Strategy):
         return {
             'score': f'{kernel.score_function.name}, on {kernel.batch_size} samples, seed {kernel.seed}, {kernel.device}',
             'explorer': repr(self.explorer),
-            'candidates': f'{request.candidates:,}, of which the best {request.top_k:,} are trained',
+            'candidates': f'{request.candidates:,}, of which {_trained_in_words(request)}',
             'constraints': ', '.join(f'{name} at most {number_text(most)}' for name, most in request.constraints.items()),
             'chosen from': f'the Pareto front of score and {request.front}' if request.front else '',
             'placement': str(self.placement),
@@ -487,6 +487,13 @@ class KNAS(Strategy):
             assert experiment is not None
             self._model_space = experiment.executable_model_factory(experiment.config.canonical_copy().model_format)
         return self._model_space
+
+
+def _trained_in_words(request: SearchRequest) -> str:
+    learns = request.choose == 'learn'
+    return (
+        f'{request.top_k:,} are trained, chosen by what is learnt' if learns else f'the best {request.top_k:,} are trained'
+    )
 
 
 def _name_of(thing: Any) -> str | None:
