@@ -490,10 +490,9 @@ class KNAS(Strategy):
 
 
 def _trained_in_words(request: SearchRequest) -> str:
-    learns = request.choose == 'learn'
-    return (
-        f'{request.top_k:,} are trained, chosen by what is learnt' if learns else f'the best {request.top_k:,} are trained'
-    )
+    if request.choose == 'learn':
+        return f'{request.top_k:,} are trained, chosen by what is learnt'
+    return f'the best {request.top_k:,} are trained'
 
 
 def _name_of(thing: Any) -> str | None:
