@@ -4,7 +4,13 @@ from __future__ import annotations
 
 __all__ = ['FACTORS', 'LEAST']
 
-FACTORS = {'participation': 1.0, 'feature-rank-squares': 1.0, 'feature-survival': 0.5, 'gradient-size': 1.0}
+FACTORS = {
+    'participation': 0.5,
+    'participation-roots': 1.0,
+    'feature-rank-squares': 0.5,
+    'weight-rank-share': 0.5,
+    'gradient-size': 1.0,
+}
 """Statistics of the panel whose product the recommended score is, in logarithm, and their powers."""
 LEAST = 1e-6
 """What a factor counts at least: a network that nothing passes through comes last, and has a score all the same."""

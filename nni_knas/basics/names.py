@@ -108,6 +108,7 @@ PANEL = (
     'log-l1',
     'log-mgm',
     'participation',
+    'participation-roots',
     'log-participation',
     'participation-share',
     'weight-rank',

@@ -17,6 +17,7 @@ weight tensor of two dimensions or more as a matrix of outputs by the rest, :mat
 ``log-l1``                :math:`\sum_t \log(1 + \|\bar g_t\|_1)`
 ``log-mgm``               :math:`\sum_t \log(1 + \|\bar g_t\|_2^2)`: the mean of the Gram matrix (Xu et al., ICML 2021)
 ``participation``         :math:`\sum_l \|\bar G_l\|_1^2 / \|\bar G_l\|_2^2`: how many weights take part; 1 to their number
+``participation-roots``   :math:`\sum_l \|\bar G_l\|_1 / \|\bar G_l\|_2` (a measure of sparsity: Hurley and Rickard, 2009)
 ``log-participation``     :math:`\sum_l \log(1 + \|\bar G_l\|_1^2 / \|\bar G_l\|_2^2)`
 ``participation-share``   mean of that ratio by the number of entries; 0 to 1
 ``weight-rank``           :math:`\sum_l r_l`, r the rank of :math:`\bar G_l` (of at most 64 evenly spaced rows of it)
@@ -108,6 +109,7 @@ def _of_gradients(gradients: Gradients) -> Iterator[tuple[str, float | Tensor]]:
     if not torch.isfinite(l2).all():
         raise ScoringError('a gradient is not finite: the network explodes at its initial weights')
     yield 'participation', ratios.sum()
+    yield 'participation-roots', ratios.sqrt().sum()
     yield 'log-participation', torch.log1p(ratios).sum()
     sizes = ratios.new_tensor([tensors[i].numel() for i in matrices])
     yield 'participation-share', (ratios / sizes).sum() / max(len(matrices), 1)
@@ -134,12 +136,11 @@ def _of_matrices(gradients: Gradients) -> Iterator[tuple[str, float | Tensor]]:
 
 def _of_traces(traces: Sequence[Trace]) -> Iterator[tuple[str, float | Tensor]]:
     """Statistics of what passes through the layers."""
-    forth = participation_ratios([trace.features.flatten(0, 1) for trace in traces], _centred)
-    samples = participation_ratios([trace.features.flatten(1) for trace in traces], _plain)
-    behind = [trace.features if trace.gradients is None else trace.gradients for trace in traces]
+    ways = [t.features for t in traces] + [t.features if t.gradients is None else t.gradients for t in traces]
+    forth, back = participation_ratios([rows.flatten(0, 1) for rows in ways], _centred).reshape(2, len(traces))
+    samples, back_samples = participation_ratios([rows.flatten(1) for rows in ways], _plain).reshape(2, len(traces))
     reached = forth.new_tensor([trace.gradients is not None for trace in traces])
-    back = participation_ratios([rows.flatten(0, 1) for rows in behind], _centred) * reached
-    back_samples = participation_ratios([rows.flatten(1) for rows in behind], _plain) * reached
+    back, back_samples = back * reached, back_samples * reached
     yield 'layers', len(traces)
     yield 'units', math.log1p(sum(trace.units for trace in traces))
     yield 'feature-rank', forth.sum()

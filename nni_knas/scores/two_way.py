@@ -15,31 +15,32 @@ __all__ = ['TwoWayRank']
 
 @register
 class TwoWayRank(Score):
-    r"""How many weights take part in learning, times how many directions features have, where both reach the ends.
+    r"""How many weights take part in learning, times the rank of features, times the share of their rank that gradients use.
 
     .. math::
 
-        \Big( \sum_l \frac{\|\bar G_l\|_1^2}{\|\bar G_l\|_2^2} \Big) \Big( \sum_l f_l^2 \Big)
-            \Big( \frac{\overline{f}_\mathrm{late}}{\overline{f}_\mathrm{early}} \Big)^{1/2}
-            \log\Big(1 + \frac{1}{q}\Big), \qquad
-        f_l = \frac{(\mathrm{tr}\, C_l)^2}{\mathrm{tr}\, C_l^2}
+        \Big( \sum_l p_l \Big)^{1/2} \Big( \sum_l p_l^{1/2} \Big) \Big( \sum_l f_l^2 \Big)^{1/2}
+            \Big( \frac{1}{L} \sum_l \frac{r_l}{\min(m_l, n_l)} \Big)^{1/2} \log\Big(1 + \frac{1}{q}\Big), \qquad
+        p_l = \frac{\|\bar G_l\|_1^2}{\|\bar G_l\|_2^2}, \quad f_l = \frac{(\mathrm{tr}\, C_l)^2}{\mathrm{tr}\, C_l^2}
 
-    in logarithm, with :math:`\bar G_l` the mean gradient of a layer's weights, :math:`C_l` the covariance of the channels
-    of its outputs over samples and positions, :math:`f_l` so the effective rank of its features, its means over the last and
-    the first third of the layers in the order of the pass, and :math:`q` the root mean square of the mean gradient's
-    entries.
+    in logarithm, with :math:`\bar G_l` the mean gradient of a layer's weights, :math:`r_l` its effective rank as a matrix of
+    :math:`m_l` by :math:`n_l` (at most 64 rows of it), :math:`C_l` the covariance of the channels of a layer's outputs over
+    samples and positions, :math:`f_l` so the effective rank of its features, and :math:`q` the root mean square of the mean
+    gradient's entries.
 
-    The first factor counts the weights that the loss asks to change, the second the directions in which features differ
-    (both as participation ratios, so that neither has a scale). The third is what of these directions is left at the end
-    of the forward pass: cells whose features become alike with depth are hard to train, however many weights they have;
-    the root keeps it behind the others, since where widths grow from stage to stage it says less. The fourth tells
-    networks whose gradients stay small from those in which they explode on their way back. All four are numbers of the
-    panel (``participation``, ``feature-rank-squares``, ``feature-survival``, ``gradient-size``): of the activations and
-    gradients of one pass, for layers of any kind.
+    :math:`p_l` is the number of weights that the loss asks to change, were all asked alike. Its sum is governed by the widest
+    layers and hardly tells more than the number of parameters, the square of the sum of its roots grows with depth as
+    well; which of the two is right differs from space to space, and their geometric mean is near the better one on most.
+    The next factor counts in how many directions features differ on the way forth, the next in how many of those that
+    they could the layers learn; ranks are participation ratios, so that none has a scale. The last one tells networks
+    whose gradients stay small from those in which they explode on their way back. All are numbers of the panel
+    (``participation``, ``participation-roots``, ``feature-rank-squares``, ``weight-rank-share``, ``gradient-size``): of the
+    activations and gradients of one pass, for layers of any kind.
 
     Range: any real number. A network through which no features come has a very low one.
 
-    Source: of this project. The participation ratio of a spectrum is Roy and Vetterli's effective rank (EUSIPCO 2007) by
+    Source: of this project. The ratio of the norms is a measure of sparsity (Hurley and Rickard, IEEE Transactions on
+    Information Theory, 2009); the participation ratio of a spectrum is Roy and Vetterli's effective rank (EUSIPCO 2007) by
     second moments; the rank of features as expressivity is that of AZ-NAS (Lee and Ham, CVPR 2024), there by the entropy
     and of blocks.
     """

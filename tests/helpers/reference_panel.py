@@ -83,6 +83,7 @@ def _of_gradients(mean):
         'log-l1': sum(math.log(1 + np.abs(g).sum()) for g in mean),
         'log-mgm': sum(math.log(1 + (g**2).sum()) for g in mean),
         'participation': sum(ratios),
+        'participation-roots': sum(math.sqrt(ratio) for ratio in ratios),
         'log-participation': sum(math.log(1 + ratio) for ratio in ratios),
         'participation-share': np.mean([ratio / m.size for ratio, m in zip(ratios, matrices)]),
         'weight-rank': sum(ranks),
@@ -123,8 +124,9 @@ def _of_calls(passes, n):
 
 def two_way_rank(panel):
     return (
-        math.log(panel['participation'])
-        + math.log(panel['feature-rank-squares'])
-        + math.log(panel['feature-survival']) / 2
+        math.log(panel['participation']) / 2
+        + math.log(panel['participation-roots'])
+        + math.log(panel['feature-rank-squares']) / 2
+        + math.log(panel['weight-rank-share']) / 2
         + math.log(panel['gradient-size'])
     )
