@@ -23,7 +23,12 @@ import pandas as pd
 Powers = dict[str, float]
 FACTORS = TwoWayRank.factors
 CHOICES: tuple[tuple[Powers, ...], ...] = (
-    ({'participation': 1}, {'participation': 0.5, 'participation-roots': 1}, {'participation-roots': 2}, {'log-participation': 4}),
+    (
+        {'participation': 1},
+        {'participation': 0.5, 'participation-roots': 1},
+        {'participation-roots': 2},
+        {'log-participation': 4},
+    ),
     ({}, {'weight-rank': 0.5}, {'weight-rank': 1}, {'weight-rank-share': 0.5}, {'weight-rank-share': 1}),
     ({}, {'feature-rank': 1}, {'feature-rank-squares': 0.5}, {'feature-rank-squares': 1}),
     ({}, {'backward-rank': 1}),
@@ -39,7 +44,11 @@ NEIGHBOURS = (
 OTHERS = ['two-way-rank', 'steady-rank', 'gradient-norm', 'log-l1', 'log-mgm', 'mgm', 'snip']
 
 register_functions(
-    {name: partial(lambda gradients, name: statistics(gradients)[name], name=name) for name in PANEL if name not in (*SCORES, 'layers')}
+    {
+        name: partial(lambda gradients, name: statistics(gradients)[name], name=name)
+        for name in PANEL
+        if name not in (*SCORES, 'layers')
+    }
 )
 
 
@@ -68,7 +77,9 @@ def leave_one_out(found: pd.DataFrame) -> pd.DataFrame:
         others = found.drop(columns=space)
         best = goodness(others).idxmax()
         rows.append((space, best, others.loc[best].mean(), found.loc[best, space], found[space].max()))
-    return pd.DataFrame(rows, columns=['left out', 'chosen on the others', 'mean there', 'here', 'best here']).set_index('left out')
+    return pd.DataFrame(rows, columns=['left out', 'chosen on the others', 'mean there', 'here', 'best here']).set_index(
+        'left out'
+    )
 
 
 def show(title: str, found: pd.DataFrame) -> None:
@@ -83,7 +94,9 @@ if __name__ == '__main__':
     status = main(['benchmark', '--benchmark', 'all', '--scores', ','.join(OTHERS + names), *options])
     if not status:
         folder = Path(options[options.index('--output') + 1])
-        found = correlations(folder, [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*CHOICES)])
+        found = correlations(
+            folder, [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*CHOICES)]
+        )
         show('two-way-rank, without each factor, and with others', correlations(folder, NEIGHBOURS))
         show(f'the best of {len(found)} products', found.loc[goodness(found).sort_values(ascending=False).index[:10]])
         show('leaving one space out', leave_one_out(found))

@@ -87,6 +87,7 @@ def _measure_architecture(
     try:
         network = benchmark.network(architecture, kernel.seed)
         with kernel.gradients(network) as gradients:
+            gradients.tracing = any(score.traces for score in scores)  # in the one pass that all of them share
             while rest:
                 measured = _measure_one(rest[0], gradients)
                 yield architecture, rest.pop(0), measured

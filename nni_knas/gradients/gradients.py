@@ -90,6 +90,7 @@ class Gradients:
         self._per_sample: dict[str, Tensor] | None = None
         self._gram: Tensor | None = None
         self.tracing = False
+        self._traced = False
         self._traces: list[Trace] | None = None
         self._begun = False
         self._mean_came_first = False
@@ -127,7 +128,7 @@ class Gradients:
                 _add_in_place(total, part)
                 traces.append(seen)
             self._mean = {name: g for name, g in zip(parameters, total) if g is not None}
-            self._traces = joined(traces) if self.tracing else None
+            self._traced, self._traces = self.tracing, joined(traces) if self.tracing else None
         return self._mean
 
     def traces(self) -> list[Trace]:
@@ -141,12 +142,15 @@ class Gradients:
         Raises
         ------
         ScoringError
-            As :meth:`mean` does.
+            As :meth:`mean` does; and if parts of the minibatch go different ways through the network.
         """
-        if self._traces is None:
+        if not self._traced:
             self.tracing, self._mean = True, None
             self.mean()
-            assert self._traces is not None
+        if self._traces is None:
+            raise ScoringError(
+                'samples go different ways through the network: what passes through its layers cannot be compared'
+            )
         return self._traces
 
     def _differentiate_mean(self, samples: Minibatch) -> tuple[list[Tensor | None], list[Trace]]:

@@ -112,12 +112,12 @@ class Tracer:
         return self._places[count, device]
 
 
-def joined(parts: list[list[Trace]]) -> list[Trace]:
-    """The traces of micro-batches as those of the minibatch; none, where they went different ways through the network."""
+def joined(parts: list[list[Trace]]) -> list[Trace] | None:
+    """The traces of micro-batches as those of the minibatch; ``None`` where they went different ways through the network."""
     if len(parts) == 1:
         return parts[0]
     if len({tuple(trace.features.shape[1:] for trace in part) for part in parts}) > 1:
-        return []
+        return None
     return [_join(calls) for calls in zip(*parts)]
 
 

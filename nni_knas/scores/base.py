@@ -20,11 +20,14 @@ class Score:
         What it costs: the number of forward-backward passes over the minibatch, or a sentence where it is not one number.
     least_samples
         How many samples it has to be given: 1, unless it compares samples.
+    traces
+        Whether it reads what passes through each layer, which the pass of a mean gradient has to watch then.
     """
 
     name: ClassVar[str]
     passes: ClassVar[str]
     least_samples: ClassVar[int] = 1
+    traces: ClassVar[bool] = False
 
     def __call__(self, gradients: Gradients) -> float:
         """The score of the network that ``gradients`` belongs to; higher is better.

@@ -47,6 +47,7 @@ class TwoWayRank(Score):
 
     name = 'two-way-rank'
     passes = '1'
+    traces = True
     factors: ClassVar = FACTORS
     least: ClassVar = LEAST
 

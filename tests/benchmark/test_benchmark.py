@@ -38,7 +38,7 @@ from nni_knas.benchmark.ranking import (
     top_accuracy,
 )
 from nni_knas.networks.candidates import build_network, decode_sample
-from nni_knas.scores import MGM, MGMSampled, Score
+from nni_knas.scores import MGM, MGMSampled, Score, TwoWayRank
 
 NAN = float('nan')
 
@@ -284,6 +284,8 @@ class TestMeasure:
         monkeypatch.setattr(Gradients, '_differentiate', lambda self, *a: passes.append(1) or original(self, *a))
         measured(tiny(4), [MGM(), MGMSampled(), Parameters()])
         assert len(passes) == 4
+        measured(tiny(4), [MGM(), TwoWayRank()])  # which has to be watched from the beginning
+        assert len(passes) == 8
 
     def test_resume(self, tmp_path):
         """A run that is interrupted goes on after the last score; a larger sample scores only what is new."""

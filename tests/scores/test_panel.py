@@ -122,6 +122,34 @@ def test_micro_batches_change_nothing(name, size):
     assert kernel_of(name, micro_batch=size).statistics(network_of(name)) == pytest.approx(whole, rel=1e-9)
 
 
+class Branching(nn.Module):
+    """What a sample passes through depends on it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, x):
+        y = self.first(x)
+        return self.head(self.second(y) if float(x[0, 0]) > 0 else y)
+
+
+def test_parts_that_go_different_ways_have_no_panel_and_another_score():
+    inputs = torch.tensor([[1.0, 2, 3, 4], [-1, 2, 3, 4]])
+    kernel = GradientKernelEvaluator((inputs, torch.tensor([0, 1])), 'log-l1', batch_size=2, micro_batch=1, device='cpu')
+    judged = kernel.judge(Branching())
+    assert judged.score > 0
+    with pytest.raises(ScoringError, match='different ways'):
+        kernel.statistics(Branching())
+
+
+def test_traces_are_to_be_had_after_the_mean_gradient():
+    with kernel_of('linear').gradients(network_of('linear')) as gradients:
+        gradients.mean()
+        gradients.tracing = True  # too late to share the pass
+        assert len(gradients.traces()) == 2
+
+
 def test_features_are_seen_before_a_later_layer_writes_into_them():
     """The rectifiers of these work in place."""
     inplace, apart = network_of('convolutions'), network_of('convolutions')
