@@ -2,9 +2,10 @@
 
     python measurements/two_way.py --tables FOLDER --data folder:CIFAR10 --text text:GLUE/RTE --output DIR
 
-Takes the options of ``nni-knas benchmark``, which ranks by each statistic on every space. The tables at the end are of products of
-powers of these: two-way-rank, and what becomes of it without each of its factors or with others; the best of all; and for each
-space what is best on the others (mean plus half the worst of the rank correlations), and what that has on the space itself.
+Takes the options of ``nni-knas benchmark``, which ranks by each statistic on every space. The tables at the end are of
+products of powers of these: two-way-rank, and what becomes of it without each of its factors or with others; the best of
+all; and for each space what is best on the others (mean plus half the worst of the rank correlations), and what that has on
+the space itself.
 """
 
 import itertools

@@ -149,7 +149,7 @@ class Gradients:
             self.mean()
         if self._traces is None:
             raise ScoringError(
-                'samples go different ways through the network: what passes through its layers cannot be compared'
+                'samples go different ways through the network: its layers cannot be compared'
             )
         return self._traces
 

@@ -28,9 +28,9 @@ class TwoWayRank(Score):
     samples and positions, :math:`f_l` so the effective rank of its features, and :math:`q` the root mean square of the mean
     gradient's entries.
 
-    :math:`p_l` is the number of weights that the loss asks to change, were all asked alike. Its sum is governed by the widest
-    layers and hardly tells more than the number of parameters, the square of the sum of its roots grows with depth as
-    well; which of the two is right differs from space to space, and their geometric mean is near the better one on most.
+    :math:`p_l` is the number of weights that the loss asks to change, were all asked alike. Its sum is governed by the
+    widest layers and hardly tells more than the number of parameters, the square of the sum of its roots grows with depth
+    as well; which of the two is right differs from space to space, and their geometric mean is near the better one.
     The next factor counts in how many directions features differ on the way forth, the next in how many of those that
     they could the layers learn; ranks are participation ratios, so that none has a scale. The last one tells networks
     whose gradients stay small from those in which they explode on their way back. All are numbers of the panel
