@@ -148,9 +148,7 @@ class Gradients:
             self.tracing, self._mean = True, None
             self.mean()
         if self._traces is None:
-            raise ScoringError(
-                'samples go different ways through the network: its layers cannot be compared'
-            )
+            raise ScoringError('samples go different ways through the network: its layers cannot be compared')
         return self._traces
 
     def _differentiate_mean(self, samples: Minibatch) -> tuple[list[Tensor | None], list[Trace]]:
