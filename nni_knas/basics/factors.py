@@ -8,7 +8,7 @@ FACTORS = {
     'participation': 0.5,
     'participation-roots': 1.0,
     'feature-rank-squares': 0.5,
-    'weight-rank-share': 0.5,
+    'weight-rank-share': 1.0,
     'gradient-size': 1.0,
 }
 """Statistics of the panel whose product the recommended score is, in logarithm, and their powers."""

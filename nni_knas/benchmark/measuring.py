@@ -29,7 +29,7 @@ from nni_knas.benchmark.processes import spread
 from nni_knas.gradients import Gradients
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.record import reason_of
-from nni_knas.scores import Score
+from nni_knas.scores import Score, TwoWayRank
 
 __all__ = ['Measurement', 'measure']
 
@@ -155,6 +155,8 @@ def settings_of(kernel: GradientKernelEvaluator, score: Score) -> str:
     depends: list[Any] = [repr([tuple(leaf.shape[1:]) for leaf in leaves if isinstance(leaf, Tensor)])]  # of one sample
     if not isinstance(score, Baseline):
         depends += [kernel.minibatch.digest(), kernel.seed, kernel.normalization]
+    if isinstance(score, TwoWayRank):
+        depends.append(score.factors)  # which stand in another room
     return hashlib.sha256(json.dumps([*depends, _digest_of_code(type(score).__module__)]).encode()).hexdigest()[:20]
 
 

@@ -20,7 +20,7 @@ class TwoWayRank(Score):
     .. math::
 
         \Big( \sum_l p_l \Big)^{1/2} \Big( \sum_l p_l^{1/2} \Big) \Big( \sum_l f_l^2 \Big)^{1/2}
-            \Big( \frac{1}{L} \sum_l \frac{r_l}{\min(m_l, n_l)} \Big)^{1/2} \log\Big(1 + \frac{1}{q}\Big), \qquad
+            \Big( \frac{1}{L} \sum_l \frac{r_l}{\min(m_l, n_l)} \Big) \log\Big(1 + \frac{1}{q}\Big), \qquad
         p_l = \frac{\|\bar G_l\|_1^2}{\|\bar G_l\|_2^2}, \quad f_l = \frac{(\mathrm{tr}\, C_l)^2}{\mathrm{tr}\, C_l^2}
 
     in logarithm, with :math:`\bar G_l` the mean gradient of a layer's weights, :math:`r_l` its effective rank as a matrix of

@@ -301,6 +301,11 @@ class TestMeasure:
         architectures, [measurement] = measured(tiny(), [Parameters(), Width()], cache=ScoreCache(path), count=15)
         assert list(measurement.values(Width(), architectures)) == [json.loads(each)['width'] for each in architectures]
 
+    def test_settings_hold_the_factors_of_the_recommended_score(self, monkeypatch):
+        before = settings_of(tiny_kernel(), TwoWayRank())
+        monkeypatch.setattr(TwoWayRank, 'factors', {'participation': 1.0})
+        assert settings_of(tiny_kernel(), TwoWayRank()) != before
+
     def test_settings(self):
         same = {'batch_size': 20, 'normalization': 'sample', 'seed': 0}  # all of the data, so the seed does not change it
         plain = settings_of(tiny_kernel(**same), MGM())

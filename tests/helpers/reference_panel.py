@@ -127,6 +127,6 @@ def two_way_rank(panel):
         math.log(panel['participation']) / 2
         + math.log(panel['participation-roots'])
         + math.log(panel['feature-rank-squares']) / 2
-        + math.log(panel['weight-rank-share']) / 2
+        + math.log(panel['weight-rank-share'])
         + math.log(panel['gradient-size'])
     )
