@@ -543,6 +543,14 @@ class Record:
         """The candidates in training, or that were when their run was interrupted."""
         return [row.id for row in self._select_candidates('WHERE status = ? ORDER BY id', Status.TRAINING)]
 
+    def extent(self) -> tuple[int, ...]:
+        """Numbers that change whenever there are candidates, scores or panels that were not there before, or not usable."""
+        return tuple(
+            self._fetch_one(
+                f'SELECT COUNT(*), COUNT(score), COUNT(quick), COALESCE(SUM(status IN {_UNUSABLE}), 0) FROM candidates'
+            )
+        )
+
     def endings(self) -> list[tuple[int, float | None]]:
         """The candidates whose training has ended, in that order, each with its metric; ``None`` where it has failed.
 

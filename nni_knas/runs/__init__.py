@@ -9,7 +9,7 @@ from nni_knas.basics.faces import opened_later
 if TYPE_CHECKING:
     from nni_knas.runs.columns import score_table
     from nni_knas.runs.fine_stage_scalars import fine_scalars
-    from nni_knas.runs.learning import learner_of, pool_of
+    from nni_knas.runs.learning import learner_of, pool_of, tell
     from nni_knas.runs.lessons import REASONS, Lessons
     from nni_knas.runs.progress import progress_of, progress_shown
     from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
@@ -47,6 +47,7 @@ __all__ = [
     'search_scalars',
     'session',
     'state_of',
+    'tell',
     'worked_seconds',
 ]
 
@@ -54,7 +55,7 @@ _PLACES = {
     **dict.fromkeys(('State', 'failures_recorded', 'state_of'), 'state'),
     **dict.fromkeys(('RankedEvaluator', 'energy_of', 'kept_result', 'ranked_model'), 'ranked'),
     **dict.fromkeys(('Run', 'dump_space', 'open_run', 'report_seconds', 'restore_model'), 'run'),
-    **dict.fromkeys(('learner_of', 'pool_of'), 'learning'),
+    **dict.fromkeys(('learner_of', 'pool_of', 'tell'), 'learning'),
     **dict.fromkeys(('REASONS', 'Lessons'), 'lessons'),
     **dict.fromkeys(('progress_of', 'progress_shown'), 'progress'),
     'search_scalars': 'scalars',

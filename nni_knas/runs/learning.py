@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike
 
 from nni_knas.basics.names import COSTS, OptimizeMode
 from nni_knas.learner import Learner
-from nni_knas.record import BEGUN, Record, Status, keys
+from nni_knas.record import BEGUN, Record, keys
 from nni_knas.runs.selection import chosen, rated_among
 
-__all__ = ['expected_in_full', 'learner_of', 'pool_of']
+__all__ = ['expected_in_full', 'learner_of', 'pool_of', 'tell']
 
 LEAST = 3
 """Of fewer candidates that have both a quick and a full statistic no line is drawn from the one to the other."""
@@ -71,15 +71,37 @@ def learner_of(record: Record, pool: pd.DataFrame) -> Learner:
     mode: OptimizeMode = 'minimize' if record.get_meta(keys.OPTIMIZE_MODE) == 'minimize' else 'maximize'
     seed = _settings_of(record).get('seed', 0)
     learner = Learner(_panel_of(record, pool), _prior_of(pool), mode, seed)
-    for number, metric in record.endings():
+    tell(learner, record, pool)
+    return learner
+
+
+def tell(learner: Learner, record: Record, pool: pd.DataFrame, since: int = 0) -> int:
+    """Tell a learner what came of training, and what is under way.
+
+    Parameters
+    ----------
+    learner, record, pool
+        The learner of a record, and its candidates.
+    since
+        How many trainings that have ended it knows already.
+
+    Returns
+    -------
+    int
+        How many it knows now.
+    """
+    endings = record.endings()
+    for number, metric in endings[since:]:
         if number in pool.index:
             learner.tell(number, metric)
-    for row in pool[pool.status == Status.TRAINING].itertuples():
-        if math.isnan(row.metric):
-            learner.begin(row.Index)
-        else:  # it has its metric, and its end is on the way
-            learner.tell(row.Index, row.metric)
-    return learner
+    for number in record.in_training():
+        if number in pool.index:
+            metric = record.get(number).metric
+            if metric is None:
+                learner.begin(number)
+            else:  # its end is on the way
+                learner.tell(number, metric)
+    return len(endings)
 
 
 def _settings_of(record: Record) -> dict[str, Any]:

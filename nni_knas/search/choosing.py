@@ -13,7 +13,7 @@ from nni.mutable import Sample
 
 from nni_knas.learner import Learner
 from nni_knas.record import BEGUN, Choice, Record, Stop, keys, set_stop, stop_of
-from nni_knas.runs import chosen, learner_of, pool_of
+from nni_knas.runs import chosen, learner_of, pool_of, tell
 from nni_knas.search.request import SearchRequest
 
 __all__ = ['Chooser', 'LearnChooser', 'RankChooser', 'chooser_of']
@@ -85,9 +85,8 @@ class RankChooser(Chooser):
 class LearnChooser(Chooser):
     """The one of which a :class:`~nni_knas.Learner` expects the most, by the metrics of those trained so far.
 
-    It holds nothing of its own: each choice is made from the record, so that one that was interrupted is made again as it
-    was. A candidate that has a quick score alone is scored in full before it is trained, and then asked again which one is
-    to be trained.
+    Each choice depends on the record alone, so that one that was interrupted is made again as it was. A candidate that has a
+    quick score alone is scored in full before it is trained, and then it is asked again which one is to be trained.
 
     Parameters
     ----------
@@ -110,6 +109,10 @@ class LearnChooser(Chooser):
         super().__init__(record, request, within)
         self._score_in_full = score_in_full
         self._over = False
+        self._pool = pd.DataFrame()
+        self._learner: Learner | None = None
+        self._told = 0  # trainings that the learner knows to have ended
+        self._extent: tuple[int, ...] | None = None  # of the record when the candidates were read
         stop = stop_of(record)
         if stop is not None and (stop.stop_when, stop.top_k) != (request.stop_when, request.top_k):
             set_stop(record, None)
@@ -138,45 +141,62 @@ class LearnChooser(Chooser):
         return sum(row.status in BEGUN and self.within(row.sample) for row in self.record.explored())
 
     def _choose(self) -> Choice | None:
-        pool = self._pool()
-        return self._chosen_before(pool) or self._ask(pool)
+        self._look()
+        return self._chosen_before() or self._ask()
 
-    def _pool(self) -> pd.DataFrame:
+    def _look(self) -> None:
+        """Take in what is new in the record. Candidates are read anew only where there is more of them."""
+        extent = self.record.extent()
+        if extent != self._extent:
+            self._pool = self._read_pool()
+            self._learner, self._told, self._extent = learner_of(self.record, self._pool), 0, extent
+        assert self._learner is not None
+        self._told = tell(self._learner, self.record, self._pool, self._told)
+
+    def _read_pool(self) -> pd.DataFrame:
         front = (self.request.front, self.request.top_k) if self.request.front is not None else None
         return pool_of(self.record, front, self.within)
 
-    def _chosen_before(self, pool: pd.DataFrame) -> Choice | None:
+    def _free(self) -> pd.Index:
+        """The candidates whose training has not begun."""
+        begun = [*(number for number, _ in self.record.endings()), *self.record.in_training()]
+        return self._pool.index.difference(begun, sort=False)
+
+    def _chosen_before(self) -> Choice | None:
         """The first that was chosen and is not trained, since the run was interrupted."""
-        free = pool.index[~pool.status.isin(BEGUN)]
+        free = self._free()
         return next((choice for choice in self.record.choices() if choice.candidate in free), None)
 
-    def _ask(self, pool: pd.DataFrame) -> Choice | None:
-        for left in reversed(range(self.most_scored + 1)):
-            pool = pool if left or self._score_in_full is None else pool[pool.score.notna()]
-            learner = learner_of(self.record, pool)
-            choice = None if self._is_enough(learner, pool) else self._asked(learner, pool)
-            if choice is None or self._score_in_full is None or pd.notna(pool.score[choice.candidate]):
+    def _ask(self) -> Choice | None:
+        for _ in range(self.most_scored):
+            assert self._learner is not None
+            choice = self._asked(self._learner)
+            if choice is None or self._score_in_full is None or pd.notna(self._pool.score[choice.candidate]):
                 return choice
             self._score_in_full(choice.candidate)
-            pool = self._pool()
-        return None
+            self._look()
+        self._extent = None  # as many as are scored in full for one choice: now one of those that are
+        return self._asked(learner_of(self.record, self._pool[self._pool.score.notna()]))
 
-    def _asked(self, learner: Learner, pool: pd.DataFrame) -> Choice | None:
-        expected = learner.predictions()
+    def _asked(self, learner: Learner) -> Choice | None:
+        expected, metrics = learner.predictions(), {metric for _, metric in self.record.endings()} - {None}
+        if len(metrics) > 1 and self._is_enough(expected.chance):
+            return None
         for number in learner.ask(1):
             predicted, deviation = None, None
-            if pool.metric.nunique() > 1:  # before, a learner does not know what metrics are like
+            if len(metrics) > 1:  # before, a learner does not know what metrics are like
                 sign = -1 if self.record.get_meta(keys.OPTIMIZE_MODE) == 'minimize' else 1
                 predicted, deviation = sign * float(expected['mean'][number]), float(expected.deviation[number])
-            return Choice(int(number), int(pool['rank'][number]), learner.reason(number) or 'score', predicted, deviation)
+            rank, reason = int(self._pool['rank'][number]), learner.reason(number) or 'score'
+            return Choice(int(number), rank, reason, predicted, deviation)
         return None
 
-    def _is_enough(self, learner: Learner, pool: pd.DataFrame) -> bool:
+    def _is_enough(self, chances: pd.Series) -> bool:
         """Whether the chance that a better one is among the rest is as small as the user has said; it is noted then."""
         when = self.request.stop_when
-        if when is None or pool.metric.nunique() < 2:
+        if when is None:
             return False
-        chance = float(learner.predictions().chance[~pool.status.isin(BEGUN)].sum())
+        chance = float(chances[self._free().intersection(chances.index)].sum())
         if chance >= when:
             return False
         set_stop(self.record, Stop(when, chance, self.request.top_k))

@@ -22,6 +22,7 @@ from servers import free_port
 from spaces import LoggedMGM, TinySpace, tiny_kernel, train, write_line
 
 from nni_knas import KNAS
+from nni_knas.basics.names import Choose
 from nni_knas.footprint import Meter
 from nni_knas.record import Record
 from nni_knas.runs.sessions import session
@@ -43,9 +44,10 @@ def make(
     training: float = 0.0,
     top_k: int = 3,
     concurrency: int = 1,
+    choose: Choose = 'rank',
 ) -> NasExperiment:
     kernel = tiny_kernel(score=LoggedMGM(str(folder / 'scored'), pause, folder / 'may score'))
-    strategy = KNAS(kernel, candidates=15, top_k=top_k, explorer=EXPLORERS[explorer]())
+    strategy = KNAS(kernel, candidates=15, top_k=top_k, explorer=EXPLORERS[explorer](), choose=choose)
     evaluator = FunctionalEvaluator(
         train,
         log=str(folder / 'trained'),

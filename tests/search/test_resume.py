@@ -95,6 +95,23 @@ def test_killed_while_training(tmp_path):
     assert trainings(tmp_path, 'end') == 3 and trainings(tmp_path, 'start') == 4
 
 
+def test_killed_while_training_what_is_learnt(tmp_path):
+    let(tmp_path, train=3)
+    process = start('run', tmp_path, choose='learn', top_k=6)
+    wait_until(lambda: trainings(tmp_path, 'start') == 4)
+    kill(process)
+    before = open_run(tmp_path / 'killed').choices()
+    assert before.status.tolist() == ['trained'] * 3 + ['training'] and before.metric.notna().sum() == 3
+
+    let(tmp_path)
+    assert start('resume', tmp_path, choose='learn', top_k=6).wait() == 0
+    after = open_run(tmp_path / 'killed').choices()
+    made = ['candidate', 'rank', 'reason', 'predicted', 'deviation']
+    assert len(after) == 6 and after[made][:4].equals(before[made]) and after.metric[:3].equals(before.metric[:3])
+    assert after.status.tolist() == ['trained'] * 6 and after.predicted[4:].notna().all()
+    assert trainings(tmp_path, 'end') == 6 and trainings(tmp_path, 'start') == 7
+
+
 def test_finished_run_resumed(tmp_path):
     assert start('run', tmp_path).wait() == 0
     before = open_run(tmp_path / 'killed').scores(all=True)

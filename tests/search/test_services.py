@@ -14,7 +14,7 @@ from nni.nas.strategy import Random
 from places import HELPERS
 from portal import table
 from servers import free_port, wait_until
-from spaces import TinySpace, lines, tiny_kernel, train, vector_dataset
+from spaces import TinySpace, lines, prefer_small, tiny_kernel, train, vector_dataset
 
 from nni_knas import KNAS, GradientKernelEvaluator
 from nni_knas.networks.candidates import build_network
@@ -87,6 +87,26 @@ def check_portal(browser, port, scores):
     wait_until(lambda: browser.find_elements('css selector', '.openRow .bgHyper'))
     parameters = browser.find_element('css selector', '.openRow .bgHyper').text
     assert all(word in parameters for word in ('width', 'inner', 'learning_rate', 'kernel_rank'))
+
+
+def test_a_fine_stage_that_learns(run, browser_if_any):
+    """The portal says of each trial why it was chosen, and what was expected of it."""
+    strategy = KNAS(tiny_kernel(), candidates=27, top_k=9, choose='learn')
+    experiment = run(FunctionalEvaluator(prefer_small), strategy, trial_concurrency=2)
+    choices = strategy.open_run().choices()
+    assert choices.status.tolist() == ['trained'] * 9 and choices.candidate.is_unique
+    assert set(choices.reason) > {'score'} and choices.predicted.notna().any()
+    jobs = {job.hyperParameters[0].parameters['knas_candidate']: job for job in experiment.list_trial_jobs()}
+    for choice in choices.itertuples():
+        job = jobs[choice.candidate]
+        parameters, final = job.hyperParameters[0].parameters['mutation_summary'], job.finalMetricData[-1].data
+        assert (parameters['knas_reason'], parameters['kernel_rank']) == (choice.reason, choice.rank)
+        expected = pytest.approx(choice.predicted) if choice.predicted == choice.predicted else None
+        assert parameters.get('predicted_metric') == final.get('predicted_metric') == expected
+        assert final['default'] == choice.metric
+    if browser_if_any:
+        browser_if_any.get(f'http://127.0.0.1:{experiment.port}/logs/knas.html')
+        wait_until(lambda: 'learned' in browser_if_any.find_element('id', 'table').text)
 
 
 def test_trials_that_start_together_get_their_own_parameters(run, tmp_path):
