@@ -421,7 +421,7 @@ class TestLearning:
 @pytest.mark.parametrize(
     'arguments, sentence',
     [
-        ({'stop_when': 0.5}, 'stop_when=0.5 goes with choose="learn"'),
+        ({'choose': 'rank', 'stop_when': 0.5}, 'stop_when=0.5 goes with choose="learn"'),
         ({'candidats': 10}, 'unknown field "candidats": did you mean "candidates"?'),
         ({'candidates': 0}, 'candidates is 0'),
         ({'optimize_mode': 'best'}, "optimize_mode is 'best'"),
