@@ -7,10 +7,23 @@ from scipy.special import ndtr  # type: ignore[import-untyped]
 
 from nni_knas.learner.normalising import Floats
 
-__all__ = ['chance_of_each', 'expected_improvement', 'promise']
+__all__ = ['chance_of_each', 'expected_improvement', 'is_owed', 'promise']
 
 HOPEFUL = 0.8
-"""The share of candidates that are not asked for, since most of the others are expected to be better."""
+"""The share of candidates that are not asked for, since all others are expected to be better."""
+
+FAITH = 0.7
+"""The share of what is begun that is of the prior's best, where the prior is certain to be right."""
+
+
+def is_owed(prior: Floats, begun: list[int], trust: float) -> bool:
+    """Whether fewer of the ``k`` candidates begun are among the ``k`` best of the prior than its trust deserves.
+
+    What is expected of candidates may be wrong in one way and the prior in another: so as many trainings go by the prior as
+    it is likely to be right, and the best of these is there whatever the models make of the others.
+    """
+    least = np.partition(prior, -len(begun))[-len(begun)]
+    return int((prior[begun] >= least).sum()) < FAITH * trust * (len(begun) + 1)
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from nni_knas.basics.names import OptimizeMode, Reason
-from nni_knas.learner.acquisition import chance_of_each, promise
+from nni_knas.learner.acquisition import chance_of_each, is_owed, promise
 from nni_knas.learner.explanation import explain
 from nni_knas.learner.normalising import Floats, Metrics
 from nni_knas.learner.panel import know
@@ -54,9 +54,12 @@ class Learner:
     ) -> None:
         if optimize_mode not in ('maximize', 'minimize'):
             raise ValueError(f"optimize_mode is 'maximize' or 'minimize', not {optimize_mode!r}")
+        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+            raise ValueError(f'seed is a whole number of at least 0, not {seed!r}')
         self._known = know(panel, prior)
         self._surrogate = Surrogate(self._known.features, self._known.prior)
-        self._places = {label: place for place, label in enumerate(self._known.labels)}
+        self._labels = list(self._known.labels)
+        self._places = {label: place for place, label in enumerate(self._labels)}
         self._sign = 1.0 if optimize_mode == 'maximize' else -1.0
         self._seed = seed
         self._told: dict[int, float] = {}
@@ -84,7 +87,7 @@ class Learner:
             place, free = self._choose(free)
             self._pending[place] = None
             chosen.append(place)
-        return [self._known.labels[place] for place in chosen]
+        return [self._labels[place] for place in chosen]
 
     def tell(self, label: Hashable, metric: float | None) -> None:
         """Take in the metric of a trained candidate, whether it was asked or not.
@@ -96,28 +99,24 @@ class Learner:
         metric
             None, or a number that is not finite, where training failed.
         """
-        if label not in self._places:
-            raise ValueError(f'no candidate of the panel has the label {label!r}')
+        place = self._place_of(label)
         try:
-            value = math.nan if metric is None else float(metric)
+            value = math.nan if metric is None else float(None if isinstance(metric, str) else metric)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise ValueError(f'a metric is a number, or None where training failed, not {metric!r}') from None
-        place = self._places[label]
         self._pending.pop(place, None)
         self._told.pop(place, None)
         self._told[place] = self._sign * value if math.isfinite(value) else -math.inf
 
     def begin(self, label: Hashable) -> None:
         """Take in that a candidate is being trained, though it was not asked here: it is pending until it is told."""
-        if label not in self._places:
-            raise ValueError(f'no candidate of the panel has the label {label!r}')
-        place = self._places[label]
+        place = self._place_of(label)
         if place not in self._told:
             self._pending[place] = None
 
     def reason(self, label: Hashable) -> Reason | None:
         """Why it was asked: by ``'score'``, since it was ``'learned'``, or to ``'explore'``. None: it never was."""
-        return self._reasons.get(self._places.get(label, -1))
+        return self._reasons.get(self._place_of(label))
 
     def predictions(self) -> pd.DataFrame:
         """What is expected of each candidate; of one that is trained, what has come of it.
@@ -154,6 +153,11 @@ class Learner:
         drawn = self._believed()[1].draw(some, DRAWS, rng, noise=False)
         return explain(self._known.names, self._known.features[some], drawn)
 
+    def _place_of(self, label: Hashable) -> int:
+        if not isinstance(label, Hashable) or label not in self._places:
+            raise ValueError(f'no candidate of the panel has the label {label!r}')
+        return self._places[label]
+
     def _free(self) -> Places:
         """Those that were neither told nor asked."""
         free = np.ones(len(self._known.labels), bool)
@@ -168,19 +172,22 @@ class Learner:
     def _choose(self, free: Places) -> tuple[int, Places]:
         """The next, and those of which the one after it is chosen: all, or the most promising of very many."""
         prior = self._known.prior[free]
-        by_score = int(prior.argmax())
-        if not self._told and not self._pending:
-            self._reasons[free[by_score]] = 'score'
-            return int(free[by_score]), np.delete(free, by_score)
-        mean, deviation, best = self._expected(free)
-        promised = promise(mean, deviation, best)
-        chosen = int(promised.argmax())
-        better = bool(self._told) and mean[chosen] >= mean[by_score]
-        same = prior[chosen] == prior[by_score]
-        learned: Reason = 'learned' if better else 'explore'
-        self._reasons[free[chosen]] = 'score' if same else learned
-        rest = np.argsort(-promised, kind='stable')[: 1 + MOST]
-        return int(free[chosen]), free[np.sort(rest[rest != chosen])]
+        chosen = by_score = int(prior.argmax())
+        reason, rest = 'score', np.arange(len(free))
+        if not self._is_owed():
+            mean, deviation, best = self._expected(free)
+            promised = promise(mean, deviation, best)
+            chosen = int(promised.argmax())
+            if prior[chosen] != prior[by_score]:
+                reason = 'learned' if self._told and mean[chosen] >= mean[by_score] else 'explore'
+            rest = np.sort(np.argsort(-promised, kind='stable')[: 1 + MOST])
+        self._reasons[int(free[chosen])] = cast(Reason, reason)
+        return int(free[chosen]), free[rest[rest != chosen]]
+
+    def _is_owed(self) -> bool:
+        """Whether the next is the prior's turn."""
+        begun = [*self._told, *self._pending]
+        return not begun or is_owed(self._known.prior, begun, self._believed()[1].trust)
 
     def _expected(self, free: Places) -> tuple[Floats, Floats, float]:
         """Of each, and the best so far; what is pending is believed to have the metric that is expected of it."""
@@ -198,8 +205,11 @@ class Learner:
         rest = self._free() if not self._pending else np.setdiff1d(np.arange(len(hope)), told)
         rest = rest[np.argsort(-hope[rest], kind='stable')[:SOME]]
         drawn = belief.draw(rest, DRAWS, np.random.default_rng(self._seed), noise=True)
-        if metrics.comparable or len(told):
-            best = told[metrics.scores.argmax()]
-            rest, drawn = np.append(rest, best), np.column_stack([drawn, np.full(DRAWS, metrics.scores.max())])
-        chance[rest] = chance_of_each(drawn)
+        if max(self._told.values(), default=-math.inf) > -math.inf:
+            # By ranks the best is further ahead of the second than by metrics: half of it, and chances are what comes true.
+            ahead = np.sort(metrics.scores)[-2:].mean()
+            rest = np.append(rest, told[metrics.scores.argmax()])
+            drawn = np.column_stack([drawn, np.full(DRAWS, ahead)])
+        if len(rest):  # else all have failed
+            chance[rest] = chance_of_each(drawn)
         return chance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class Known(NamedTuple):
 def know(panel: pd.DataFrame, prior: str | pd.Series | None) -> Known:
     """The panel in normal scores, and the prior."""
     _check(panel)
-    values = panel.to_numpy(float)
+    values = panel.to_numpy(dtype=float, na_value=np.nan)
     features = np.column_stack([normal_scores(column) for column in values.T])
     believed = np.nan_to_num(_prior_of(panel, prior), nan=-np.inf)
     return Known(panel.index, [*panel.columns], features, normal_scores(believed))
@@ -52,22 +53,28 @@ def _prior_of(panel: pd.DataFrame, prior: str | pd.Series | None) -> Floats:
     if isinstance(prior, pd.Series):
         return _given(panel, prior)
     if prior is not None:
-        if prior not in panel.columns:
+        if not isinstance(prior, Hashable) or prior not in panel.columns:
             raise ValueError(
                 f'prior names no column of the panel: {prior!r}; there are {", ".join(map(str, panel.columns))}'
             )
-        return panel[prior].to_numpy(float)
+        return _numbers(panel[prior])
     if 'score' in panel.columns:
-        return panel['score'].to_numpy(float)
+        return _numbers(panel['score'])
     if missing := [name for name in FACTORS if name not in panel.columns]:
         raise ValueError(
             f'the recommended score is the prior where none is given, and needs a column score or {", ".join(missing)}; '
             "give one of the panel's columns as prior, or a Series"
         )
-    return sum(power * np.log(np.maximum(panel[name].to_numpy(float), LEAST)) for name, power in FACTORS.items())
+    return np.sum([power * np.log(np.maximum(_numbers(panel[name]), LEAST)) for name, power in FACTORS.items()], axis=0)
 
 
 def _given(panel: pd.DataFrame, prior: pd.Series) -> Floats:
     if not prior.index.is_unique or not panel.index.isin(prior.index).all():
         raise ValueError('prior must have exactly one value for each row of the panel, under the same label')
-    return prior.reindex(panel.index).to_numpy(float)
+    if not pd.api.types.is_numeric_dtype(prior.dtype):
+        raise ValueError(f'prior is numbers, higher is better, but the Series has {prior.dtype}')
+    return _numbers(prior.reindex(panel.index))
+
+
+def _numbers(values: pd.Series) -> Floats:
+    return values.to_numpy(dtype=float, na_value=np.nan)

@@ -126,6 +126,11 @@ class Belief:
         self.weights: Floats = softmax(evidence)
         """``NOISE x E x SCALES``: the probability of each model."""
 
+    @property
+    def trust(self) -> float:
+        """The probability of the models that have the prior as their expert."""
+        return float(self.weights[:, : len(TRUST)].sum())
+
     def _evidence(self, covariance: Any, inverse: Any) -> Floats:
         """``E x SCALES``, the logarithm of the joint density of a model and what was told."""
         experts, scales = self._experts, SCALES
