@@ -10,6 +10,7 @@ the space itself.
 
 import itertools
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +43,7 @@ NEIGHBOURS = (
     + [FACTORS | {more: power} for more in ('backward-rank', 'feature-survival', 'sample-rank-late') for power in (0.5, 1)]
     + [FACTORS | {name: 2 * power} for name, power in FACTORS.items()]
 )
+USED = sorted({name for choice in CHOICES for powers in choice for name in powers})
 OTHERS = ['two-way-rank', 'steady-rank', 'gradient-norm', 'log-l1', 'log-mgm', 'mgm', 'snip']
 
 register_functions(
@@ -53,18 +55,38 @@ register_functions(
 )
 
 
-def correlations(folder: Path, products: list[Powers]) -> pd.DataFrame:
-    """Spearman's correlation of each product with each space's witness; a row a product, a column a space."""
+def tables(folder: Path) -> Iterator[tuple[str, pd.DataFrame, pd.Series]]:
+    """Of each space its name, the logarithms of the statistics, a row an architecture, and the accuracies."""
     witnesses = pd.read_csv(folder / 'all.csv').query('witness').groupby('benchmark', sort=False).metric.first()
-    columns = {}
     for space, witness in witnesses.items():
         table = pd.read_csv(folder / space / 'scores.csv')
-        logs = np.log(table[list(set().union(*products))].clip(lower=TwoWayRank.least)).fillna(np.log(TwoWayRank.least))
+        least = TwoWayRank.least
+        yield space, np.log(table[USED].clip(lower=least)).fillna(np.log(least)), table[witness]
+
+
+def correlations(folder: Path, products: list[Powers]) -> pd.DataFrame:
+    """Spearman's correlation of each product with each space's witness; a row a product, a column a space."""
+    columns = {}
+    for space, logs, accuracies in tables(folder):
         scores = pd.DataFrame({i: sum(power * logs[name] for name, power in p.items()) for i, p in enumerate(products)})
-        columns[space] = scores.corrwith(table[witness], method='spearman')
+        columns[space] = scores.corrwith(accuracies, method='spearman')
     found = pd.DataFrame(columns)
     found.index = [' '.join(f'{name}^{power:g}' for name, power in p.items()) for p in products]
     return found
+
+
+def rank_sums(folder: Path) -> pd.DataFrame:
+    """The same of the sum of the ranks by each factor among the candidates, in the place of the product."""
+    found = {
+        space: sum(power * logs[name].rank() for name, power in FACTORS.items()).corr(accuracies, method='spearman')
+        for space, logs, accuracies in tables(folder)
+    }
+    return pd.DataFrame(found, index=['sum of ranks by the same factors'])
+
+
+def deviations(folder: Path) -> pd.DataFrame:
+    """How much the logarithm of each factor varies among the candidates: what it weighs in a product."""
+    return pd.DataFrame({space: logs[list(FACTORS)].std() for space, logs, _ in tables(folder)})
 
 
 def goodness(found: pd.DataFrame) -> pd.Series:
@@ -99,6 +121,8 @@ if __name__ == '__main__':
             folder, [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*CHOICES)]
         )
         show('two-way-rank, without each factor, and with others', correlations(folder, NEIGHBOURS))
+        show('in the place of the product', rank_sums(folder))
+        print(f'\ndeviation of the logarithm of each factor among the candidates\n{deviations(folder).round(2).to_string()}')
         show(f'the best of {len(found)} products', found.loc[goodness(found).sort_values(ascending=False).index[:10]])
         show('leaving one space out', leave_one_out(found))
     sys.exit(status)
