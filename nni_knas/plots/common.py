@@ -185,16 +185,24 @@ def empty(title: str, sentence: str) -> Figure:
 def rated_of(run: Run) -> pd.DataFrame:
     """The candidates that have a score and can be chosen, best first: as :meth:`Run.frame` has them, and two columns.
 
-    ``top`` says whether the candidate is among the top k; ``kind`` is the name of its :class:`Kind`.
+    ``top`` says whether the candidate is among the top k, or was chosen by what was learnt; ``kind`` is the name of its
+    :class:`Kind`.
     """
     rated = rated_among(run.frame())
-    top = [candidate.id for _, candidate in chosen(run.record, run.top_k, front_of(run))] if run.top_k else []
-    rated = rated.assign(top=rated.candidate.isin(top))
+    rated = rated.assign(top=rated.candidate.isin(_top_of(run)))
     kind = np.where(rated.score.isna(), QUICK.name, SCORED.name).astype(object)
     kind[rated.top] = TOP.name
     kind[rated.status == Status.TRAINING_FAILED] = FAILED.name
     kind[rated.status == Status.TRAINED] = TRAINED.name
     return rated.assign(kind=kind)
+
+
+def _top_of(run: Run) -> list[int]:
+    """The candidates that are or were to be trained: the top k, or, where that is learnt, those that were chosen."""
+    choices = run.record.choices()
+    if any(choice.reason != 'score' for choice in choices):
+        return [choice.candidate for choice in choices]
+    return [candidate.id for _, candidate in chosen(run.record, run.top_k, front_of(run))] if run.top_k else []
 
 
 def front_of(run: Run) -> str | None:

@@ -12,6 +12,7 @@ from searches import run
 from spaces import TinySpace, prefer_small, tiny_kernel
 
 from nni_knas import plots
+from nni_knas.plots.common import rated_of
 from nni_knas.record import Record, Stop, record_path, set_stop
 from nni_knas.runs import REASONS, Run
 
@@ -68,3 +69,8 @@ def test_figure_of_an_earlier_version(tmp_path):
     Record(record_path(run.folder))._connection.execute('DROP TABLE choices')
     text = plots.plot_choices(Run(run.folder)).layout.annotations[0].text.replace('<br>', ' ')
     assert text == 'the run is of an earlier version: the order of its choices is not known'
+
+
+def test_figures_mark_what_was_chosen_and_not_the_top_by_score(learnt):
+    marked = rated_of(learnt).query('top').candidate
+    assert set(marked) == set(learnt.choices().candidate)
