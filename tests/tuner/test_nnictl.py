@@ -332,7 +332,10 @@ def kill(identity: str) -> None:
 
 
 def test_own_network_and_trial_command(nnictl):
-    """A search space in JSON, a function, a trial command that knows nothing of KNAS, and a metric to be minimised."""
+    """A search space in JSON, a function, a trial command that knows nothing of KNAS, and a metric to be minimised.
+
+    What is trained is chosen by what was learnt, and a trial is told why, and what is expected of it.
+    """
     space = {'width': {'_type': 'choice', '_value': [4, 8, 16, 32]}, 'dropout': {'_type': 'uniform', '_value': [0.1, 0.5]}}
     (nnictl.folder / 'search_space.json').write_text(json.dumps(space))
     arguments = {
@@ -342,6 +345,7 @@ def test_own_network_and_trial_command(nnictl):
         'top_k': 4,
         'batch_size': 8,
         'optimize_mode': 'minimize',
+        'choose': 'learn',
     }
     # Trials that start together may get one another's parameters where neither manager nor trial knows of KNAS.
     config = {
@@ -356,7 +360,14 @@ def test_own_network_and_trial_command(nnictl):
     widths = [architecture['width'] for architecture in run.ranking(all=True).architecture]
     assert widths == sorted(widths) and run.metric == widths[0]  # the trial command reports the width
     received = (nnictl.folder / 'log').read_text().splitlines()
-    assert received == [repr(['dropout', 'kernel_rank', 'kernel_score', 'knas_candidate', 'width'])] * 4
+    choices = run.choices()
+    told = [['predicted_metric'] if expected == expected else [] for expected in choices.predicted]
+    about = ['dropout', 'kernel_rank', 'kernel_score', 'knas_candidate', 'knas_reason']
+    assert received == [repr([*about, *expected, 'width']) for expected in told]
+    parameters = [trial['parameters'] for trial in nnictl.trials()]
+    assert sorted((each['knas_candidate'], each['knas_reason'], each['kernel_rank']) for each in parameters) == sorted(
+        zip(choices.candidate, choices.reason, choices['rank'])
+    )
 
 
 def test_mistake(nnictl):
