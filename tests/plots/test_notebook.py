@@ -19,7 +19,7 @@ from nni_knas.runs import Run
 
 
 def test_strategy_before_its_run():
-    html = KNAS(tiny_kernel(), 30, 4, constraints={'parameters': 1e6}, front='flops')._repr_html_()
+    html = KNAS(tiny_kernel(), 30, 4, constraints={'parameters': 1e6}, front='flops', choose='rank')._repr_html_()
     for text in (
         'not run yet',
         '30, of which the best 4 are trained',
@@ -34,7 +34,7 @@ def test_strategy_before_its_run():
 
 @pytest.fixture(scope='module')
 def strategy(tmp_path_factory):
-    strategy = KNAS(tiny_kernel(), 20, 5, record=record_path(tmp_path_factory.mktemp('run')))
+    strategy = KNAS(tiny_kernel(), 20, 5, choose='rank', record=record_path(tmp_path_factory.mktemp('run')))
     strategy(SimplifiedModelSpace.from_model(TinySpace(), FunctionalEvaluator(train)), SequentialExecutionEngine())
     return strategy
 

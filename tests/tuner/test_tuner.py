@@ -30,7 +30,14 @@ from nni_knas.runs import ranked
 from nni_knas.spaces import sample_of, search_space_of, trial_parameters
 from nni_knas.tuner import KNAS, background, tuner
 
-ARGUMENTS = {'space': 'spaces:TinySpace', 'data': 'nnictl_models:data', 'candidates': 10, 'top_k': 3, 'batch_size': 8}
+ARGUMENTS = {
+    'space': 'spaces:TinySpace',
+    'data': 'nnictl_models:data',
+    'candidates': 10,
+    'top_k': 3,
+    'choose': 'rank',
+    'batch_size': 8,
+}
 
 
 class Experiment:
