@@ -161,3 +161,9 @@ def test_each_room_is_in_the_table():
     text = (DOCS / 'architecture.md').read_text(encoding='utf-8')
     names = sorted(room.removeprefix('nni_knas.').replace('.', '/') for room in rooms())
     assert [name for name in names if f'| `{name}` |' not in text] == []
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Their folders are no packages, so that pytest cannot tell them apart."""
+    names = [file.name for file in TESTS.rglob('test_*.py')]
+    assert sorted(names) == sorted(set(names))

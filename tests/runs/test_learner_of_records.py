@@ -99,11 +99,10 @@ class TestLearner:
         assert learner_of(record, pool_of(record)).ask(3) == [2, 3, 1]
 
     def test_quick_ones_are_compared_with_those_in_full(self):
-        """The full statistic is ten times the quick one: the two do not compare as they are."""
-        record = Record(None)
-        for number in range(1, 9):
-            record.add_screened({'n': number}, '', float(number), 0.1, panel={'x': float(number)})
+        """What is full is many times what is quick: the two do not compare as they are."""
+        record, quick = Record(None), [1.0, 2.0, 3.0, 7.5, 5.0, 6.0, 7.0, 8.0]
+        for number, score in enumerate(quick, 1):
+            record.add_screened({'n': number}, str(number), score, 0.1, panel={'x': score})
         for number in (8, 7, 6, 5):
             record.rate(number, 100.0 * number, None, 0.1, {'x': 10.0 * number})
-        weights = learner_of(record, pool_of(record))
-        assert weights.ask(8) == [8, 7, 6, 5, 4, 3, 2, 1]
+        assert learner_of(record, pool_of(record)).ask(8) == [8, 4, 7, 6, 5, 3, 2, 1]
