@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import nni
@@ -199,10 +200,11 @@ def shuffled(space, constraints, seed):
             self.scorer = scorer
 
         def get(self):
-            self.random.shuffle(self.tasks)
-            taken = [self.tasks.pop() for _ in range(min(len(self.tasks), self.random.randint(1, 3)))]
-            if self.dies_at is not None and len(self.scored) >= self.dies_at:
+            left = math.inf if self.dies_at is None else self.dies_at - len(self.scored)
+            if left <= 0:
                 raise KeyboardInterrupt
+            self.random.shuffle(self.tasks)
+            taken = [self.tasks.pop() for _ in range(min(len(self.tasks), self.random.randint(1, 3), left))]
             self.scored += [task.number for task in taken]
             return [(task, self.scorer.score(task.sample, task.quick, task.measured)) for task in taken]
 
@@ -337,6 +339,13 @@ class TestResume:
     def whole(self):
         return explore(self.learning(), **self.options())
 
+    @pytest.fixture(scope='class')
+    def scored(self):
+        """How many candidates are given to be scored; others share the score of one of these."""
+        placement = shuffled(Wide(), {}, 1)
+        explore(self.learning(), placement=placement, **self.options())
+        return len(placement.scored)
+
     @staticmethod
     def learning():
         return RegularizedEvolution(population_size=8, sample_size=4, mutation_prob=0.4, dedup=False, seed=3)
@@ -346,10 +355,10 @@ class TestResume:
         return dict(space=Wide(), candidates=20, constraints={'parameters': 120}, kernel=tiny_kernel(batch_size=4))
 
     @pytest.mark.parametrize('last', range(1, 14))
-    def test_close_to_the_end(self, last, whole, tmp_path):
+    def test_close_to_the_end(self, last, whole, scored, tmp_path):
         """Where the budget looks used up, and results are reported early, an explorer that learns learns the same again."""
         placement = shuffled(Wide(), {}, 1)
-        placement.dies_at = len(whole) - last
+        placement.dies_at = scored - last
         with pytest.raises(KeyboardInterrupt):
             explore(self.learning(), record=Record(tmp_path / 'parts'), placement=placement, **self.options())
         parts = explore(self.learning(), record=Record(tmp_path / 'parts'), **self.options())
