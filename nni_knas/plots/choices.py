@@ -57,6 +57,6 @@ def plot_choices(source: Any) -> Figure:
             hovertext=hovers,
         )
         traces.insert(0, expected)
-    figure = figure_of(traces, title, 'choice', run.metric_name)
+    figure = figure_of(traces, title, 'choice (number in the order of training)', run.metric_name)
     figure.update_xaxes(whole_ticks(len(choices)))
     return figure
