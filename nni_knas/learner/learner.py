@@ -174,8 +174,9 @@ class Learner:
         prior = self._known.prior[free]
         chosen = by_score = int(prior.argmax())
         reason, rest = 'score', np.arange(len(free))
-        if not self._is_owed():
-            mean, deviation, best = self._expected(free)
+        metrics, belief = self._believed()
+        if not self._is_owed(belief):
+            mean, deviation, best = self._expected(free, metrics, belief)
             promised = promise(mean, deviation, best)
             chosen = int(promised.argmax())
             if prior[chosen] != prior[by_score]:
@@ -184,14 +185,13 @@ class Learner:
         self._reasons[int(free[chosen])] = cast(Reason, reason)
         return int(free[chosen]), free[rest[rest != chosen]]
 
-    def _is_owed(self) -> bool:
+    def _is_owed(self, belief: Belief) -> bool:
         """Whether the next is the prior's turn."""
         begun = [*self._told, *self._pending]
-        return not begun or is_owed(self._known.prior, begun, self._believed()[1].trust)
+        return not begun or is_owed(self._known.prior, begun, belief.trust)
 
-    def _expected(self, free: Places) -> tuple[Floats, Floats, float]:
+    def _expected(self, free: Places, metrics: Metrics, belief: Belief) -> tuple[Floats, Floats, float]:
         """Of each, and the best so far; what is pending is believed to have the metric that is expected of it."""
-        metrics, belief = self._believed()
         scores = metrics.scores
         if self._pending:
             pending = np.array([*self._pending])

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from nni_knas.basics.periodic import repeated
-from nni_knas.record import Record, keys, record_path
+from nni_knas.record import Record, keys
 from nni_knas.runs.correlation import LEAST, rank_correlation
 from nni_knas.runs.learning import learner_of, pool_of
-from nni_knas.runs.scalars import INTERVAL, EventFile, read_events, scalars_folder
+from nni_knas.runs.scalars import INTERVAL, EventFile, read_events, scalars_of
 
 __all__ = ['fine_scalars']
 
@@ -32,11 +32,11 @@ def fine_scalars(record: Record) -> Iterator[None]:
     record
         The search's record. Nothing is written where it is not in an experiment's directory.
     """
-    path = record.path
-    if path is None or path != record_path(path.parent.parent):
+    places = scalars_of(record, 'fine')
+    if places is None:
         yield
         return
-    scalars = _FineScalars(path, scalars_folder(path.parent.parent) / 'fine')
+    scalars = _FineScalars(*places)
     with contextlib.closing(scalars), repeated(scalars.write, INTERVAL, share=0.05, last=True):
         yield
 
@@ -68,8 +68,9 @@ class _FineScalars:
     def _of_training(self, endings: list[tuple[int, float | None]]) -> dict[str, float]:
         """What there is to say of the last one."""
         assert self._record is not None
-        ranks = {choice.candidate: choice.rank for choice in self._record.choices()}
-        predicted = {choice.candidate: choice.predicted for choice in self._record.choices()}
+        choices = self._record.choices()
+        ranks = {choice.candidate: choice.rank for choice in choices}
+        predicted = {choice.candidate: choice.predicted for choice in choices}
         trained = [(number, metric) for number, metric in endings if metric is not None]
         metrics = np.array([metric for _, metric in trained])
         minimised = self._record.get_meta(keys.OPTIMIZE_MODE) == 'minimize'

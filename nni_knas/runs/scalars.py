@@ -32,13 +32,21 @@ from nni_knas.basics.periodic import repeated
 from nni_knas.bridge import fields
 from nni_knas.record import Record, Status, record_path
 
-__all__ = ['EventFile', 'read_events', 'scalars_folder', 'search_scalars', 'trial_scalars']
+__all__ = ['EventFile', 'read_events', 'scalars_folder', 'scalars_of', 'search_scalars', 'trial_scalars']
 
 INTERVAL = 1.0
 """Seconds between two writes."""
 
 _SUFFIX = '.knas'
 """What the names of our event files end with, so that they are told from the user's own."""
+
+
+def scalars_of(record: Record, name: str) -> tuple[Path, Path] | None:
+    """The file of a record, and the folder of such scalars of it; ``None`` where it is not in an experiment's directory."""
+    path = record.path
+    if path is None or path != record_path(path.parent.parent):
+        return None
+    return path, scalars_folder(path.parent.parent) / name
 
 
 def scalars_folder(folder: Path) -> Path:
@@ -119,11 +127,11 @@ def search_scalars(record: Record) -> Iterator[None]:
     record
         The search's record. Nothing is written where it is not in an experiment's directory.
     """
-    path = record.path
-    if path is None or path != record_path(path.parent.parent):
+    places = scalars_of(record, 'search')
+    if places is None:
         yield
         return
-    scalars = _SearchScalars(path, scalars_folder(path.parent.parent) / 'search')
+    scalars = _SearchScalars(*places)
     with contextlib.closing(scalars), repeated(scalars.write, INTERVAL, last=True):
         yield
         scalars.over = True

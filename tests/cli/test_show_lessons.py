@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import pytest
 from made_up_runs import make
-from nni.nas.evaluator import FunctionalEvaluator
-from searches import run
-from spaces import TinySpace, prefer_small, tiny_kernel
+from searches import learnt_run
 
 from nni_knas.cli import main
-from nni_knas.record import record_path
 from nni_knas.runs import Run
 
 
 @pytest.fixture(scope='module')
 def learnt(tmp_path_factory):
-    """A run on a space that the score ranks the wrong way round."""
-    folder = tmp_path_factory.mktemp('learnt')
-    evaluator = FunctionalEvaluator(prefer_small)
-    run(TinySpace(), tiny_kernel(), 27, 14, choose='learn', evaluator=evaluator, record=record_path(folder))
-    return Run(folder)
+    return learnt_run(tmp_path_factory.mktemp('learnt'))
 
 
 def shown(folder, capsys):

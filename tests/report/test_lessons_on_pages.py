@@ -6,10 +6,8 @@ import json
 
 import pytest
 from made_up_runs import make
-from nni.nas.evaluator import FunctionalEvaluator
 from pages import report
-from searches import run
-from spaces import TinySpace, prefer_small, tiny_kernel
+from searches import learnt_run
 
 from nni_knas import plots
 from nni_knas.plots.common import rated_of
@@ -19,10 +17,7 @@ from nni_knas.runs import REASONS, Run
 
 @pytest.fixture(scope='module')
 def learnt(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('learnt')
-    evaluator = FunctionalEvaluator(prefer_small)
-    run(TinySpace(), tiny_kernel(), 27, 14, choose='learn', evaluator=evaluator, record=record_path(folder))
-    return Run(folder)
+    return learnt_run(tmp_path_factory.mktemp('learnt'))
 
 
 def test_section(learnt, tmp_path):
