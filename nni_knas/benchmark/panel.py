@@ -20,6 +20,7 @@ class Statistic(Score):
     """A statistic of the panel, measured and kept as scores are; all of an architecture's share one pass."""
 
     passes = '1 (all of them)'
+    traces = True
 
     def __init__(self, statistic: str) -> None:
         self.statistic = statistic
