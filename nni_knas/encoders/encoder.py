@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import hashlib
 import importlib.util
 import inspect
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,7 @@ class PretrainedEncoder(nn.Module):
         self.model = copy.deepcopy(original, copies)
         self._takes_types = _takes_types(original)
         self.start = _start_token(encoder)
+        self._below: Source | None = None
         self.train(self.training)
 
     def restore(self) -> None:
@@ -200,15 +203,101 @@ class PretrainedEncoder(nn.Module):
         tuple of Tensor
             The embeddings, and the output of each layer, the last one at the end: ``n x length x width`` each.
         """
+        below = None if self._below is None else self._below(ids, sentence)
+        if below is None:
+            return self._hidden_states(ids, sentence)
+        if not self.tuned:
+            return tuple(below)
+        with _top_layers_alone(_stack_of(self.model, self.layers), self.tuned, below[-1]):
+            return *below, *self._hidden_states(ids, sentence)[-self.tuned :]
+
+    @contextlib.contextmanager
+    def given(self, below: Source) -> Iterator[None]:
+        """Within, what comes out of the layers that are not tuned is given, and not computed; it need not be all of it.
+
+        Parameters
+        ----------
+        below
+            A function of what :meth:`forward` takes, which gives some hidden states, the last of them that which the tuned
+            layers are fed with; or ``None``, and all is computed. :meth:`forward` gives these and those of the tuned layers.
+        """
+        self._below = below
+        try:
+            yield
+        finally:
+            self._below = None
+
+    def frozen_states(self) -> list[str]:
+        """A name for each hidden state below the tuned layers, from the embeddings on: of the weights that it comes from."""
+        layers = layers_of(self.model, self.layers)
+        inside = {id(tensor) for layer in layers for tensor in _tensors_of(layer)}
+        digest = hashlib.blake2b(_told(self.model).encode(), digest_size=16)
+        for tensor in _tensors_of(self.model):
+            if id(tensor) not in inside:
+                _add(tensor, digest)
+        names = [digest.hexdigest()]
+        for layer in layers[: self.layers - self.tuned]:
+            for tensor in _tensors_of(layer):
+                _add(tensor, digest)
+            names.append(digest.hexdigest())
+        return names if layers else names * (self.layers + 1)
+
+    def _hidden_states(self, ids: Tensor, sentence: Tensor) -> tuple[Tensor, ...]:
         arguments = {'token_type_ids': (sentence == 2).long()} if self._takes_types else {}
         outputs = self.model(input_ids=ids, attention_mask=(sentence > 0).long(), output_hidden_states=True, **arguments)
         return outputs.hidden_states
 
 
+Source = Callable[[Tensor, Tensor], Sequence[Tensor] | None]
+
+
 def layers_of(model: nn.Module, count: int) -> list[nn.Module]:
     """The layers of an encoder, the lowest first; none where it has them all in one, as ALBERT."""
+    return list(_stack_of(model, count))
+
+
+def _stack_of(model: nn.Module, count: int) -> nn.ModuleList:
     stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-    return list(max(stacks, key=_parameter_count)) if stacks else []
+    return max(stacks, key=_parameter_count) if stacks else nn.ModuleList()
+
+
+@contextlib.contextmanager
+def _top_layers_alone(stack: nn.ModuleList, top: int, state: Tensor) -> Iterator[None]:
+    """Within, an encoder has its top layers only, which are fed with a hidden state in the place of the embeddings.
+
+    The encoder's own code goes on to make masks and positions for them.
+    """
+    lower = list(stack)[:-top]
+    del stack[: len(lower)]
+
+    def feed(layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if arguments:
+            return (state, *arguments[1:]), keywords
+        return arguments, {**keywords, 'hidden_states': state}
+
+    hook = stack[0].register_forward_pre_hook(feed, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+        for layer in reversed(lower):
+            stack.insert(0, layer)
+
+
+def _tensors_of(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _add(tensor: Tensor, digest: Any) -> None:
+    tensor = tensor.detach().cpu()
+    digest.update(f'{tuple(tensor.shape)}'.encode())
+    digest.update((tensor.float() if tensor.is_floating_point() else tensor).contiguous().numpy().data)
+
+
+def _told(model: Any) -> str:
+    """The architecture of an encoder, whatever it is called and wherever it lies."""
+    config = {name: value for name, value in model.config.to_dict().items() if name not in ('_name_or_path', 'dtype')}
+    return json.dumps([type(model).__name__, config], sort_keys=True, default=str)
 
 
 def _parameter_count(module: Any) -> int:

@@ -11,7 +11,7 @@ from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from torch import Tensor, nn
 
 from nni_knas.basics.checks import check_count
-from nni_knas.encoders import PretrainedEncoder, layers_of, load_encoder
+from nni_knas.encoders import PretrainedEncoder, layers_of, load_encoder, separated
 from nni_knas.spaces.text_layers import (
     ACTIVATIONS,
     MIXES,
@@ -22,7 +22,6 @@ from nni_knas.spaces.text_layers import (
     SKIPS,
     Joint,
     TopLayers,
-    separated,
 )
 
 __all__ = ['TextClassifierSpace']
@@ -151,13 +150,21 @@ class TextClassifierSpace(ModelSpace):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of shape ``n x num_labels`` for tokens of shape ``n x 2 x length``."""
-        ids, sentence = tokens.unbind(1)
-        if self.pair.apart:
-            ids, sentence = separated(ids, sentence, self.encoder.start)
+        ids, sentence = self.encoder_inputs(tokens)
         states = self.mix(self.layers(self.encoder(ids, sentence)))
         states = self.skip(states, self._run_cell(states, sentence > 0))
         features = self.pair(self.pooling, states, sentence)
         return self.classifier(self.dropout(self.activation(self.norm(features))))
+
+    def encoder_inputs(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder is given: token ids, and the sentence of each; each by itself where they are apart."""
+        ids, sentence = tokens.unbind(1)
+        return separated(ids, sentence, self.encoder.start) if self.pair.apart else (ids, sentence)
+
+    @property
+    def top_states(self) -> int:
+        """How many hidden states of the encoder, counted from the last one, are read."""
+        return self.layers.count
 
     def _run_cell(self, tokens: Tensor, mask: Tensor) -> Tensor:
         nodes = [tokens]

@@ -28,6 +28,7 @@ from nni_knas.basics.checks import check_count, check_seed
 from nni_knas.bridge import fields
 from nni_knas.data import LengthBatches, pad
 from nni_knas.gradients import cpu_threads, seeded
+from nni_knas.text.states import keep_states
 
 __all__ = ['SeedResult', 'TextClassification', 'linear_schedule']
 
@@ -131,6 +132,11 @@ class TextClassification(Lightning):
         Whether a bar shows the steps; by default where there is a terminal.
     threads
         CPU threads; torch's own number by default.
+    cache
+        Whether what the frozen layers of an encoder make of the texts is computed once, for all networks that share it, and
+        read from disk by the trainings. Frozen layers have no dropout, so the result is the same to rounding: they are
+        computed in single precision and kept in 16 bits. The network is left as it would be without. One whose encoder is
+        tuned with its embeddings, or that does not tell what it feeds to its encoder (see :meth:`fit`), is trained without.
     **trainer_kwargs
         More for Lightning's trainer; ``callbacks`` come beside those that are used here.
 
@@ -172,6 +178,7 @@ class TextClassification(Lightning):
         accelerator: str = 'auto',
         progress: bool | None = None,
         threads: int | None = None,
+        cache: bool = True,
         **trainer_kwargs: Any,
     ) -> None:
         for name, value, least in (
@@ -199,6 +206,8 @@ class TextClassification(Lightning):
             raise ValueError(f'unknown metric {metric!r}: it is {" or ".join(METRICS)}')
         if precision not in PRECISIONS:
             raise ValueError(f'unknown precision {precision!r}: it is one of {", ".join(PRECISIONS)}')
+        if not isinstance(cache, bool):
+            raise TypeError(f'cache is {cache!r}: it has to be True or False')
         unknown = sorted(trainer_kwargs.keys() - inspect.signature(pl.Trainer).parameters.keys())
         if unknown:
             raise TypeError(f"unknown option {unknown[0]!r}: it is none of TextClassification nor of Lightning's Trainer")
@@ -216,7 +225,7 @@ class TextClassification(Lightning):
         self.batch_size, self.max_epochs, self.checks_per_epoch = batch_size, max_epochs, checks_per_epoch
         self.rates = learning_rate, encoder_learning_rate
         self.weight_decay, self.warmup, self.clip, self.patience = weight_decay, warmup, clip, patience
-        self.progress, self.threads = progress, threads
+        self.progress, self.threads, self.cache = progress, threads, cache
         self.results: list[SeedResult] = []
         self.trainer_kwargs: dict[str, Any] = {
             'precision': precision,
@@ -266,6 +275,15 @@ class TextClassification(Lightning):
     def fit(self, model: nn.Module, seed: int = 0) -> SeedResult:  # type: ignore[override]
         """Train a network with one seed; it is left with the weights of the best checkpoint.
 
+        Parameters
+        ----------
+        model
+            The network, which takes tokens and gives logits. For the ``cache`` it has an attribute ``encoder``, a
+            :class:`~nni_knas.encoders.PretrainedEncoder`; a method ``encoder_inputs`` from the tokens to what it calls the
+            encoder with; and a number ``top_states``, how many of the encoder's last hidden states it reads.
+        seed
+            The seed.
+
         Raises
         ------
         ValueError
@@ -277,6 +295,7 @@ class TextClassification(Lightning):
             cpu_threads(self.threads),
             _quiet_lightning(),
             tempfile.TemporaryDirectory(prefix='nni-knas-') as folder,
+            contextlib.ExitStack() as stack,
         ):
             torch.manual_seed(seed)  # seeded passes over CUDA as long as nothing uses it, and its first use is yet to come
             reset = getattr(model, 'reset_parameters', None)
@@ -305,6 +324,7 @@ class TextClassification(Lightning):
                     'callbacks': callbacks,
                 }
             )
+            stack.enter_context(self._kept_states(model, trainer.strategy.root_device, shown))
             with _interruptible(trainer):
                 trainer.fit(module, self._loader(self.train, seed), self._loader(self.validation))
             if not checkpoint.best_model_path:
@@ -322,6 +342,12 @@ class TextClassification(Lightning):
                 test = module.values()
             model.cpu()
         return SeedResult(seed, module.best, test, epochs, time.monotonic() - start)
+
+    def _kept_states(self, model: nn.Module, device: torch.device, shown: bool) -> contextlib.AbstractContextManager[None]:
+        if not self.cache:
+            return contextlib.nullcontext()
+        datasets = [each for each in (self.train, self.validation, self.test) if each is not None]
+        return keep_states(model, map(self._loader, datasets), device, shown)
 
     def _loader(self, dataset: Dataset, seed: int | None = None) -> DataLoader:
         """Batches of a dataset: shuffled to train on, or large ones in a fixed order to validate on."""

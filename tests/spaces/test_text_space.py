@@ -18,6 +18,7 @@ from torch import nn
 from nni_knas import GradientKernelEvaluator
 from nni_knas.encoders import encoder as encoders
 from nni_knas.encoders.encoder import PretrainedEncoder, load_encoder, load_tokenizer
+from nni_knas.encoders.pairs import separated
 from nni_knas.gradients import Minibatch, ScoringError, seeded
 from nni_knas.networks.builder import NetworkBuilder
 from nni_knas.networks.candidates import build_network, random_models
@@ -26,7 +27,7 @@ from nni_knas.networks.exporting import export
 from nni_knas.networks.identity import Identity
 from nni_knas.scores import score_names
 from nni_knas.spaces import TextClassifierSpace
-from nni_knas.spaces.text_layers import OPERATIONS, POOLINGS, Recurrent, separated
+from nni_knas.spaces.text_layers import OPERATIONS, POOLINGS, Recurrent
 
 transformers = pytest.importorskip('transformers')
 
