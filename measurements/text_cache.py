@@ -3,8 +3,8 @@
     python measurements/text_cache.py --data GLUE/RTE
 
 The mean-pooled head over MiniLM, which tunes none, one or two of the top layers, is trained for an epoch with and without
-the cache, turn by turn; an epoch is what Lightning calls so, its validation with it. The states are computed before, which is
-paid once for all networks, and takes what a validation of all texts takes. The ratio is the median of those of the turns.
+the cache, turn by turn; an epoch is what Lightning calls so, its validation with it. The states are computed before, which
+is paid once for all networks, and takes what a validation of all texts takes. The ratio is the median of those of the turns.
 """
 
 import argparse
