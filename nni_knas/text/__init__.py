@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from nni_knas.data import Data, TextData, TokenDataset, load_text, text_data
+from nni_knas.text.floor import FloorResult, floor
 from nni_knas.text.training import TextClassification
 
-__all__ = ['TextClassification', 'TextData', 'TokenDataset', 'classifier', 'load_text', 'text_data']
+__all__ = ['FloorResult', 'TextClassification', 'TextData', 'TokenDataset', 'classifier', 'floor', 'load_text', 'text_data']
 
 
 def classifier(data: Data, **options: Any) -> TextClassification:

@@ -9,30 +9,17 @@ import threading
 import numpy as np
 import pytest
 import torch
+from made_up_texts import pairs
 from nni.nas.space import SimplifiedModelSpace
 from text_encoders import KINDS, save_encoder
 from torch import nn
 
 from nni_knas.encoders import PretrainedEncoder
 from nni_knas.spaces import TextClassifierSpace
-from nni_knas.text import TextClassification, TokenDataset, states
+from nni_knas.text import TextClassification, states
 from nni_knas.text.states import FrozenStates, keep_states
 
 pytest.importorskip('transformers')
-
-
-def pairs(count, seed):
-    """Pairs [CLS] a [SEP] b [SEP], of the class that b begins with a word of a."""
-    random = np.random.default_rng(seed)
-    ids, second, lengths, targets = [], [], [], []
-    for i in range(count):
-        one, other = (random.integers(6, 46, random.integers(2, 7)) for _ in range(2))
-        other[0] = one[0] if i % 2 else other[0]
-        ids.append(np.array([4, *one, 5, *other, 5], np.int32))
-        second.append(len(one) + 2)
-        lengths.append(len(ids[-1]))
-        targets.append(i % 2)
-    return TokenDataset(np.concatenate(ids), *map(np.array, (second, lengths, targets)), ['no', 'yes'], 2)
 
 
 TRAIN, VALIDATION, TEST = pairs(40, 0), pairs(16, 1), pairs(12, 2)
