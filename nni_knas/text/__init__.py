@@ -5,10 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from nni_knas.data import Data, TextData, TokenDataset, load_text, text_data
+from nni_knas.text.comparison import Contender, Difference, comparison_table, paired_difference
 from nni_knas.text.floor import FloorResult, floor
 from nni_knas.text.training import TextClassification
 
-__all__ = ['FloorResult', 'TextClassification', 'TextData', 'TokenDataset', 'classifier', 'floor', 'load_text', 'text_data']
+__all__ = [
+    'Contender',
+    'Difference',
+    'FloorResult',
+    'TextClassification',
+    'TextData',
+    'TokenDataset',
+    'classifier',
+    'comparison_table',
+    'floor',
+    'load_text',
+    'paired_difference',
+    'text_data',
+]
 
 
 def classifier(data: Data, **options: Any) -> TextClassification:

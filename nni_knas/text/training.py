@@ -52,6 +52,8 @@ class SeedResult(NamedTuple):
         How many were trained; with ``patience`` the last one may be a part.
     seconds
         What it took, with validation.
+    predicted
+        The class that each text of the test set is given, in their order; ``None`` without a test set.
     """
 
     seed: int
@@ -59,6 +61,7 @@ class SeedResult(NamedTuple):
     test: dict[str, float] | None
     epochs: float
     seconds: float
+    predicted: list[int] | None = None
 
 
 def linear_schedule(step: int, steps: int, warmup: float) -> float:
@@ -335,13 +338,13 @@ class TextClassification(Lightning):
             epochs = module.epochs()
             kept = torch.load(checkpoint.best_model_path, map_location='cpu', weights_only=True)
             module.load_state_dict(kept['state_dict'], strict=False)
-            test = None
+            test = predicted = None
             if self.test is not None:
                 with _interruptible(trainer):
                     trainer.validate(module, self._loader(self.test), verbose=False)
-                test = module.values()
+                test, predicted = module.values(), module.predicted(self._loader(self.test))
             model.cpu()
-        return SeedResult(seed, module.best, test, epochs, time.monotonic() - start)
+        return SeedResult(seed, module.best, test, epochs, time.monotonic() - start, predicted)
 
     def _kept_states(self, model: nn.Module, device: torch.device, shown: bool) -> contextlib.AbstractContextManager[None]:
         if not self.cache:
@@ -383,6 +386,7 @@ class _TextModule(LightningModule):
         self.options = [evaluator]  # in a list, since it is no part of this module
         self.seed = seed
         self.best: dict[str, float] = {}
+        self.seen: list[int] = []  # the predicted classes, in the order of the batches
         task: Any = (
             {'task': 'binary'}
             if evaluator.num_labels == 2
@@ -412,6 +416,7 @@ class _TextModule(LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         tokens, targets = batch
         predicted = self(tokens).argmax(1)
+        self.seen += predicted.tolist()
         for figure in self.figures.values():
             figure.update(predicted, targets)  # type: ignore[operator]
 
@@ -421,6 +426,15 @@ class _TextModule(LightningModule):
         for figure in self.figures.values():
             figure.reset()  # type: ignore[operator]
         return values
+
+    def on_validation_epoch_start(self) -> None:
+        self.seen = []
+
+    def predicted(self, loader: DataLoader) -> list[int] | None:
+        """The classes that the texts of a loader were given, in the order of its dataset; none if not all were looked at."""
+        places = [place for batch in loader.batch_sampler for place in batch]  # type: ignore[union-attr]
+        classes = dict(zip(places, self.seen))
+        return [classes[place] for place in range(len(places))] if len(self.seen) == len(places) else None
 
     def epochs(self) -> float:
         """How many epochs were trained so far; a batch need not be a step, where gradients are accumulated."""

@@ -453,3 +453,12 @@ def test_results_of_before_there_were_metrics_are_read(metrics, again, tmp_path,
     monkeypatch.setattr(nni, 'report_final_result', finals.append)
     RankedEvaluator(FunctionalEvaluator(print), 4, 1.0, 1, str(tmp_path))._execute(None)
     assert finals == [again]
+
+
+def test_predictions_are_in_the_order_of_the_texts():
+    network = bag()
+    result = evaluator().fit(network)
+    assert result.predicted == [int(network(TEST[i][0][None]).argmax()) for i in range(len(TEST))]
+    assert result.test['accuracy'] == pytest.approx(np.mean(np.array(result.predicted) == TEST.targets))
+    assert evaluator(limit_val_batches=1, batch_size=4).fit(bag()).predicted is None
+    assert TextClassification(TRAIN, VALIDATION, num_labels=2, max_epochs=1, accelerator='cpu').fit(bag()).predicted is None
