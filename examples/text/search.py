@@ -1,17 +1,23 @@
-"""Search a text classifier over a pre-trained encoder, against the plain fine-tuned encoder and against a random choice.
+"""Search a text classifier over a pre-trained encoder, and see what it is better than.
 
     python examples/text/search.py --data GLUE/RTE
-    python examples/text/search.py --data GLUE/MRPC --metric f1
+    python examples/text/search.py --data GLUE/MRPC
 
-GLUE/RTE is a folder with train.tsv and dev.tsv in GLUE's format; hf:nyu-mll/glue:rte takes them from the Hugging Face hub.
+GLUE/RTE is a folder with train.tsv and dev.tsv in GLUE's format, of texts of one sentence or two; hf:nyu-mll/glue:rte takes
+them from the Hugging Face hub.
 
-1. KNAS scores candidates and trains the best k on part of the training split, as trials of NNI's local training service. The
-   winner has the best metric on the other part.
-2. As many random candidates are trained in the same way, and the best of them is chosen in the same way.
-3. The winner, the best random candidate, and the plain fine-tuned encoder are trained with several seeds in the same way.
-   Their results on the dev split are reported; nothing is chosen by it.
+1. The floor: a logistic regression on the frozen encoder.
+2. KNAS scores candidates and trains k of them on a part of the training split, as trials of NNI; it learns from each which
+   to train next. The winner has the best metric on the other part.
+3. The plain fine-tuned encoder is trained with each learning rate and pooling, and the best of these with each number of
+   epochs; what is best on the same part is chosen.
+4. k random candidates of the same space are trained as those of the search, and the best on the same part is chosen.
+5. The winner and these two are trained anew with the same seeds, and tried on the dev split, which was not looked at before.
+   The table says by how much the winner is better, with intervals of 95 % (see nni_knas.text.paired_difference), and what a
+   training takes: the hidden states of frozen layers are computed once, so that several epochs of a head take less than one
+   of the plain encoder. All have the same texts, batches, schedule and choice of checkpoint.
 
-On a GPU: --accelerator gpu --precision bf16-mixed. What is trained is kept in --output; started again, it goes on there.
+On a GPU: --accelerator gpu. What is trained is kept in --output; started again, it goes on there.
 """
 
 import argparse
@@ -20,29 +26,38 @@ import statistics
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
 from nni_knas.networks import decode_sample, encode_sample, random_models
 from nni_knas.scores import score_names
 from nni_knas.spaces import TextClassifierSpace
-from nni_knas.text import TextClassification, load_text, text_data
+from nni_knas.text import Contender, TextClassification, TextData, comparison_table, floor, load_text, text_data
 
 import torch
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import SimplifiedModelSpace
 from tqdm import tqdm
 
+POOLINGS = ('first', 'mean', 'max', 'attention')
+
+
+class Recipe(NamedTuple):
+    """An architecture, and how it is trained."""
+
+    sample: str
+    epochs: int
+    encoder_learning_rate: float
+
 
 def make_space(options: argparse.Namespace, whole: bool = False) -> TextClassifierSpace:
     """The space that is searched, or the whole one, which has the plain encoder, too."""
     data = load_text(options.data, options.encoder, max_length=options.max_length)
-    return TextClassifierSpace(
-        options.encoder, data.num_labels, sentences=data.sentences, tuned=None if whole else options.tuned
-    )
+    tuned = None if whole else options.tuned
+    return TextClassifierSpace(options.encoder, data.num_labels, sentences=data.sentences, tuned=tuned)
 
 
-def make_evaluator(options: argparse.Namespace, test: bool) -> TextClassification:
+def make_evaluator(options: argparse.Namespace, epochs: int, rate: float, test: bool = False) -> TextClassification:
     parts = {
         part: text_data(options.data, part, options.encoder, max_length=options.max_length)
         for part in ('train', 'validation', *(['test'] if test else []))
@@ -52,43 +67,26 @@ def make_evaluator(options: argparse.Namespace, test: bool) -> TextClassificatio
         num_labels=len(parts['train'].classes),
         metric=options.metric,
         batch_size=options.batch_size,
-        max_epochs=options.epochs,
+        max_epochs=epochs,
         learning_rate=options.learning_rate,
-        encoder_learning_rate=options.encoder_learning_rate,
+        encoder_learning_rate=rate,
         accelerator=options.accelerator,
         precision=options.precision,
         threads=options.threads,
     )
 
 
-def search(options: argparse.Namespace) -> dict[str, Any]:
-    """Sample and validation metric of the winner, and the experiment that found it."""
-    kernel = GradientKernelEvaluator(
-        text_data(options.data, 'train', options.encoder, max_length=options.max_length),
-        score=options.score,
-        batch_size=options.score_batch,
-    )
-    strategy = KNAS(kernel, options.candidates, options.top_k)
-    experiment = NasExperiment(make_space(options), make_evaluator(options, test=False), strategy)
-    experiment.config.trial_concurrency = options.concurrency
-    experiment.run(options.port)
-    experiment.stop()
-    run = open_run(experiment.id)
-    table = run.scores(all=True)
-    print(table[table.metric.notna()].drop(columns='architecture').to_string())
-    return {'sample': encode_sample(run.architecture), 'validation': run.metric, 'experiment': experiment.id}
-
-
-def train(options: argparse.Namespace, sample: str, seed: int) -> dict[str, Any]:
-    """Train one candidate with one seed, in a process of its own."""
+def train(options: argparse.Namespace, recipe: Recipe, seed: int, test: bool) -> dict[str, Any]:
+    """Train by a recipe with one seed, in a process of its own."""
     torch.set_num_threads(options.threads)
-    model = SimplifiedModelSpace.from_model(make_space(options, whole=True)).freeze(decode_sample(sample))
-    result = make_evaluator(options, test=True).fit(model.executable_model(), seed)
-    return {'validation': result.validation, 'test': result.test, 'seconds': result.seconds}
+    space = SimplifiedModelSpace.from_model(make_space(options, whole=True))
+    network = space.freeze(decode_sample(recipe.sample)).executable_model()
+    evaluator = make_evaluator(options, recipe.epochs, recipe.encoder_learning_rate, test)
+    return evaluator.fit(network, seed)._asdict()
 
 
 class Trainings:
-    """Trains candidates, a few at a time, and keeps each result in a file the moment it is known."""
+    """Trains a few at a time, and keeps each result in a file the moment it is known."""
 
     def __init__(self, options: argparse.Namespace, path: Path) -> None:
         self.options, self.path = options, path
@@ -96,8 +94,8 @@ class Trainings:
         if path.exists():
             self.known = {entry.pop('key'): entry for entry in map(json.loads, path.read_text().splitlines())}
 
-    def run(self, jobs: list[tuple[str, int]], title: str) -> list[dict[str, Any]]:
-        """The results of candidates ``(sample, seed)``, in their order."""
+    def run(self, jobs: list[tuple[Recipe, int, bool]], title: str) -> list[dict[str, Any]]:
+        """The results of recipes, each with a seed, and whether the dev split is looked at, in their order."""
         keys = [json.dumps(job) for job in jobs]
         with ProcessPoolExecutor(self.options.concurrency, get_context('spawn')) as pool:
             futures = {pool.submit(train, self.options, *job): key for key, job in zip(keys, jobs) if key not in self.known}
@@ -108,82 +106,139 @@ class Trainings:
                     file.write(json.dumps({'key': key, **self.known[key]}) + '\n')
         return [self.known[key] for key in keys]
 
+    def best(self, recipes: list[Recipe], title: str) -> Recipe:
+        """The recipe with the best metric on the part of the training split that is kept for it."""
+        results = self.run([(recipe, 0, False) for recipe in recipes], title)
+        return max(zip(recipes, results), key=lambda each: each[1]['validation'][self.options.metric])[0]
 
-def compare(options: argparse.Namespace, found: dict[str, Any], trainings: Trainings) -> dict[str, list[dict[str, Any]]]:
-    """Results of each seed for the searched, the random and the plain architecture."""
-    space = make_space(options)
-    drawn = [
-        encode_sample(model.sample or {})
-        for model in random_models(SimplifiedModelSpace.from_model(space), options.top_k, seed=options.random_seed)
-    ]
-    # What a candidate does on the dev split is noted at once, and looked at in the end only.
-    results = trainings.run([(sample, 0) for sample in drawn], 'Random candidates')
-    best = max(range(len(drawn)), key=lambda i: results[i]['validation'][options.metric])
-    rivals = {
-        'searched (KNAS)': found['sample'],
-        f'best of {options.top_k} random': drawn[best],
-        'plain fine-tuned encoder': encode_sample(make_space(options, whole=True).plain()),
-    }
-    jobs = [(sample, seed) for sample in rivals.values() for seed in range(options.seeds)]
+
+def search(options: argparse.Namespace) -> dict[str, Any]:
+    """Sample and validation metric of the winner, and the experiment that found it."""
+    kernel = GradientKernelEvaluator(
+        text_data(options.data, 'train', options.encoder, max_length=options.max_length),
+        score=options.score,
+        batch_size=options.score_batch,
+    )
+    strategy = KNAS(kernel, options.candidates, options.top_k, choose=options.choose, workers=options.concurrency)
+    evaluator = make_evaluator(options, options.epochs, options.encoder_learning_rate)
+    experiment = NasExperiment(make_space(options), evaluator, strategy)
+    experiment.config.trial_concurrency = options.concurrency
+    experiment.run(options.port)
+    experiment.stop()
+    run = open_run(experiment.id)
+    table = run.scores(all=True)
+    print(table[table.metric.notna()].drop(columns='architecture').to_string())
+    return {'sample': encode_sample(run.architecture), 'validation': run.metric, 'experiment': experiment.id}
+
+
+def best_random(options: argparse.Namespace, trainings: Trainings) -> Recipe:
+    space = SimplifiedModelSpace.from_model(make_space(options))
+    models = random_models(space, options.top_k, seed=options.random_seed)
+    recipes = [Recipe(encode_sample(model.sample or {}), options.epochs, options.encoder_learning_rate) for model in models]
+    return trainings.best(recipes, 'Random candidates')
+
+
+def best_plain(options: argparse.Namespace, trainings: Trainings) -> Recipe:
+    """Learning rate and pooling with the fewest epochs, and then the number of epochs."""
+    plain = make_space(options, whole=True).plain()
+    first, *more = sorted(options.plain_epochs)
+    samples = [encode_sample({**plain, 'pooling': pooling}) for pooling in options.plain_poolings]
+    grid = [Recipe(sample, first, rate) for sample in samples for rate in options.plain_learning_rates]
+    best = trainings.best(grid, 'Plain encoder')
+    return trainings.best([best, *(best._replace(epochs=epochs) for epochs in more)], 'Plain encoder, epochs')
+
+
+def compare(options: argparse.Namespace, recipes: dict[str, Recipe], trainings: Trainings) -> dict[str, Contender]:
+    """What each makes of the dev split, trained anew with each seed."""
+    jobs = [(recipe, seed, True) for recipe in recipes.values() for seed in range(options.seeds)]
     done = trainings.run(jobs, 'Comparison')
-    return {name: done[i * options.seeds : (i + 1) * options.seeds] for i, name in enumerate(rivals)}
+    contenders = {}
+    for i, name in enumerate(recipes):
+        runs = done[i * options.seeds : (i + 1) * options.seeds]
+        contenders[name] = Contender([run['predicted'] for run in runs], statistics.mean(run['seconds'] for run in runs))
+    return contenders
 
 
-def report(results: dict[str, list[dict[str, Any]]], samples: int) -> None:
-    print(f'\nOn the dev split ({samples} texts), mean ± deviation over {len(next(iter(results.values())))} seeds:')
-    for name, runs in results.items():
-        cells = []
-        for metric in ('accuracy', 'f1'):
-            values = [100 * run['test'][metric] for run in runs]
-            deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f'{metric} {statistics.mean(values):.2f} ± {deviation:.2f}')
-        seconds = statistics.mean(run['seconds'] for run in runs)
-        print(f'{name:26} {"   ".join(cells)}   {seconds:.0f} s a training')
+def count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number of 1 or more')
+    return int(text)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--data', required=True, help='folder with train.tsv and dev.tsv, or hf:NAME:CONFIG')
+    add('--encoder', default='minilm', help='folder or name on the Hugging Face hub (default: %(default)s)')
+    add('--metric', default='accuracy', choices=('accuracy', 'f1'), help='chooses (default: %(default)s)')
+    add('--candidates', type=count, default=100, help='that are scored (default: %(default)s)')
+    add('--top-k', type=count, default=16, help='candidates that are trained (default: %(default)s)')
+    add('--choose', default='learn', choices=('learn', 'rank'), help='which are trained (default: %(default)s)')
+    add('--seeds', type=count, default=5, help='of the comparison (default: %(default)s)')
+    add('--random-seed', type=int, default=1, help='of the random choice (default: %(default)s)')
+    add('--tuned', type=int, nargs='+', metavar='N', default=[0, 1], help='top layers that may be tuned (default: 0 1)')
+    add('--score', choices=score_names(), help='default: the recommended one')
+    add('--score-batch', type=count, default=16, help='texts to score on (default: %(default)s)')
+    add('--epochs', type=count, default=4, help='of searched and random ones (default: %(default)s)')
+    add('--batch-size', type=count, default=16)
+    add('--learning-rate', type=float, default=1e-3, help='of what is new (default: %(default)s)')
+    add('--encoder-learning-rate', type=float, default=2e-4, help='in the search, of what is tuned (default: %(default)s)')
+    add('--plain-learning-rates', type=float, nargs='+', default=[1e-4, 2e-4], help='to choose from (default: 1e-4 2e-4)')
+    add('--plain-poolings', nargs='+', choices=POOLINGS, default=['first', 'mean'], help='the same (default: first mean)')
+    add('--plain-epochs', type=count, nargs='+', default=[2, 3], help='the same (default: 2 3)')
+    add('--max-length', type=count, default=128, help='tokens of a text that are used (default: %(default)s)')
+    add('--accelerator', default='cpu', help='cpu, gpu or auto (default: %(default)s)')
+    add('--precision', default='bf16-mixed', help='32-true, 16-mixed or bf16-mixed (default: %(default)s)')
+    add('--concurrency', type=count, default=2, help='trainings at a time (default: %(default)s)')
+    add('--threads', type=count, default=1, help='of each training (default: %(default)s)')
+    add('--port', type=int, default=8080)
+    add('--output', type=Path, help='folder (default: text-search/NAME of the data)')
+
+
+def begin(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Path, TextData]:
+    """The folder of the results, and the texts; what is wrong with the options is said before anything is trained."""
+    try:
+        data = load_text(options.data, options.encoder, max_length=options.max_length)
+        make_space(options)
+        make_evaluator(options, options.epochs, options.encoder_learning_rate)
+    except ValueError as error:
+        parser.error(str(error))
+    if data.test is None:
+        parser.error(f'{options.data} has no dev split, on which what was found is tried')
+    folder = options.output or Path('text-search') / Path(options.data.replace(':', '-')).name
+    asked = {
+        name: value for name, value in vars(options).items() if name not in ('output', 'port', 'concurrency', 'threads')
+    }
+    kept = folder / 'options.json'
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asked, indent=2))
+    if json.loads(kept.read_text()) != asked:
+        parser.error(f'{folder} was begun with other options ({kept}): name another folder with --output')
+    return folder, data
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', required=True, help='folder with train.tsv and dev.tsv, or hf:NAME:CONFIG')
-    parser.add_argument('--encoder', default='minilm', help='folder or name on the Hugging Face hub (default: %(default)s)')
-    parser.add_argument('--metric', default='accuracy', choices=('accuracy', 'f1'), help='chooses (default: %(default)s)')
-    parser.add_argument('--candidates', type=int, default=300)
-    parser.add_argument('--top-k', type=int, default=3)
-    parser.add_argument('--seeds', type=int, default=3, help='of the comparison (default: %(default)s)')
-    parser.add_argument('--random-seed', type=int, default=1, help='of the random choice (default: %(default)s)')
-    parser.add_argument(
-        '--tuned',
-        type=int,
-        nargs='+',
-        metavar='N',
-        help='numbers of top layers that the searched networks may tune (default: 0 1 2, half and all)',
-    )
-    parser.add_argument('--score', choices=score_names(), help='default: the recommended one')
-    parser.add_argument('--score-batch', type=int, default=16, help='texts to score on (default: %(default)s)')
-    parser.add_argument('--epochs', type=int, default=2)
-    parser.add_argument('--batch-size', type=int, default=16)
-    parser.add_argument('--learning-rate', type=float, default=1e-3, help='of what is new (default: %(default)s)')
-    parser.add_argument(
-        '--encoder-learning-rate', type=float, default=2e-4, help='of what is pre-trained (default: %(default)s)'
-    )
-    parser.add_argument('--max-length', type=int, default=64, help='tokens of a text that are used (default: %(default)s)')
-    parser.add_argument('--accelerator', default='cpu', help='cpu, gpu or auto (default: %(default)s)')
-    parser.add_argument('--precision', default='bf16-mixed', help='32-true, 16-mixed or bf16-mixed (default: %(default)s)')
-    parser.add_argument('--concurrency', type=int, default=2, help='trainings at a time (default: %(default)s)')
-    parser.add_argument('--threads', type=int, default=1, help='of each training (default: %(default)s)')
-    parser.add_argument('--port', type=int, default=8080)
-    parser.add_argument('--output', type=Path, help='folder (default: text-search/NAME of the data)')
+    add_options(parser)
     options = parser.parse_args()
-
-    folder = options.output or Path('text-search') / Path(options.data.replace(':', '-')).name
-    folder.mkdir(parents=True, exist_ok=True)
-    data = load_text(options.data, options.encoder, max_length=options.max_length)
+    folder, data = begin(parser, options)
+    lowest = floor(data, options.encoder)
     kept = folder / 'search.json'
     if not kept.exists():
         kept.write_text(json.dumps(search(options)))
     found = json.loads(kept.read_text())
-    results = compare(options, found, Trainings(options, folder / 'trainings.jsonl'))
-    (folder / 'results.json').write_text(json.dumps({'searched': json.loads(found['sample']), 'results': results}, indent=2))
-    report(results, len(data.test))
+    trainings = Trainings(options, folder / 'trainings.jsonl')
+    recipes = {
+        'searched': Recipe(found['sample'], options.epochs, options.encoder_learning_rate),
+        'plain fine-tuned encoder': best_plain(options, trainings),
+        f'best of {options.top_k} random': best_random(options, trainings),
+    }
+    contenders = {**compare(options, recipes, trainings), 'floor': Contender([lowest.predicted])}
+    table = comparison_table(contenders, data.test.targets)
+    (folder / 'table.md').write_text(table + '\n')
+    for name, recipe in recipes.items():
+        print(f'{name}: {recipe.epochs} epochs, {recipe.encoder_learning_rate:g} for the encoder, {recipe.sample}')
+    print(f'\nOn the dev split ({len(data.test)} texts), {options.seeds} seeds:\n\n{table}')
 
 
 if __name__ == '__main__':

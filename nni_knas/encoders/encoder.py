@@ -227,8 +227,8 @@ class PretrainedEncoder(nn.Module):
         finally:
             self._below = None
 
-    def frozen_states(self) -> list[str]:
-        """A name for each hidden state below the tuned layers, from the embeddings on: of the weights that it comes from."""
+    def names_of_states(self) -> list[str]:
+        """A name for each hidden state, from the embeddings on: a digest of the weights that it comes from."""
         layers = layers_of(self.model, self.layers)
         inside = {id(tensor) for layer in layers for tensor in _tensors_of(layer)}
         digest = hashlib.blake2b(_told(self.model).encode(), digest_size=16)
@@ -236,7 +236,7 @@ class PretrainedEncoder(nn.Module):
             if id(tensor) not in inside:
                 _add(tensor, digest)
         names = [digest.hexdigest()]
-        for layer in layers[: self.layers - self.tuned]:
+        for layer in layers:
             for tensor in _tensors_of(layer):
                 _add(tensor, digest)
             names.append(digest.hexdigest())

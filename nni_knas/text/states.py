@@ -35,6 +35,8 @@ SENTENCES = 4
 BATCH = 64
 SPARE = 2**30
 """Bytes that are left free on the disk."""
+SHARE = 0.1
+"""The share of what is free that may be taken for what is not needed yet: all other hidden states of the same pass."""
 LOOKED_AT = 8
 """Texts by which it is seen whether an encoder's top layers give the same when they are fed with what is kept."""
 
@@ -104,8 +106,7 @@ class FrozenStates:
         self.encoder, self.device, self.shown = encoder, device, shown
         frozen = encoder.layers - encoder.tuned
         self.wanted = range(min(frozen, encoder.layers + 1 - top), frozen + 1)
-        weights = encoder.frozen_states()
-        self.names = [f'{i}-{weights[i]}' for i in self.wanted]
+        self.names = [f'{i}-{weights}.npy' for i, weights in enumerate(encoder.names_of_states())]
         self.places: dict[bytes, tuple[list[np.ndarray], int, int]] = {}
 
     def add(self, inputs: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -164,20 +165,25 @@ class FrozenStates:
 
     def _files_in(self, folder: Path, texts: Sequence[bytes], ends: Sequence[int]) -> list[np.ndarray]:
         shape = ends[-1], self.encoder.width
-        paths = [folder / f'{name}.npy' for name in self.names]
-        missing = [i for i, path in enumerate(paths) if _read(path, shape) is None]
-        if missing:
+        paths = [folder / name for name in self.names]
+        if not all([_is_whole(paths[i], shape) for i in self.wanted]):  # a list: all that are damaged are taken away
             for left in folder.glob('*.npy.*'):  # by a process that was killed
                 left.unlink(missing_ok=True)
-            needed = len(missing) * shape[0] * shape[1] * STORED.itemsize
-            if shutil.disk_usage(folder).free < needed + SPARE:
-                raise OSError(f'{folder} has no room for {needed / 2**20:,.0f} MB')
-            start = time.monotonic()
-            self._compute(texts, ends, {self.wanted[i]: paths[i] for i in missing})
-            _logger.info(
-                '%d hidden states of %d texts in %s: %.0f s', len(missing), len(texts), folder, time.monotonic() - start
-            )
-        return [np.load(path, mmap_mode='r') for path in paths]
+            start, computed = time.monotonic(), self._to_compute(paths, shape)
+            self._compute(texts, ends, {i: paths[i] for i in computed})
+            seconds = time.monotonic() - start
+            _logger.info('%d hidden states of %d texts in %s: %.0f s', len(computed), len(texts), folder, seconds)
+        return [np.load(paths[i], mmap_mode='r') for i in self.wanted]
+
+    def _to_compute(self, paths: Sequence[Path], shape: tuple[int, int]) -> list[int]:
+        """Which hidden states a pass computes: also those that others may need, where there is room in plenty."""
+        missing = [i for i, path in enumerate(paths) if not path.exists()]
+        size, free = shape[0] * shape[1] * STORED.itemsize, shutil.disk_usage(paths[0].parent).free
+        if len(missing) * size > SHARE * free:
+            missing = [i for i in missing if i in self.wanted]
+        if len(missing) * size + SPARE > free:
+            raise OSError(f'{paths[0].parent} has no room for {len(missing) * size / 2**20:,.0f} MB')
+        return missing
 
     def _compute(self, texts: Sequence[bytes], ends: Sequence[int], paths: dict[int, Path]) -> None:
         order = sorted(range(len(texts)), key=lambda i: -_length(texts[i]))
@@ -235,13 +241,17 @@ def _write(state: Tensor, places: Sequence[tuple[int, int]], file: np.ndarray) -
             raise OverflowError(f'a number of a hidden state is beyond the range of {STORED.name}')
 
 
-def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """What is kept in a file; ``None`` where there is none, or it is damaged."""
+def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether a file is there and holds what it should; one that is damaged is taken away."""
     try:
         kept = np.load(path, mmap_mode='r')
+        if kept.shape == shape and kept.dtype == STORED:
+            return True
+        why = f'it has {kept.shape} of {kept.dtype}'
     except FileNotFoundError:
-        return None
+        return False
     except Exception as error:  # whatever a damaged file may raise
-        _logger.warning('%s is damaged (%s): the hidden states are computed anew.', path, error)
-        return None
-    return kept if kept.shape == shape and kept.dtype == STORED else None
+        why = str(error)
+    _logger.warning('%s is damaged (%s): the hidden states are computed anew.', path, why)
+    path.unlink(missing_ok=True)
+    return False

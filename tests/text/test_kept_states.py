@@ -126,19 +126,22 @@ def test_frozen_layers_compute_once(folders, cache, passes):
     passes.clear()
     evaluator().evaluate(network(folders['bert'], pair='compare', norm='layer'))
     assert passes == []
-    files = sorted(cache.glob('*/*.npy'))
-    assert len(files) == 3 and {file.name.split('-')[0] for file in files} == {'3'}
+    files = sorted(cache.glob('*/3-*.npy'))
+    assert len(files) == 3
     assert sum(np.load(file).shape[0] for file in files) == sum(sum(each.lengths) for each in (TRAIN, VALIDATION, TEST))
 
 
-def test_networks_share_what_they_can(folders, cache):
+@pytest.mark.parametrize('room', [True, False])
+def test_networks_share_what_they_can(folders, cache, monkeypatch, room):
+    monkeypatch.setattr(states, 'SHARE', 0.9 if room else 0)
+
     def names():
         return sorted({file.name.split('-')[0] for file in cache.glob('*/*.npy')})
 
     for choices, expected in (({}, ['3']), ({'tuned': 1}, ['2', '3']), ({'layers': '2'}, ['2', '3'])):
         before = {file: file.stat().st_mtime_ns for file in cache.glob('*/*.npy')}
         evaluator(max_epochs=1).fit(network(folders['bert'], **choices))
-        assert names() == expected
+        assert names() == (['0', '1', '2', '3'] if room else expected)
         assert all(file.stat().st_mtime_ns == time for file, time in before.items())
     assert len(list(cache.iterdir())) == 3  # training, validation and test
     evaluator(max_epochs=1).fit(network(folders['bert'], pair='apart'))
@@ -163,7 +166,7 @@ def test_other_weights_are_other_states(folders, cache):
     with torch.no_grad():
         next(changed.encoder.parameters()).add_(1)
     evaluator(max_epochs=1).fit(changed)
-    assert len(list(cache.glob('*/*.npy'))) == 6
+    assert len(list(cache.glob('*/3-*.npy'))) == 6
 
 
 def test_texts_that_were_not_seen_before_are_encoded(folders):
@@ -197,7 +200,7 @@ def test_networks_that_cannot_share_are_trained_without(folders, cache):
 def test_damaged_and_unfinished_files_are_replaced(folders, cache, caplog):
     model = network(folders['bert'])
     evaluator(max_epochs=1).fit(model)
-    files = sorted(cache.glob('*/*.npy'))
+    files = sorted(cache.glob('*/3-*.npy'))
     whole = [file.read_bytes() for file in files]
     files[0].write_bytes(whole[0][:200])
     files[1].write_bytes(b'')

@@ -25,18 +25,32 @@ def encoder(tmp_path_factory):
     return save_encoder(tmp_path_factory.mktemp('bert'))
 
 
+def write_task(folder, header, row):
+    """A task in the format of GLUE."""
+    folder.mkdir()
+    for split, count in (('train', 120), ('dev', 30)):
+        rows = [row(i, 'yes' if i % 2 else 'no') for i in range(count)]
+        (folder / f'{split}.tsv').write_text('\n'.join([*header, *rows]) + '\n')
+    return str(folder)
+
+
 @pytest.fixture(scope='module')
 def task(tmp_path_factory):
     """Whether the second sentence repeats a word of the first."""
-    folder = tmp_path_factory.mktemp('glue') / 'TASK'
-    folder.mkdir()
-    for split, count in (('train', 120), ('dev', 30)):
-        rows = [
-            f'{i}\tw{i % 20} w{i % 7 + 20}\tw{i % 20 if i % 2 else (i + 3) % 20}\t{"yes" if i % 2 else "no"}'
-            for i in range(count)
-        ]
-        (folder / f'{split}.tsv').write_text('\n'.join(['index\tsentence1\tsentence2\tlabel', *rows]) + '\n')
-    return str(folder)
+    return write_task(
+        tmp_path_factory.mktemp('glue') / 'TASK',
+        ['index\tsentence1\tsentence2\tlabel'],
+        lambda i, label: f'{i}\tw{i % 20} w{i % 7 + 20}\tw{i % 20 if i % 2 else (i + 3) % 20}\t{label}',
+    )
+
+
+@pytest.fixture(scope='module', params=['pairs', 'CoLA'])
+def any_task(request, task, tmp_path_factory):
+    """Of two sentences, and of one as CoLA has them, without a header."""
+    if request.param == 'pairs':
+        return task
+    folder = tmp_path_factory.mktemp('glue') / request.param
+    return write_task(folder, [], lambda i, label: f'x\t{i % 2}\t{"*" if i % 2 else ""}\tw{i % 20 + 20 * (i % 2)} w{i % 7}')
 
 
 def run(*arguments, cwd=None):
@@ -78,28 +92,41 @@ def test_the_command_line_searches_in_trials(task, encoder, tmp_path):
     assert found.network().encoder.model.config.model_type == 'bert'
 
 
-def test_the_example(task, encoder, tmp_path):
-    small = [
-        '--data',
-        task,
-        '--encoder',
-        encoder,
-        '--candidates',
-        '4',
-        '--top-k',
-        '2',
-        '--seeds',
-        '2',
-        '--epochs',
-        '1',
-        '--precision',
-        '32-true',
-        '--port',
-        str(free_port()),
-    ]
-    first = run(str(EXAMPLE), *small, cwd=tmp_path)
-    lines = first.stdout.splitlines()[-3:]
-    assert [line.split('  ')[0] for line in lines] == ['searched (KNAS)', 'best of 2 random', 'plain fine-tuned encoder']
-    assert all('accuracy' in line and 'f1' in line and '±' in line for line in lines)
-    results = json.loads((tmp_path / 'text-search' / 'TASK' / 'results.json').read_text())
-    assert all(len(runs) == 2 and all('accuracy' in each['test'] for each in runs) for runs in results['results'].values())
+SMALL = {
+    '--candidates': ['4'],
+    '--top-k': ['2'],
+    '--seeds': ['2'],
+    '--epochs': ['1'],
+    '--precision': ['32-true'],
+    '--max-length': ['32'],
+    '--plain-learning-rates': ['1e-4'],
+    '--plain-poolings': ['first', 'mean'],
+    '--plain-epochs': ['1', '2'],
+}
+
+
+def test_the_example(any_task, encoder, tmp_path):
+    small = [word for option, values in SMALL.items() for word in (option, *values)]
+    given = [str(EXAMPLE), '--data', any_task, '--encoder', encoder, *small, '--port', str(free_port())]
+    first = run(*given, cwd=tmp_path)
+    table = first.stdout.splitlines()[-6:]
+    names = [line.split('|')[1].strip() for line in table]
+    assert names == ['', '---', 'searched', 'plain fine-tuned encoder', 'best of 2 random', 'floor']
+    assert all(line.count('[') == 1 for line in table[3:]) and all('±' in line for line in table[2:5])
+    (folder,) = (tmp_path / 'text-search').iterdir()
+    done = [json.loads(line) for line in (folder / 'trainings.jsonl').read_text().splitlines()]
+    assert len(done) == 3 + 2 + len({json.loads(each['key'])[0][0] for each in done if each['predicted']}) * 2
+    if folder.name != 'TASK':
+        return
+    again = run(*given, cwd=tmp_path)
+    assert again.stdout.splitlines()[-6:] == table
+    other = subprocess.run([sys.executable, *given, '--seeds', '3'], capture_output=True, text=True, cwd=tmp_path)
+    assert other.returncode == 2 and 'was begun with other options' in other.stderr.splitlines()[-1]
+
+
+def test_a_mistake_gets_one_sentence_before_anything_is_trained(task, encoder, tmp_path):
+    for wrong, sentence in ((['--tuned', '9'], 'tuned is [9]'), (['--data', 'nowhere'], 'there is no folder nowhere')):
+        given = [str(EXAMPLE), '--data', task, '--encoder', encoder, '--max-length', '32', *wrong]
+        result = subprocess.run([sys.executable, *given], capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 2 and sentence in result.stderr and 'Traceback' not in result.stderr
+    assert not list(tmp_path.iterdir())
