@@ -34,7 +34,8 @@ class Learner:
     ----------
     panel
         A row a candidate, under any label, and a column a statistic. A value may be missing (NaN) where a candidate was not
-        scored in full.
+        scored in full. A column of pandas' type ``category`` is a choice of the architecture: of it counts alone whether two
+        candidates have the same, whatever it is called, and so nothing before metrics are told.
     prior
         What is believed before anything is trained, higher is better: a column's name, or a Series with a value for each
         candidate. By default the recommended score: the column ``score`` where there is one, and else what it is of the
@@ -57,7 +58,7 @@ class Learner:
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
             raise ValueError(f'seed is a whole number of at least 0, not {seed!r}')
         self._known = know(panel, prior)
-        self._surrogate = Surrogate(self._known.features, self._known.prior)
+        self._surrogate = Surrogate(self._known.features, self._known.prior, self._known.choices)
         self._labels = list(self._known.labels)
         self._places = {label: place for place, label in enumerate(self._labels)}
         self._sign = 1.0 if optimize_mode == 'maximize' else -1.0

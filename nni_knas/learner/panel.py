@@ -1,4 +1,4 @@
-"""What is known of candidates before any is trained: their statistics and the prior, checked and normalised."""
+"""What is known of candidates before any is trained: statistics, choices and the prior, checked and normalised."""
 
 from __future__ import annotations
 
@@ -7,31 +7,51 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nni_knas.basics.factors import FACTORS, LEAST
 from nni_knas.learner.normalising import Floats, normal_scores
 
-__all__ = ['Known', 'know']
+__all__ = ['Choices', 'Known', 'know']
+
+Choices = NDArray[np.int32]
+"""``n x c``, a column a choice: the same number where two candidates have chosen the same."""
 
 
 class Known(NamedTuple):
-    """Normal scores of ``n`` candidates."""
+    """Normal scores of ``n`` candidates, and what they have of each choice."""
 
     labels: pd.Index
     names: list[str]
     features: Floats
     """n x d, a column a statistic."""
+    choices: Choices
+    """Those in which candidates differ."""
     prior: Floats
     """n, what is believed of each before any is trained."""
 
 
 def know(panel: pd.DataFrame, prior: str | pd.Series | None) -> Known:
-    """The panel in normal scores, and the prior."""
+    """The panel in normal scores and numbers of choices, and the prior."""
     _check(panel)
-    values = panel.to_numpy(dtype=float, na_value=np.nan)
-    features = np.column_stack([normal_scores(column) for column in values.T])
-    believed = np.nan_to_num(_prior_of(panel, prior), nan=-np.inf)
-    return Known(panel.index, [*panel.columns], features, normal_scores(believed))
+    statistics = panel.loc[:, [not _is_choice(kind) for kind in panel.dtypes]]
+    values = statistics.to_numpy(dtype=float, na_value=np.nan)
+    features = np.zeros(values.shape)
+    for column, numbers in enumerate(values.T):
+        features[:, column] = normal_scores(numbers)
+    believed = np.nan_to_num(_prior_of(statistics, prior), nan=-np.inf)
+    choices = _choices_of(panel.drop(columns=statistics.columns))
+    return Known(panel.index, [*statistics.columns], features, choices, normal_scores(believed))
+
+
+def _is_choice(kind: object) -> bool:
+    return isinstance(kind, pd.CategoricalDtype)
+
+
+def _choices_of(chosen: pd.DataFrame) -> Choices:
+    codes = [pd.factorize(chosen[name], use_na_sentinel=False)[0] for name in chosen]
+    varied = [column for column in codes if column.max() > 0]
+    return np.array(varied, np.int32).reshape(len(varied), len(chosen)).T
 
 
 def _check(panel: pd.DataFrame) -> None:
@@ -45,8 +65,12 @@ def _check(panel: pd.DataFrame) -> None:
                 f'each {of} of the panel needs a label of its own, {axis[axis.duplicated()][0]!r} is there twice'
             )
     for name, kind in panel.dtypes.items():
+        if _is_choice(kind):
+            continue
         if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
-            raise ValueError(f'statistics are numbers, but column {name!r} of the panel has {kind}')
+            raise ValueError(
+                f"statistics are numbers, but column {name!r} of the panel has {kind}; choices have pandas' type category"
+            )
 
 
 def _prior_of(panel: pd.DataFrame, prior: str | pd.Series | None) -> Floats:

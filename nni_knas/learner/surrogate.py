@@ -9,7 +9,7 @@ scores, too), each model says
 
 with an expert :math:`e`, which is the prior, one statistic, its negative, or nothing, and is trusted with a correlation of
 :math:`\rho`; a function :math:`g` of all statistics, a Gaussian process with one half a linear kernel and one half a smooth
-one; what no statistic tells, :math:`\epsilon`; and any level :math:`c`. A model is a choice of expert, :math:`\rho`,
+one, or, where choices of architectures are known, with a linear one and those of the choices in which two are alike; what no statistic tells, :math:`\epsilon`; and any level :math:`c`. A model is a choice of expert, :math:`\rho`,
 :math:`\nu` and :math:`\sigma`. All have a probability before anything is told, most of it with the prior, and are averaged
 by their posterior probabilities (Hoeting and others, Bayesian Model Averaging, 1999), which are in closed form (Rasmussen
 and Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and 5). So the prior is believed until metrics
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax  # type: ignore[import-untyped]
 
 from nni_knas.learner.normalising import Floats
+from nni_knas.learner.panel import Choices
 
 __all__ = ['Belief', 'Places', 'Surrogate']
 
@@ -41,6 +42,11 @@ NOISE = (0.2, 0.5, 0.8)
 """The shares of what no statistic tells."""
 SCALES, USUAL, SPREAD = np.array([0.4, 0.7, 1.2, 2.0, 3.5]), 1.2, 0.8
 """The deviations of metrics over all candidates, in those of the told ones; lognormal about the usual."""
+LINEAR, SMOOTH = 0.5, 0.5
+"""The shares of the linear and of the smooth kernel of the statistics, where no choices are known."""
+CHOSEN_LINEAR, EACH, TOGETHER, NEAR = 0.3, 0.4, 0.3, 0.5
+"""With choices: the shares of the linear kernel of the statistics, of each choice by itself and of all together; and in
+which share of their choices two candidates differ that know little of each other."""
 LEVEL = 9.0
 """The variance of the level."""
 FAINT = 1e-3
@@ -79,28 +85,44 @@ class Surrogate:
         ``n x d``, the normal scores of the statistics.
     prior
         ``n``, the normal scores of the prior.
+    choices
+        ``n x c``, what each has of each choice, as numbers. Default: nothing is known of them.
     """
 
-    def __init__(self, features: Floats, prior: Floats) -> None:
+    def __init__(self, features: Floats, prior: Floats, choices: Choices | None = None) -> None:
         varied = features[:, features.any(0)]
         self.experts = experts_of(varied.shape[1])
         self.columns = np.column_stack([prior, varied])
         self._scaled = varied / np.sqrt(max(varied.shape[1], 1))
         self._squares = (self._scaled**2).sum(1)
+        self._choices = choices if choices is not None and choices.shape[1] else None
 
     def kernel(self, rows: Places, others: Places) -> Floats:
-        """Half linear and half smooth."""
-        inner = self._scaled[rows] @ self._scaled[others].T
-        distance = self._squares[rows][:, None] + self._squares[others] - 2 * inner
-        return 0.5 * inner + 0.5 * np.exp(-0.5 * np.maximum(distance, 0))
+        """Of statistics linear and smooth; with choices, linear, and of what two candidates have chosen alike."""
+        inner: Floats = self._scaled[rows] @ self._scaled[others].T
+        if self._choices is None:
+            distance = self._squares[rows][:, None] + self._squares[others] - 2 * inner
+            return LINEAR * inner + SMOOTH * np.exp(-0.5 * np.maximum(distance, 0))
+        alike = _alike(self._choices[rows], self._choices[others])
+        return CHOSEN_LINEAR * inner + EACH * alike + TOGETHER * np.exp((alike - 1) / NEAR)
 
     def variance(self, rows: Places) -> Floats:
         """The kernel of each with itself."""
-        return 0.5 * self._squares[rows] + 0.5
+        if self._choices is None:
+            return LINEAR * self._squares[rows] + SMOOTH
+        return CHOSEN_LINEAR * self._squares[rows] + EACH + TOGETHER
 
     def told(self, places: Places, scores: Floats) -> Belief:
         """What is believed when candidates have these normal scores of metrics."""
         return Belief(self, places, scores)
+
+
+def _alike(chosen: Choices, others: Choices) -> Floats:
+    """In which share of their choices two candidates have chosen the same."""
+    alike = np.zeros((len(chosen), len(others)), np.float32)
+    for column, other in zip(chosen.T, others.T, strict=True):
+        alike += column[:, None] == other
+    return alike.astype(float) / chosen.shape[1]
 
 
 class Belief:

@@ -70,7 +70,7 @@ def learner_of(record: Record, pool: pd.DataFrame) -> Learner:
     """
     mode: OptimizeMode = 'minimize' if record.get_meta(keys.OPTIMIZE_MODE) == 'minimize' else 'maximize'
     seed = _settings_of(record).get('seed', 0)
-    learner = Learner(_panel_of(record, pool), _prior_of(pool), mode, seed)
+    learner = Learner(_panel_of(record, pool).join(_choices_of(pool)), _prior_of(pool), mode, seed)
     tell(learner, record, pool)
     return learner
 
@@ -135,6 +135,12 @@ def _panel_of(record: Record, pool: pd.DataFrame) -> pd.DataFrame:
             in_full = panel.loc[quick.index, name]
             panel.loc[~full, name] = expected_in_full(quick[name], in_full, panel.loc[~full, name])
     return panel
+
+
+def _choices_of(pool: pd.DataFrame) -> pd.DataFrame:
+    """What the candidates have chosen, a column a label; whatever has no such label has a choice of its own there."""
+    chosen = pd.DataFrame([*pool.architecture], index=pool.index)
+    return chosen.map(repr).add_prefix('choice ').astype('category')
 
 
 def expected_in_full(quick: ArrayLike, full: ArrayLike, rest: ArrayLike) -> np.ndarray:

@@ -18,7 +18,7 @@ __all__ = ['CHOOSE', 'FEW', 'Choose', 'Effort', 'OptimizeMode', 'SearchRequest',
 FEW = 3
 """How many are trained where a search is started without Python, and nothing is said of it: enough for a first look."""
 
-CHOOSE: Choose = 'rank'
+CHOOSE: Choose = 'learn'
 """How candidates are chosen for training where nothing is said of it."""
 
 

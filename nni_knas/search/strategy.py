@@ -81,8 +81,8 @@ class KNAS(Strategy):
     choose
         How those that are trained are chosen, one after the other, whenever a trial can be begun. ``'rank'``: the ``top_k``
         by score. ``'learn'``: the first by score, and each other one by what a :class:`~nni_knas.Learner` makes of the
-        metrics until then: it finds out which statistics of the panel count on this space. The same seed gives the same
-        choices, if one is trained at a time.
+        metrics until then: it finds out which statistics of the panel and which choices count on this space. The same
+        seed gives the same choices, if one is trained at a time.
     stop_when
         With ``'learn'``: train no more when the chance that a better one is among those not trained is below this, such
         as 0.05. Default: all ``top_k`` are trained.

@@ -23,26 +23,37 @@ def covariance(features):
     return np.array([[0.5 * a @ b / d + 0.5 * np.exp(-0.5 * ((a - b) ** 2).sum() / d) for b in features] for a in features])
 
 
-def each_model(features, prior):
+def covariance_with_choices(features, choices):
+    d, matrix = features.shape[1], np.zeros((len(features), len(features)))
+    for i, a in enumerate(features):
+        for j, b in enumerate(features):
+            alike = np.mean([x == y for x, y in zip(choices[i], choices[j], strict=True)])
+            matrix[i, j] = 0.3 * a @ b / d + 0.4 * alike + 0.3 * np.exp(-(1 - alike) / 0.5)
+    return matrix
+
+
+def each_model(features, prior, choices=None):
     """Its mean for each candidate, the covariance of all, and the logarithm of its probability."""
     experts = [(rho, prior, share) for rho, share in models.TRUST.items()] + [(0.0, prior, models.NOTHING)]
     for sign, part in ((1, 1 - models.AGAINST), (-1, models.AGAINST)):
         share = models.STATISTIC * part / features.shape[1]
         experts += [(models.TRUST_STATISTIC, sign * column, share) for column in features.T]
     total = sum(share for *_, share in experts)
+    known = covariance(features) if choices is None else covariance_with_choices(features, choices)
     for noise in models.NOISE:
-        kernel = models.LEVEL + (1 - noise) * covariance(features) + noise * np.eye(len(features))
+        kernel = models.LEVEL + (1 - noise) * known + noise * np.eye(len(features))
         for rho, expert, share in experts:
             for scale in models.SCALES:
                 usual = -0.5 * (np.log(scale / models.USUAL) / models.SPREAD) ** 2
                 yield scale * rho * expert, scale**2 * (1 - rho**2) * kernel, np.log(share / total) + usual
 
 
-def test_weights_means_and_variances(space):
+@pytest.mark.parametrize('choices', [None, np.random.default_rng(1).integers(0, 3, (30, 4))], ids=['statistics', 'choices'])
+def test_weights_means_and_variances(space, choices):
     features, prior, places, scores = space
-    belief = models.Surrogate(features, prior).told(places, scores)
+    belief = models.Surrogate(features, prior, choices).told(places, scores)
     evidence, means, variances = [], [], []
-    for mean, cov, usual in each_model(features, prior):
+    for mean, cov, usual in each_model(features, prior, choices):
         gain = cov[:, places] @ np.linalg.inv(cov[np.ix_(places, places)])
         evidence.append(usual + multivariate_normal(mean[places], cov[np.ix_(places, places)]).logpdf(scores))
         means.append(mean + gain @ (scores - mean[places]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from nni_knas.benchmark.searches.base import SCORE, Candidates, Search
 from nni_knas.learner import Learner
 
@@ -9,13 +11,15 @@ __all__ = ['Learned']
 
 
 class Learned(Search):
-    """:class:`nni_knas.Learner` over the panel, with the recommended score as its prior."""
+    """:class:`nni_knas.Learner` over the panel and the choices, as in a search, with the recommended score as its prior."""
 
     name = 'learn'
 
     def __init__(self, candidates: Candidates, budget: int, seed: int) -> None:
         super().__init__(candidates, budget, seed)
-        self.learner = Learner(candidates.panel.reset_index(drop=True), prior=SCORE, seed=seed)
+        choices = pd.DataFrame(candidates.choices).astype('category').add_prefix('choice ')
+        panel = candidates.panel.reset_index(drop=True).join(choices)
+        self.learner = Learner(panel, prior=SCORE, seed=seed)
 
     def choose(self) -> int:
         return int(self.learner.ask(1)[0])
