@@ -112,16 +112,19 @@ class Trainings:
         return max(zip(recipes, results), key=lambda each: each[1]['validation'][self.options.metric])[0]
 
 
-def search(options: argparse.Namespace) -> dict[str, Any]:
-    """Sample and validation metric of the winner, and the experiment that found it."""
+def make_strategy(options: argparse.Namespace) -> KNAS:
     kernel = GradientKernelEvaluator(
         text_data(options.data, 'train', options.encoder, max_length=options.max_length),
         score=options.score,
         batch_size=options.score_batch,
     )
-    strategy = KNAS(kernel, options.candidates, options.top_k, choose=options.choose, workers=options.concurrency)
+    return KNAS(kernel, options.candidates, options.top_k, choose=options.choose, workers=options.concurrency)
+
+
+def search(options: argparse.Namespace) -> dict[str, Any]:
+    """Sample and validation metric of the winner, and the experiment that found it."""
     evaluator = make_evaluator(options, options.epochs, options.encoder_learning_rate)
-    experiment = NasExperiment(make_space(options), evaluator, strategy)
+    experiment = NasExperiment(make_space(options), evaluator, make_strategy(options))
     experiment.config.trial_concurrency = options.concurrency
     experiment.run(options.port)
     experiment.stop()
@@ -200,6 +203,7 @@ def begin(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple
         data = load_text(options.data, options.encoder, max_length=options.max_length)
         make_space(options)
         make_evaluator(options, options.epochs, options.encoder_learning_rate)
+        make_strategy(options)
     except ValueError as error:
         parser.error(str(error))
     if data.test is None:

@@ -125,7 +125,11 @@ def test_the_example(any_task, encoder, tmp_path):
 
 
 def test_a_mistake_gets_one_sentence_before_anything_is_trained(task, encoder, tmp_path):
-    for wrong, sentence in ((['--tuned', '9'], 'tuned is [9]'), (['--data', 'nowhere'], 'there is no folder nowhere')):
+    for wrong, sentence in (
+        (['--tuned', '9'], 'tuned is [9]'),
+        (['--data', 'nowhere'], 'there is no folder nowhere'),
+        (['--candidates', '3', '--top-k', '4'], 'top_k'),
+    ):
         given = [str(EXAMPLE), '--data', task, '--encoder', encoder, '--max-length', '32', *wrong]
         result = subprocess.run([sys.executable, *given], capture_output=True, text=True, cwd=tmp_path)
         assert result.returncode == 2 and sentence in result.stderr and 'Traceback' not in result.stderr
