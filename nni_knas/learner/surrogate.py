@@ -9,7 +9,8 @@ scores, too), each model says
 
 with an expert :math:`e`, which is the prior, one statistic, its negative, or nothing, and is trusted with a correlation of
 :math:`\rho`; a function :math:`g` of all statistics, a Gaussian process with one half a linear kernel and one half a smooth
-one, or, where choices of architectures are known, with a linear one and those of the choices in which two are alike; what no statistic tells, :math:`\epsilon`; and any level :math:`c`. A model is a choice of expert, :math:`\rho`,
+one, or, where choices of architectures are known, with a linear one and those of the choices in which two are alike;
+what no statistic tells, :math:`\epsilon`; and any level :math:`c`. A model is a choice of expert, :math:`\rho`,
 :math:`\nu` and :math:`\sigma`. All have a probability before anything is told, most of it with the prior, and are averaged
 by their posterior probabilities (Hoeting and others, Bayesian Model Averaging, 1999), which are in closed form (Rasmussen
 and Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and 5). So the prior is believed until metrics

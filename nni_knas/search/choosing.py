@@ -175,8 +175,10 @@ class LearnChooser(Chooser):
                 return choice
             self._score_in_full(choice.candidate)
             self._look()
-        self._extent = None  # as many as are scored in full for one choice: now one of those that are
-        return self._asked(learner_of(self.record, self._pool[self._pool.score.notna()]))
+        self._extent = None  # as many as are scored in full for one choice: now one of those that are, if there is one
+        full = self._pool[self._pool.score.notna()]
+        left = not full.index.intersection(self._free()).empty
+        return self._asked(learner_of(self.record, full if left else self._pool))
 
     def _asked(self, learner: Learner) -> Choice | None:
         expected, metrics = learner.predictions(), {metric for _, metric in self.record.endings()} - {None}

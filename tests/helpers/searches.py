@@ -51,7 +51,8 @@ def learnt_run(folder):
 
 
 def explore(placement, record=None, candidates=150, top_k=10, explorer=None, **options):
-    """Many candidates with the scores of a placement; gives the strategy."""
+    """Many candidates with the scores of a placement, the best of which are trained; gives the strategy."""
     kernel = tiny_kernel()
+    options.setdefault('choose', 'rank')
     kernel.check = lambda network: None
     return run(Digits(), kernel, candidates, top_k, record=record, placement=placement, explorer=explorer, **options)

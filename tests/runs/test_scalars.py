@@ -259,7 +259,7 @@ CURVE = {
 
 class TestTrials:
     def test_of_the_sequential_engine(self, tmp_path):
-        strategy = KNAS(tiny_kernel(), 8, 3)
+        strategy = KNAS(tiny_kernel(), 8, 3, choose='rank')
         experiment = search(strategy, tmp_path, evaluator=FunctionalEvaluator(curve))
         trained = strategy.scores(all=True).iloc[:3]
         folder = scalars_folder(tmp_path / experiment.id)
@@ -359,7 +359,7 @@ class TestWithoutTensorBoard:
     @pytest.mark.parametrize('module', [None, Broken()], ids=['missing', 'broken'])
     def test_nothing_is_written_or_said(self, module, tmp_path, often, monkeypatch, caplog, capfd):
         monkeypatch.setitem(sys.modules, WRITER, module)
-        strategy = KNAS(tiny_kernel(score=LoggedMGM(os.devnull, 0.02)), 8, 2)
+        strategy = KNAS(tiny_kernel(score=LoggedMGM(os.devnull, 0.02)), 8, 2, choose='rank')
         experiment = search(strategy, tmp_path, evaluator=FunctionalEvaluator(curve))
         assert list(strategy.scores(all=True).status) == ['trained'] * 2 + ['scored'] * 6
         assert not scalars_folder(tmp_path / experiment.id).exists()

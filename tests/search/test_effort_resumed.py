@@ -123,6 +123,11 @@ class TestTime:
         assert list(scores.status.iloc[:10]) == ['trained'] * 10 and scores.quick.is_monotonic_decreasing
         assert all(task.quick for task in placement.too_late)  # nothing is asked for when the time is over
 
+    def test_over_in_the_quick_phase_of_a_search_that_learns(self, tmp_path):
+        """None can be scored in full here, which is found out as they are asked for: some are trained all the same."""
+        scores = explore(MadeUp(1, tires_after=70), tmp_path / 'record', choose='learn').scores(all=True)
+        assert 1 < scores.status.tolist().count('trained') <= 10 and set(scores.status) <= {'trained', 'failed', 'screened'}
+
     def test_over_in_the_full_phase(self, tmp_path):
         scores = explore(MadeUp(1, tires_after=154), tmp_path / 'record').scores(all=True)
         count = scores.score.notna().sum()

@@ -41,7 +41,7 @@ EXPLORERS = {
 
 class TestSearch:
     def test_scores_all_and_trains_the_best(self, tmp_path):
-        strategy = KNAS(tiny_kernel(), candidates=12, top_k=3)
+        strategy = KNAS(tiny_kernel(), candidates=12, top_k=3, choose='rank')
         experiment = search(strategy, tmp_path)
         scores = strategy.scores(all=True)
         assert list(scores.index) == list(range(1, 13))
@@ -233,7 +233,7 @@ class TestHyperParameters:
 
 class TestBudget:
     def test_max_trial_number(self, tmp_path):
-        strategy = KNAS(tiny_kernel(), candidates=8, top_k=5)
+        strategy = KNAS(tiny_kernel(), candidates=8, top_k=5, choose='rank')
         search(strategy, tmp_path, max_trial_number=2)
         assert list(strategy.scores(all=True).status.iloc[:3]) == ['trained', 'trained', 'scored']
 
@@ -256,7 +256,7 @@ class TestBudget:
             clock.sleep(1.5)
             train(network)
 
-        strategy = KNAS(tiny_kernel(), candidates=8, top_k=8)
+        strategy = KNAS(tiny_kernel(), candidates=8, top_k=8, choose='rank')
         search(strategy, tmp_path, evaluator=FunctionalEvaluator(evaluate), max_experiment_duration='2s')
         assert list(strategy.scores(all=True).status) == ['trained'] * 2 + ['scored'] * 6
 
