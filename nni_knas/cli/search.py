@@ -16,7 +16,7 @@ from nni_knas.bridge.leftovers import end_leftovers
 from nni_knas.bridge.listening import check_host, listening_on
 from nni_knas.bridge.portal import portal_address
 from nni_knas.bridge.registry import find_folder
-from nni_knas.cli.watch import watched
+from nni_knas.cli.watch import near_in_words, watched
 from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
 from nni_knas.record import Record, Status, record_path, settings_path
 from nni_knas.runs import Run, check_idle, open_run
@@ -129,12 +129,12 @@ def _print_result(run: Run, options: SearchOptions, seconds: float) -> None:
     print(f'\n{table(["rank", "score", name, "architecture"], rows, {"rank", "score", name})}')
     counts = scores.status.value_counts()
     outside = sum(int(counts.get(status, 0)) for status in (Status.FILTERED, Status.OUTSIDE))
-    count = run.record.scored()
+    count, near = run.record.scored(), near_in_words(run.record)
     notes = f', {scores.score.notna().sum()} of them in full' if Status.SCREENED in counts else ''
     notes += f', {counts[Status.FAILED]} more failed' if Status.FAILED in counts else ''
     notes += f', left {outside} out that are over the limits' if outside else ''
     print(
-        f'\nScored {count} candidates in {duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
+        f'\nScored {count} candidates{near} in {duration(run.record.scoring_seconds())}{notes}; trained {len(trained)} '
         f'in {duration(scores.training_seconds.sum())} of trials; {duration(seconds)} in all.'
     )
     _print_failures(run.record)

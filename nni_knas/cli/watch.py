@@ -15,10 +15,10 @@ from tqdm import tqdm
 from nni_knas.basics.periodic import repeated
 from nni_knas.basics.texts import duration, known, number, one_line, table
 from nni_knas.networks import COSTS
-from nni_knas.record import Status, record_path
+from nni_knas.record import Record, Status, near_of, record_path
 from nni_knas.runs import Run
 
-__all__ = ['best_so_far', 'candidate_table', 'print_while_running', 'progress_line', 'watched']
+__all__ = ['best_so_far', 'candidate_table', 'near_in_words', 'print_while_running', 'progress_line', 'watched']
 
 
 @contextlib.contextmanager
@@ -76,11 +76,21 @@ def progress_line(run: Run) -> str:
         'in training': record.count(Status.TRAINING),
         'failed': record.count(Status.FAILED, Status.TRAINING_FAILED),
     }
-    parts = [f'{record.scored():,} scored', *(f'{count:,} {name}' for name, count in counts.items() if count)]
+    parts = [
+        f'{record.scored():,} scored{near_in_words(record)}',
+        *(f'{count:,} {name}' for name, count in counts.items() if count),
+    ]
     sessions = run.sessions()
     if sessions:
         parts.append(f'after {duration(sessions[-1].heard - sessions[-1].started)}')
     return f'{run.name}: {", ".join(parts)}'
+
+
+def near_in_words(record: Record) -> str:
+    """How many of those that were scored were drawn near the best, in brackets; empty where none were."""
+    near = near_of(record)
+    scored = near.scored(record) if near is not None else 0
+    return f' ({scored:,} of them near the best)' if scored else ''
 
 
 def candidate_table(frame: pd.DataFrame, metric_name: str, status: bool = False) -> str:

@@ -108,6 +108,13 @@ class SearchOptions:
 
     candidates: int = _option(SearchRequest.candidates, 'coarse stage', 'how many to score', least=1)
     explorer: str = _option('random', 'coarse stage', 'how the space is explored', choices=EXPLORERS)
+    near_best: int = _option(
+        SearchRequest.near_best,
+        'coarse stage',
+        'with choose learn, so many of the candidates are drawn near the best when some are trained, not by the explorer',
+        least=0,
+        metavar='N',
+    )
     placement: str = _option(
         SearchRequest.placement,
         'coarse stage',

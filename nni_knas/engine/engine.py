@@ -425,6 +425,11 @@ class ScoringEngine(ExecutionEngine):
             and self._filtered_in_a_row < self.patience
         )
 
+    @property
+    def over(self) -> bool:
+        """Whether the time is over, and nothing more is scored."""
+        return time.monotonic() >= self.deadline
+
     def _budget_is_used_up(self) -> bool:
         # An exploration that is gone through again is told the same at the same moments. So what counts is what it has
         # submitted, and not what the record has already, as long as it follows the record.

@@ -2,6 +2,7 @@
 
 from nni_knas.record import keys
 from nni_knas.record.damage import DamagedRecordError
+from nni_knas.record.near import Near, near_of, set_near
 from nni_knas.record.panels import Panel
 from nni_knas.record.record import (
     Candidate,
@@ -26,16 +27,19 @@ __all__ = [
     'Choice',
     'DamagedRecordError',
     'Energy',
+    'Near',
     'Panel',
     'Record',
     'Session',
     'Status',
     'Stop',
     'keys',
+    'near_of',
     'reason_of',
     'record_path',
     'result_path',
     'salvage',
+    'set_near',
     'set_stop',
     'settings_path',
     'stop_of',

@@ -22,6 +22,8 @@ TOP_K = 'top_k'
 """How many of the best are trained."""
 STOPPED = 'stopped'
 """What ended the training before the last of the best, as JSON; see :class:`nni_knas.record.Stop`."""
+NEAR = 'near the best'
+"""The candidates that are drawn near the best, as JSON; see :class:`nni_knas.record.Near`."""
 FRONT = 'front'
 """The cost of the Pareto front that the best are taken from; empty where they are taken by score."""
 DRAWING = 'drawing'

@@ -18,7 +18,7 @@ from nni_knas.bridge.experiment import manager_lives
 from nni_knas.footprint import Footprint
 from nni_knas.networks import COSTS
 from nni_knas.plots import ENERGIES, number_text, unit_of
-from nni_knas.record import Status, keys
+from nni_knas.record import Status, keys, near_of
 from nni_knas.report.page import Plot, packed_json, plot, write_page
 from nni_knas.report.snapshot import Moment
 from nni_knas.report.table import STATUS_TEXTS, candidate_data, columns
@@ -142,7 +142,7 @@ def _searched(run: Moment) -> str:
 
 def _tiles_of(run: Moment) -> list[Tile]:
     frame, ranking, footprint = run.frame(), run.ranking(all=True), run.footprint()
-    scored, metered = run.rated(), bool(footprint.statement)
+    scored, metered, near = run.rated(), bool(footprint.statement), _near_the_best(run)
     quick = int(scored.score.isna().sum())
     in_scoring, in_training = (int((frame.status == status).sum()) for status in (Status.FAILED, Status.TRAINING_FAILED))
     left_out = int(frame.status.isin([Status.FILTERED, Status.OUTSIDE]).sum())
@@ -159,7 +159,8 @@ def _tiles_of(run: Moment) -> list[Tile]:
             'candidates scored',
             len(scored),
             count(len(scored)),
-            f'{count(len(scored) - quick)} of them in full' if quick else f'of {count(len(frame))} explored',
+            (f'{count(len(scored) - quick)} of them in full' if quick else f'of {count(len(frame))} explored')
+            + (f', {count(near)} near the best' if near else ''),
         ),
         Tile('trained', 'trained', len(ranking), count(len(ranking)), _note_on_trained(run, footprint)),
         Tile(
@@ -180,6 +181,12 @@ def _tiles_of(run: Moment) -> list[Tile]:
         Tile('kwh', 'energy', kwh, energy(kwh), 'in both stages' if metered else 'not recorded'),
         Tile('co2_kg', 'CO₂ equivalent', co2_kg, mass(co2_kg), 'of this energy' if metered else 'not recorded'),
     ]
+
+
+def _near_the_best(run: Moment) -> int:
+    """How many of those that were scored were drawn near the best."""
+    near = near_of(run.record)
+    return near.scored(run.record) if near is not None else 0
 
 
 def _note_on_trained(run: Moment, footprint: Footprint) -> str:

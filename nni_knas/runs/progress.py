@@ -12,7 +12,7 @@ from nni_knas.basics.files import atomic_write
 from nni_knas.basics.periodic import repeated
 from nni_knas.basics.texts import one_line
 from nni_knas.bridge.portal import progress_path
-from nni_knas.record import Candidate, Choice, Record, Status, keys
+from nni_knas.record import Candidate, Choice, Record, Status, keys, near_of
 from nni_knas.runs.state import state_of
 
 __all__ = ['progress_of', 'progress_shown']
@@ -51,7 +51,7 @@ def progress_shown(record: Record, folder: Path | None, candidates: int, top_k: 
 def progress_of(record: Record, identity: str, candidates: int, top_k: int) -> dict[str, Any]:
     """How far a run is, as the page's script takes it."""
     sessions, state = record.sessions(), state_of(record)
-    best, trained = record.best(_ROWS), record.trained()
+    best, trained, near = record.best(_ROWS), record.trained(), near_of(record)
     choices = {choice.candidate: choice for choice in record.choices()}
     ranks = {candidate.id: rank for rank, candidate in enumerate(best, start=1)}
     shown = [*trained[:_ROWS], *(candidate for candidate in best if candidate.status != Status.TRAINED)]
@@ -66,6 +66,8 @@ def progress_of(record: Record, identity: str, candidates: int, top_k: int) -> d
         'top_k': top_k,
         'scored': record.scored(),
         'failed': record.count(Status.FAILED),
+        'near_best': len(near.samples) if near is not None else 0,
+        'to_come': near.asked if near is not None and not near.parents else 0,
         'left_out': record.count(Status.FILTERED, Status.OUTSIDE),
         'trained': record.count(Status.TRAINED),
         'in_training': record.count(Status.TRAINING),

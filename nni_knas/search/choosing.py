@@ -14,6 +14,7 @@ from nni.mutable import Sample
 from nni_knas.learner import Learner
 from nni_knas.record import BEGUN, Choice, Record, Stop, keys, set_stop, stop_of
 from nni_knas.runs import chosen, learner_of, pool_of, tell
+from nni_knas.search.near import PARENTS, is_to_come, near_is_due
 from nni_knas.search.request import SearchRequest
 
 __all__ = ['Chooser', 'LearnChooser', 'RankChooser', 'chooser_of']
@@ -42,6 +43,15 @@ class Chooser(ABC):
     @abstractmethod
     def next(self) -> Choice | None:
         """The candidate to train next, by what is known now; ``None`` where no more are to be trained."""
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more candidates are to be scored near :meth:`parents` before the next one is chosen."""
+        return False
+
+    def parents(self) -> list[int]:
+        """The numbers of the candidates of which most is expected, the best first."""
+        return []
 
     @property
     @abstractmethod
@@ -94,6 +104,9 @@ class LearnChooser(Chooser):
         As of any chooser.
     score_in_full
         Scores the candidate of a number in full, into the record.
+    score_near
+        Has more candidates scored near those of these numbers, before a choice that they are wanted for. Default: who asks
+        for choices looks after that (:attr:`wants_more`).
     """
 
     most_scored = 16
@@ -105,9 +118,11 @@ class LearnChooser(Chooser):
         request: SearchRequest,
         within: Callable[[Sample], bool] | None = None,
         score_in_full: Callable[[int], None] | None = None,
+        score_near: Callable[[list[int]], None] | None = None,
     ) -> None:
         super().__init__(record, request, within)
         self._score_in_full = score_in_full
+        self._score_near = score_near
         self._over = False
         self._pool = pd.DataFrame()
         self._learner: Learner | None = None
@@ -118,6 +133,8 @@ class LearnChooser(Chooser):
             set_stop(record, None)
 
     def next(self) -> Choice | None:
+        if self._score_near is not None and self.wants_more:
+            self._score_near(self.parents())
         choice = self._choose() if self.left else None
         if choice is None:
             self._over = True
@@ -134,6 +151,16 @@ class LearnChooser(Chooser):
         if self._over or stop_of(self.record) is not None:
             return 0
         return max(0, min(self.request.top_k, self.record.scored()) - self._begun())
+
+    @property
+    def wants_more(self) -> bool:
+        return bool(self.left) and near_is_due(self.record, self.request, [metric for _, metric in self.record.endings()])
+
+    def parents(self) -> list[int]:
+        self._look()
+        assert self._learner is not None
+        expected = self._learner.predictions()['mean'].sort_values(ascending=False, kind='stable')
+        return [int(number) for number in expected.index[:PARENTS]]
 
     def _begun(self) -> int:
         if self.within is None:
@@ -196,7 +223,7 @@ class LearnChooser(Chooser):
     def _is_enough(self, chances: pd.Series) -> bool:
         """Whether the chance that a better one is among the rest is as small as the user has said; it is noted then."""
         when = self.request.stop_when
-        if when is None:
+        if when is None or is_to_come(self.record):  # what is still to be drawn near the best is among the rest
             return False
         chance = float(chances[self._free().intersection(chances.index)].sum())
         if chance >= when:
@@ -211,8 +238,9 @@ def chooser_of(
     request: SearchRequest,
     within: Callable[[Sample], bool] | None = None,
     score_in_full: Callable[[int], None] | None = None,
+    score_near: Callable[[list[int]], None] | None = None,
 ) -> Chooser:
     """What chooses in a search: for the parameters see the classes."""
     if request.choose == 'rank':
         return RankChooser(record, request, within)
-    return LearnChooser(record, request, within, score_in_full)
+    return LearnChooser(record, request, within, score_in_full, score_near)

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ExecutableModelSpace
@@ -19,7 +19,7 @@ from nni_knas.engine import InProcess, Placement, Scorer, ScoringEngine, Trials,
 from nni_knas.gradients import seeded
 from nni_knas.kernel import GradientKernelEvaluator
 from nni_knas.networks import hyper_parameters_of
-from nni_knas.record import Record, Status, keys
+from nni_knas.record import Record, Status, keys, near_of, set_near
 from nni_knas.runs import search_scalars
 from nni_knas.search.explorers import (
     Checkpoints,
@@ -33,11 +33,13 @@ from nni_knas.search.explorers import (
     space_size,
 )
 from nni_knas.search.fit import check_fit
+from nni_knas.search.near import outstanding, plan_near, score_near
 from nni_knas.search.request import SearchRequest
 
 __all__ = ['CoarseStage']
 
 _logger = logging.getLogger(__name__)
+_said = logging.getLogger('nni.knas')
 
 PLACES: dict[str, Callable[[], Placement]] = {'process': InProcess, 'workers': Workers, 'gpus': gpus, 'trials': Trials}
 """The places where candidates are scored, by name."""
@@ -85,6 +87,7 @@ class CoarseStage:
         self.explorer = explorer
         self.request = request
         self._stopped = False
+        self._near: ScoringEngine | None = None
         self._check_settings()
         scorer = Scorer(
             kernel,
@@ -95,7 +98,10 @@ class CoarseStage:
             costs=(request.front,) if request.front else (),
         )
         size = space_size(space, request.candidates)
-        quick = self._begins_quickly(scorer, min(size, request.candidates))
+        # Where the space has no more than are asked for, the explorer scores all of them.
+        plan_near(record, request.near_best if size >= request.candidates else 0)
+        self._explored = request.candidates - outstanding(record)
+        quick = self._begins_quickly(scorer, min(size, self._explored))
         self.scoring = self._scoring_engine(scorer, quick, deadline)
         self._prepare_explorer(size)
 
@@ -140,9 +146,7 @@ class CoarseStage:
         place = self._placement()
         ahead = self.request.ahead or self.record.get_meta(keys.AHEAD) or max(ScoringEngine.least_ahead, place.ahead)
         ahead = int(min(ahead, farthest_ahead(self.explorer)))
-        engine = ScoringEngine(
-            scorer, self.record, self.request.candidates, place, ahead=ahead, deadline=deadline, quick=quick
-        )
+        engine = ScoringEngine(scorer, self.record, self._explored, place, ahead=ahead, deadline=deadline, quick=quick)
         self.record.set_meta(keys.AHEAD, engine.ahead)
         engine.elastic = not learns(self.explorer)
         return engine
@@ -175,7 +179,7 @@ class CoarseStage:
     @staticmethod
     def forget_exploration(record: Record) -> None:
         """Have the next exploration of a record begin anew, in another space; what is scored stays known."""
-        for prefix in (keys.BEGINNING, keys.CHECKPOINT, keys.FINISHED, keys.BATCH):
+        for prefix in (keys.BEGINNING, keys.CHECKPOINT, keys.FINISHED, keys.BATCH, keys.NEAR):
             record.forget_meta(prefix)
 
     # The run.
@@ -206,8 +210,8 @@ class CoarseStage:
         total, failed, filtered = record.counted(), record.count(Status.FAILED), record.count(Status.FILTERED)
         asked = self.request
         if time.monotonic() >= scoring.deadline:
-            if total < asked.candidates:
-                _logger.warning("The experiment's time was over after scoring %d of %d candidates.", total, asked.candidates)
+            if total < self._explored:
+                _logger.warning("The experiment's time was over after scoring %d of %d candidates.", total, self._explored)
             elif unfinished:
                 _logger.warning(
                     "The experiment's time was over before all that may be among the best %d had a full score.", asked.top_k
@@ -228,10 +232,61 @@ class CoarseStage:
         self.record.rate(number, verdict.score, verdict.reason, verdict.seconds, verdict.panel)
         self.record.add_scoring_seconds(verdict.seconds)
 
+    def score_near(self, parents: Sequence[int]) -> None:
+        """Draw candidates near others, and score them as the explorer's; see :attr:`SearchRequest.near_best`.
+
+        They are scored where the explorer's were, but for a placement in trials or one of the user's own: in this process
+        then, since trials are there to train by now.
+
+        Parameters
+        ----------
+        parents
+            The numbers of those near which they are drawn, unless the record has them from before a restart.
+        """
+        record, near = self.record, near_of(self.record)
+        assert near is not None
+        if not near.parents:
+            set_near(record, near._replace(first=len(record), parents=tuple(parents)))
+        self._near = engine = self._engine_near()
+        if self._stopped:
+            return
+        with search_scalars(record), engine.opened(self.scoring), seeded(self.kernel.seed):
+            self._score_near(engine)
+        if not engine.over:
+            self._end_near()
+
+    def _engine_near(self) -> ScoringEngine:
+        """An engine of their own, since the explorer's tells the explorer of all that it scores."""
+        explored, place = self.scoring, self._placement()
+        place = place if isinstance(place, InProcess | Workers) else InProcess()
+        ahead, deadline, quick = max(explored.ahead, place.ahead), explored.deadline, explored.quick
+        return ScoringEngine(
+            explored.scorer, self.record, self.request.candidates, place, ahead=ahead, deadline=deadline, quick=quick
+        )
+
+    def _score_near(self, engine: ScoringEngine) -> None:
+        missing = outstanding(self.record)
+        with tqdm(desc='Scoring near the best', total=missing, unit='candidate', disable=None) as engine.bar:
+            score_near(engine, self.request.candidates, self.kernel.seed)
+        engine.bar = None
+        if engine.quick and not engine.over:
+            engine.finish(self.request.top_k)
+
+    def _end_near(self) -> None:
+        near = near_of(self.record)
+        assert near is not None
+        set_near(self.record, near._replace(over=True))
+        if near.samples:
+            _said.info('Scored %d candidates near the best that were known.', len(near.samples))
+        else:
+            _said.info('There was no new candidate to score near the best.')
+
     def stop(self) -> None:
-        """Called by another thread: score no more, so that :meth:`run` returns soon."""
+        """Called by another thread: score no more, so that :meth:`run` and :meth:`score_near` return soon."""
         self._stopped = True
-        self.scoring.deadline = -math.inf
+        for scoring in (self.scoring, self._near):
+            if scoring is not None:
+                scoring.deadline = -math.inf
 
     @property
     def stopped(self) -> bool:
@@ -250,8 +305,8 @@ class CoarseStage:
     def _run_explorer(self) -> None:
         scoring = self.scoring
         with tqdm(
-            total=self.request.candidates,
-            initial=min(self.record.counted(), self.request.candidates),
+            total=self._explored,
+            initial=min(self.record.counted(), self._explored),
             desc='Scoring',
             unit='candidate',
             disable=None,

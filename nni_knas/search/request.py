@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,6 +23,14 @@ CHOOSE: Choose = 'learn'
 """How candidates are chosen for training where nothing is said of it."""
 
 
+LEAST_BEFORE_NEAR = 3
+"""So many are trained at least before candidates are drawn near the best: of fewer hardly anything is learnt."""
+
+SHARE_BEFORE_NEAR = 0.4
+"""The part of the ``top_k`` that is trained before. On tables 8 of 20 did well (``measurements/near_best.py``): enough to
+know where the best are, and enough left to make use of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchRequest:
     """What a search is asked for, besides its space, its kernel and its explorer.
@@ -31,8 +40,8 @@ class SearchRequest:
 
     Attributes
     ----------
-    candidates, top_k, choose, stop_when, placement, workers, ahead, effort, merge_identical, constraints, front, \
-optimize_mode, country, keep_weights
+    candidates, top_k, choose, stop_when, near_best, placement, workers, ahead, effort, merge_identical, constraints, \
+front, optimize_mode, country, keep_weights
         The fields of the same names that :class:`~nni_knas.KNAS` documents.
 
     Raises
@@ -45,6 +54,7 @@ optimize_mode, country, keep_weights
     top_k: int = 20
     choose: Choose = CHOOSE
     stop_when: float | None = None
+    near_best: int = 0
     placement: str | Placement = 'process'
     workers: int | None = None
     ahead: int | None = None
@@ -62,6 +72,7 @@ optimize_mode, country, keep_weights
 
         check_counts(self.candidates, self.top_k)
         self._check_choice()
+        self._check_near_best()
         self._check_placement()
         if self.effort not in get_args(Effort):
             raise ValueError(f'unknown effort {self.effort!r}: it is "adaptive" or "full"')
@@ -83,6 +94,26 @@ optimize_mode, country, keep_weights
         if self.choose != 'learn':
             raise ValueError(
                 f'stop_when={when} goes with choose="learn", not with "{self.choose}", which does not know what is left'
+            )
+
+    def _check_near_best(self) -> None:
+        near, least = self.near_best, LEAST_BEFORE_NEAR + 1
+        check_count('near_best', near, 0)
+        if not near:
+            return
+        if self.choose != 'learn':
+            raise ValueError(
+                f'near_best={near} goes with choose="learn", not with "{self.choose}", which does not learn what is best'
+            )
+        if self.top_k < least:
+            raise ValueError(
+                f'near_best={near} goes with a top_k of at least {least}, not {self.top_k}: '
+                f'they are drawn when {LEAST_BEFORE_NEAR} or more have been trained'
+            )
+        if near > self.candidates - self.top_k:
+            raise ValueError(
+                f'near_best={near} is too much of candidates={self.candidates}: of these the explorer has to draw '
+                f'as many as top_k={self.top_k}, or more, so near_best can be {max(self.candidates - self.top_k, 0)} at most'
             )
 
     def _check_placement(self) -> None:
@@ -112,6 +143,11 @@ optimize_mode, country, keep_weights
         if self.placement == 'gpus':
             gpus()  # says if there are none
         return self.placement if self.workers is None else Workers(self.workers)
+
+    @property
+    def trained_before_near(self) -> int:
+        """How many are trained before candidates are drawn near the best."""
+        return max(LEAST_BEFORE_NEAR, math.ceil(SHARE_BEFORE_NEAR * self.top_k))
 
     def fields(self) -> dict[str, Any]:
         """All fields by name, as they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -86,6 +87,11 @@ class KNAS(Strategy):
     stop_when
         With ``'learn'``: train no more when the chance that a better one is among those not trained is below this, such
         as 0.05. Default: all ``top_k`` are trained.
+    near_best
+        With ``'learn'``: so many of the ``candidates`` are not drawn by the explorer but later, near the best: when 0.4 of
+        the ``top_k`` (3 at least, and with metrics that differ) have been trained. Each is one of the ten of which most is
+        expected then with one choice changed, or more where there are no others. They are scored as all others, and the
+        learner goes on with them. It takes a ``top_k`` of 4 or more. Default: the explorer draws all.
     record
         File of the record, for use without an experiment, or to keep the record elsewhere.
     keep_weights
@@ -153,6 +159,7 @@ class KNAS(Strategy):
         *,
         choose: Choose = SearchRequest.choose,
         stop_when: float | None = SearchRequest.stop_when,
+        near_best: int = SearchRequest.near_best,
         record: str | Path | None = None,
         keep_weights: bool = SearchRequest.keep_weights,
         placement: str | Placement = SearchRequest.placement,
@@ -173,6 +180,7 @@ class KNAS(Strategy):
             top_k=top_k,
             choose=choose,
             stop_when=stop_when,
+            near_best=near_best,
             placement=placement,
             workers=workers,
             ahead=ahead,
@@ -233,7 +241,7 @@ class KNAS(Strategy):
         return {
             'score': f'{kernel.score_function.name}, on {kernel.batch_size} samples, seed {kernel.seed}, {kernel.device}',
             'explorer': repr(self.explorer),
-            'candidates': f'{request.candidates:,}, of which {_trained_in_words(request)}',
+            'candidates': f'{request.candidates:,}{_near_in_words(request)}, of which {_trained_in_words(request)}',
             'constraints': ', '.join(f'{name} at most {number_text(most)}' for name, most in request.constraints.items()),
             'chosen from': f'the Pareto front of score and {request.front}' if request.front else '',
             'placement': str(self.placement),
@@ -429,12 +437,18 @@ class KNAS(Strategy):
             self._coarse.run(self._fine.engine)
         if self.request.top_k:
             with meter.stage('fine'), fine_scalars(record):
-                self._fine.run(self._chooser, meter)
+                self._fine.run(functools.partial(self._chooser, meter), meter)
                 self._check_reported_metric()
 
-    def _chooser(self) -> Chooser:
-        assert self._coarse is not None
-        return chooser_of(self._coarse.record, self.request, score_in_full=self._coarse.score_in_full)
+    def _chooser(self, meter: Meter) -> Chooser:
+        coarse = self._coarse
+        assert coarse is not None
+
+        def score_near(parents: list[int]) -> None:
+            with meter.stage('coarse'):
+                coarse.score_near(parents)
+
+        return chooser_of(coarse.record, self.request, score_in_full=coarse.score_in_full, score_near=score_near)
 
     def _limit_reached(self) -> str:
         """The name of the experiment's limit that ended the run before its own end; empty where none did."""
@@ -493,6 +507,10 @@ def _trained_in_words(request: SearchRequest) -> str:
     if request.choose == 'learn':
         return f'{request.top_k:,} are trained, chosen by what is learnt'
     return f'the best {request.top_k:,} are trained'
+
+
+def _near_in_words(request: SearchRequest) -> str:
+    return f' ({request.near_best:,} of them near the best)' if request.near_best else ''
 
 
 def _name_of(thing: Any) -> str | None:

@@ -191,14 +191,8 @@ class BackgroundSearch:
         """Score, and choose the best; ``False`` if it was interrupted."""
         stage = self._stage
         assert stage is not None
-        with self._progress_in_log():
-            self._scoring = True
-            self._mark_energy_interval()
-            try:
-                stage.run()
-            finally:
-                self._scoring = False
-                self._mark_energy_interval()
+        with self._while_scoring():
+            stage.run()
         if stage.stopped:
             return False
         with self._lock:
@@ -206,8 +200,33 @@ class BackgroundSearch:
             self._chooser = self._make_chooser()
         return True
 
+    def wants_more(self) -> bool:
+        """Whether :meth:`score_near` is to be called before the next trial is given out."""
+        with self._lock:
+            return self._chooser is not None and self._chooser.wants_more
+
+    def score_near(self) -> None:
+        """Score more candidates, near the best; trials that run go on meanwhile."""
+        with self._lock:
+            stage, chooser = self._stage, self._chooser
+            parents = chooser.parents() if chooser is not None else []
+        if stage is not None and parents:
+            with self._while_scoring():
+                stage.score_near(parents)
+
+    @contextlib.contextmanager
+    def _while_scoring(self) -> Iterator[None]:
+        with self._progress_in_log():
+            self._scoring = True
+            self._mark_energy_interval()
+            try:
+                yield
+            finally:
+                self._scoring = False
+                self._mark_energy_interval()
+
     def interrupt(self) -> None:
-        """Score no more; :meth:`run` returns soon."""
+        """Score no more; :meth:`run` and :meth:`score_near` return soon."""
         with self._lock:
             self._generation += 1
             if self._stage is not None:

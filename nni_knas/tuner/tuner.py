@@ -2,7 +2,7 @@
 
 This module is what NNI's dispatcher imports, and imports little itself: NNI's manager gives a tuner ten seconds to come up.
 The search runs in a thread beside the dispatcher, so that no request of the manager waits for it: trials that are asked for
-while candidates are being scored are sent when the best are known.
+while candidates are being scored are sent when the best are known, at the start and when more are scored near the best.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class KNAS(Tuner):
         self._wake = threading.Condition(self._lock)
         self._search: BackgroundSearch | None = None
         self._ready = False  # the best of the present space are known
+        self._wants_more = False  # more candidates are to be scored before the next trial is sent
         self._exiting = False
         self._send: Callable[[int, Any], None] | None = None
         self._asked: deque[int] = deque()  # parameter ids that trials were asked for under, and not sent yet
@@ -144,6 +145,8 @@ class KNAS(Tuner):
             while self._wait_for_work():
                 if self._spaces:
                     self._search_once(search)
+                elif self._wants_more:
+                    self._score_near(search)
                 else:
                     self._record_imports()
         except Exception as error:
@@ -155,7 +158,7 @@ class KNAS(Tuner):
     def _wait_for_work(self) -> bool:
         """Wait until there is something to do; ``False`` when the dispatcher ends."""
         with self._lock:
-            while not (self._exiting or self._spaces or self._imports):
+            while not (self._exiting or self._spaces or self._imports or self._wants_more):
                 self._wake.wait()
             return not self._exiting
 
@@ -163,6 +166,7 @@ class KNAS(Tuner):
         with self._lock:
             space = self._spaces.pop()
             self._spaces.clear()
+            self._wants_more = False
         if not search.prepare(space):  # it was interrupted
             return
         shown = search.shown()
@@ -175,6 +179,17 @@ class KNAS(Tuner):
         if not search.run():
             return
         self._record_imports()
+        self._be_ready()
+
+    def _score_near(self, search: BackgroundSearch) -> None:
+        search.score_near()
+        self._record_imports()
+        with self._lock:
+            self._wants_more = False
+        self._be_ready()
+
+    def _be_ready(self) -> None:
+        """Send what was asked for meanwhile, unless there is another space to search."""
         with self._lock:
             if not self._spaces:
                 self._ready = True
@@ -192,6 +207,10 @@ class KNAS(Tuner):
         while self._asked and self._send is not None:
             self._late = self._search.awaits_end(len(self._asked))
             if self._late:
+                return True
+            if self._search.wants_more():  # the search's thread has them scored, and sends then
+                self._ready, self._wants_more = False, True
+                self._wake.notify_all()
                 return True
             trial = self._search.next_trial()
             if trial is None:

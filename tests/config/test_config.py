@@ -336,7 +336,7 @@ def values_of(rules):
 
 SECTION = SCHEMA['$defs']['knas']
 TOGETHER = {  # whose rules are about two options
-    *('top_k', 'stop_when', 'workers', 'network', 'space', 'space_args', 'evaluator_args'),
+    *('top_k', 'stop_when', 'near_best', 'workers', 'network', 'space', 'space_args', 'evaluator_args'),
 }
 
 
@@ -387,6 +387,7 @@ class TestSchema:
         others = {
             'top_k': {'candidates': 10**6},
             'stop_when': {'choose': 'learn'},
+            'near_best': {'choose': 'learn', 'candidates': 2 * 10**6, 'top_k': 4},
             'evaluator_args': {'evaluator': 'a:b'},
         }.get(name, {})
         assert getattr(SearchOptions.from_mapping({name: value, **others}), name) == value

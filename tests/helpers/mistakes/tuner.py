@@ -38,6 +38,7 @@ MISTAKES = [
     tuner({'candidates': 0}, 'candidates is 0'),
     tuner({'top_k': 5}, 'top_k=5 is more than candidates=3'),
     tuner({'choose': 'rank', 'stop_when': 0.1}, 'stop_when=0.1 goes with choose="learn"'),
+    tuner({'choose': 'rank', 'near_best': 1}, 'near_best=1 goes with choose="learn"'),
     tuner({'score': 'mgn'}, 'did you mean "mgm"?'),
     tuner({'placement': 'trials'}, 'the trials of this experiment train'),
     tuner({'device': 'tpu'}, 'device'),
