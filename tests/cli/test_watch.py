@@ -9,6 +9,7 @@ import pytest
 from config_models import config_file
 from made_up_runs import make
 from processes import Forked
+from searches import near_run
 from servers import free_port, wait_until
 
 from nni_knas import Run, open_run
@@ -32,6 +33,12 @@ def test_table_is_the_records(tmp_path):
         metric = [] if row.status != 'trained' else [f'{row.metric:.4f}']
         assert cells == [str(rank), f'{row.score:.4g}', f'{row.parameters:.6g}', f'{row.flops:.6g}', *metric, row.status]
     assert all(one_line(architecture) in text for architecture in best.architecture)
+
+
+def test_candidates_near_the_best(tmp_path):
+    assert (
+        watch.progress_line(near_run(tmp_path)).split(': ')[-1].startswith('60 scored (20 of them near the best), 8 trained')
+    )
 
 
 def test_quick_scores_are_marked(tmp_path):

@@ -7,7 +7,7 @@ from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.space import SimplifiedModelSpace
-from spaces import Digits, TinySpace, prefer_small, tiny_kernel, train
+from spaces import Digits, Many, TinySpace, prefer_small, tiny_kernel, train
 
 from nni_knas import KNAS
 from nni_knas.record import record_path
@@ -47,6 +47,13 @@ def learnt_run(folder):
     """Of 27 candidates 14 are trained, on a space that the score ranks the wrong way round."""
     evaluator = FunctionalEvaluator(prefer_small)
     run(TinySpace(), tiny_kernel(), 27, 14, choose='learn', evaluator=evaluator, record=record_path(folder))
+    return Run(folder)
+
+
+def near_run(folder):
+    """Of 60 candidates 8 are trained, and 20 are drawn near the best."""
+    options = {'choose': 'learn', 'near_best': 20, 'effort': 'full', 'evaluator': FunctionalEvaluator(prefer_small)}
+    run(Many(), tiny_kernel(), 60, 8, record=record_path(folder), **options)
     return Run(folder)
 
 

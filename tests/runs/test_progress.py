@@ -10,7 +10,7 @@ from interrupted import make
 from servers import wait_until
 
 from nni_knas.bridge.portal import PORTAL_PAGE, progress_path, write_portal_page
-from nni_knas.record import Record, record_path
+from nni_knas.record import Near, Record, record_path, set_near
 from nni_knas.runs import progress_of, progress_shown, session
 
 HOSTILE = '</script><script>alert(1)</script>'
@@ -28,6 +28,16 @@ def test_says_what_the_record_has(tmp_path):
         (rank, metric) for rank, metric in ranking.metric.items()
     ]
     assert any('the most frequent reason (6 times): ScoringError' in sentence for sentence in said['failures'])
+
+
+def test_candidates_near_the_best(tmp_path):
+    record = Record(record_path(tmp_path / 'run'))
+    set_near(record, Near(20))
+    said = progress_of(record, 'run', 60, 8)
+    assert (said['near_best'], said['to_come']) == (0, 20)
+    set_near(record, Near(20, 40, (1,), tuple('abc')))
+    said = progress_of(record, 'run', 60, 8)
+    assert (said['near_best'], said['to_come']) == (3, 0)
 
 
 def test_nothing_is_there_yet(tmp_path):

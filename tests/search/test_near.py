@@ -104,6 +104,10 @@ class TestSearch:
         panels = searched.scores(all=True, panel=True).set_index('candidate')
         assert panels.loc[41:, 'gradient-norm'].notna().all()
 
+    def test_scoring_them_is_no_training(self, record):
+        stages = [energy.stage for energy in record.energies()]
+        assert 'coarse' in stages[stages.index('fine') :] and stages[-1] == 'fine'
+
     def test_none_by_default(self):
         assert near_of(record_of(learn(near_best=0, top_k=1))) is None
 
@@ -137,7 +141,8 @@ class TestSearch:
         assert len(record) == 15 and failed > 0 and near_of(record).over
 
     def test_those_over_a_limit_do_not_count(self):
-        record = record_of(learn(candidates=80, near_best=40, constraints={'parameters': 63 + 2 * 42}, sign=1.0))  # two linear layers
+        two_linear_layers = {'parameters': 63 + 2 * 42}
+        record = record_of(learn(candidates=80, near_best=40, constraints=two_linear_layers, sign=1.0))
         assert record.counted() == 80 and record.count('filtered') > 0
         near = near_of(record)
         assert len(near.samples) > 40 and near.scored(record) == 40

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from clocks import Clock, Constant
@@ -13,101 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import SimplifiedModelSpace
-from nni.runtime import msg_dispatcher
-from nni.runtime.msg_dispatcher import MsgDispatcher
 from nni.runtime.tuner_command_channel import CommandType
 from panels import check_panels
-from places import HELPERS
 from searches import run
 from servers import wait_until
 from spaces import TinySpace, vector_dataset
+from tuners import LEARN, choices, learn
 
 from nni_knas import GradientKernelEvaluator, open_run
 from nni_knas.footprint import meter
 from nni_knas.networks.candidates import encode_sample, random_models
-from nni_knas.record import Choice, Record, near_of, record_path, stop_of
+from nni_knas.record import Choice, Record, record_path, stop_of
 from nni_knas.runs import ranked
 from nni_knas.spaces import sample_of, search_space_of, trial_parameters
-from nni_knas.tuner import KNAS, background, tuner
-
-ARGUMENTS = {
-    'space': 'spaces:TinySpace',
-    'data': 'nnictl_models:data',
-    'candidates': 10,
-    'top_k': 3,
-    'choose': 'rank',
-    'batch_size': 8,
-}
-
-
-class Experiment:
-    """A tuner in NNI's dispatcher; what the dispatcher sends to its manager is noted instead."""
-
-    def __init__(self, folder: Path, **arguments) -> None:
-        self.folder = folder
-        self.sent: list[tuple[CommandType, str]] = []
-        self.tuner = KNAS(**{**ARGUMENTS, **arguments})
-        self.dispatcher = MsgDispatcher('ws://_unittest_tuner', self.tuner)
-        self.dispatcher.send = lambda command, data: self.sent.append((command, data))
-
-    def trials(self) -> list[dict]:
-        return [json.loads(data) for command, data in self.sent if command is CommandType.NewTrialJob]
-
-    def ended(self) -> bool:
-        return any(command is CommandType.NoMoreTrialJobs for command, _ in self.sent)
-
-    def errors(self) -> list[str]:
-        return [data for command, data in self.sent if command is CommandType.Error]
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        """Wait for something that comes about unless there is an error."""
-        wait_until(lambda: self.errors() or condition())
-        assert not self.errors()
-
-    def request(self, count: int) -> None:
-        self.dispatcher.handle_request_trial_jobs(count)
-
-    def finish(self, trial: dict, metric: float | None) -> None:
-        number = trial['parameter_id']
-        if metric is not None:
-            self.dispatcher.handle_report_metric_data({'parameter_id': number, 'type': 'FINAL', 'value': json.dumps(metric)})
-        self.dispatcher.handle_trial_end(
-            {
-                'trial_job_id': f'trial{number}',
-                'hyper_params': json.dumps(trial),
-                'event': 'SUCCEEDED' if metric is not None else 'FAILED',
-            }
-        )
-
-    def exit(self) -> None:
-        self.tuner._on_exit()
-        self.tuner._thread.join()
-
-    def scores(self):
-        return open_run(self.folder).scores(all=True)
-
-
-@pytest.fixture
-def start(tmp_path, monkeypatch):
-    """Start an experiment; with the same folder again, it is resumed."""
-    monkeypatch.chdir(HELPERS)
-    monkeypatch.setattr(tuner, 'experiment_directory', lambda: tmp_path)
-    monkeypatch.setattr(tuner, 'experiment_config', dict)
-    monkeypatch.setattr(background, 'show_search_space', lambda shown: None)
-    monkeypatch.setattr(background, 'unfinished_trials', dict)
-    experiments = []
-
-    def start(search_space: dict | None = None, resumed: bool = False, **arguments) -> Experiment:
-        monkeypatch.setattr(msg_dispatcher, '_next_parameter_id', 100 * len(experiments))
-        monkeypatch.setattr(tuner, 'is_resumed', lambda: resumed)
-        experiment = Experiment(tmp_path, **arguments)
-        experiments.append(experiment)
-        experiment.dispatcher.handle_initialize(search_space or {})
-        return experiment
-
-    yield start
-    for experiment in experiments:
-        experiment.exit()
+from nni_knas.tuner import background, tuner
 
 
 def test_best_become_trials(start):
@@ -330,29 +247,6 @@ def test_limits_and_front(start):
     assert scores.parameters[scores.status == 'training'].max() <= 100
 
 
-def size_of(trial: dict) -> float:
-    """As a metric: the smallest networks are the best, which the recommended score has last."""
-    return -float(trial['parameters']['width'])
-
-
-def learn(experiment: Experiment, until: int, metric: Callable[[dict], float] = size_of) -> list[int]:
-    """Ask for one trial after the other, until so many were given out or there are no more; gives their candidates."""
-    for count in range(len(experiment.trials()), until):
-        experiment.request(1)
-        experiment.wait(lambda count=count: experiment.ended() or len(experiment.trials()) > count)
-        if experiment.ended():
-            break
-        experiment.finish(experiment.trials()[-1], metric(experiment.trials()[-1]))
-    return [trial['parameters']['knas_candidate'] for trial in experiment.trials()]
-
-
-def choices(experiment: Experiment) -> list[Choice]:
-    return open_run(experiment.folder).record.choices()
-
-
-LEARN = {'candidates': 27, 'top_k': 6, 'choose': 'learn'}
-
-
 class TestLearning:
     def test_trials_say_why_they_were_chosen(self, start):
         experiment = start(**LEARN)
@@ -423,79 +317,6 @@ class TestLearning:
         learn(experiment, 27)
         assert 2 <= len(experiment.trials()) < 27 and stop_of(open_run(experiment.folder).record).chance < 0.9
         wait_until(lambda: open_run(experiment.folder).record.get_meta('complete'))
-
-
-NEAR = {**LEARN, 'space': 'spaces:Many', 'candidates': 40, 'near_best': 15, 'effort': 'full'}
-
-
-def best_by_score(trial: dict) -> float:
-    return float(trial['parameters']['kernel_score'])
-
-
-class TestNearTheBest:
-    def test_as_many_are_scored_and_what_was_asked_meanwhile_is_sent_then(self, start, monkeypatch):
-        """Nothing waits: neither the request for a trial, nor the end of one that goes on meanwhile."""
-        let, begun, score_near = threading.Event(), threading.Event(), background.CoarseStage.score_near
-
-        def slow(stage, parents):
-            begun.set()
-            assert let.wait(60)
-            score_near(stage, parents)
-
-        monkeypatch.setattr(background.CoarseStage, 'score_near', slow)
-        experiment = start(**NEAR)
-        experiment.request(2)
-        experiment.wait(lambda: len(experiment.trials()) == 2)
-        for place in (1, 2, 3):
-            experiment.finish(experiment.trials()[place], best_by_score(experiment.trials()[place]))
-            experiment.request(1)
-        experiment.wait(begun.is_set)
-        assert len(experiment.trials()) == 4 and not experiment.ended()
-        experiment.finish(experiment.trials()[0], 0.5)
-        experiment.request(1)
-        assert len(experiment.trials()) == 4 and len(experiment.scores()) == 25
-        let.set()
-        experiment.wait(lambda: len(experiment.trials()) == 6)
-        record = open_run(experiment.folder).record
-        assert len(record) == 40 and near_of(record).numbers(record) == list(range(26, 41))
-
-    def test_interrupted_and_resumed_it_is_the_same(self, start, tmp_path, monkeypatch):
-        whole = start(**NEAR)
-        learn(whole, 6, best_by_score)
-        expected = choices(whole), near_of(open_run(tmp_path).record), whole.scores().score.tolist()
-        whole.exit()
-        record_path(tmp_path).unlink()
-        first, add_scored, added = start(**NEAR), Record.add_scored, []
-
-        def exits(record, *arguments):
-            added.append(arguments)
-            if len(added) == 5:
-                first.tuner._exiting = True
-                first.tuner._search.interrupt()
-            return add_scored(record, *arguments)
-
-        learn(first, 3, best_by_score)
-        with monkeypatch.context() as patched:
-            patched.setattr(Record, 'add_scored', exits)
-            first.request(1)
-            first.wait(lambda: len(added) > 4)
-            first.exit()
-        assert 25 < len(first.scores()) < 40 and len(first.trials()) == 3
-        second = start(**NEAR, resumed=True)
-        learn(second, 3, best_by_score)
-        assert (choices(second), near_of(open_run(tmp_path).record), second.scores().score.tolist()) == expected
-
-    def test_in_another_space_they_are_drawn_anew(self, start):
-        experiment = start(**NEAR)
-        learn(experiment, 4, best_by_score)
-        before = near_of(open_run(experiment.folder).record)
-        narrow = {f'layer{place}': {'_type': 'choice', '_value': ['relu', 'tanh', 'elu']} for place in range(4)}
-        experiment.dispatcher.handle_update_search_space(narrow)
-        learn(experiment, 6, best_by_score)
-        record = open_run(experiment.folder).record
-        near = near_of(record)
-        assert near.over and near.samples != before.samples and record.counted() == 40
-        assert all(set(json.loads(sample).values()) <= {'relu', 'tanh', 'elu'} for sample in near.samples)
 
 
 @pytest.mark.parametrize(
