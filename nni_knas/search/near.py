@@ -21,7 +21,7 @@ _said = logging.getLogger('nni.knas')
 
 PARENTS = 10
 """Near so many of the best, those of which most is expected, candidates are drawn. Near fewer they would stand and fall with
-one that only seems good; on tables 3 did no better than 10 (``measurements/near_best.py``)."""
+what only seems good; on tables 3 did no better than 10 (``measurements/near_best.py``)."""
 
 TRIES = 50
 """So many in a row may be known already, or be none of the space, before one choice more is changed: where one in fifty is

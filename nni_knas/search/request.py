@@ -27,8 +27,8 @@ LEAST_BEFORE_NEAR = 3
 """So many are trained at least before candidates are drawn near the best: of fewer hardly anything is learnt."""
 
 SHARE_BEFORE_NEAR = 0.4
-"""The part of the ``top_k`` that is trained before. On tables 8 of 20 did well (``measurements/near_best.py``): enough to
-know where the best are, and enough left to make use of it."""
+"""The part of the ``top_k`` that is trained before. On tables 8 of 20 did better than 5 and than 12
+(``measurements/near_best.py``): enough to know where the best are, and enough left to make use of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import json
 import pytest
 from made_up_runs import make
 from pages import report
-from searches import learnt_run
+from searches import learnt_run, near_run
 
 from nni_knas import plots
 from nni_knas.plots.common import rated_of
@@ -28,6 +28,10 @@ def test_section(learnt, tmp_path):
     assert f'{unknown} of {len(lessons.weights)} statistics are not known to count.' in page.texts
     assert all(REASONS[reason] in page.texts for reason in learnt.choices().reason)
     assert 'of 14, chosen by what was learnt' in page.text
+
+
+def test_candidates_near_the_best(tmp_path):
+    assert 'of 60 explored, 20 near the best' in report(near_run(tmp_path), tmp_path).text
 
 
 def test_warning(learnt, tmp_path, monkeypatch):
