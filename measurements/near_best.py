@@ -4,10 +4,11 @@
 
 The panels are those of ``nni-knas benchmark --protocol search`` with the same ``--output``; those that are not there
 are measured. Each search trains 20 of as many candidates as another one scores. With ``near_best`` a part of them is
-drawn when some have been trained: of the architectures of the pool that were not scored those that differ in the fewest
-choices from any of the ten of which the learner expects most, since a table does not have all that a search could draw.
-Printed is the mean percentile, in the pool, of the best that was trained, and the difference to the same number of
-candidates all at random, with 95 % intervals over the repeats, which draw the same candidates first.
+drawn when some have been trained, by a learner of the statistics alone: of the architectures of the pool that were not
+scored those that differ in the fewest choices from any of the ten of which the learner expects most, since a table does
+not have all that a search could draw. Printed is the mean percentile, in the pool, of the best that was trained, and
+the difference to the same number of candidates all at random, with 95 % intervals over the repeats, which draw the same
+candidates first.
 """
 
 import argparse
