@@ -27,7 +27,7 @@ def full():
 
 @pytest.fixture(scope='module')
 def adaptive():
-    return run(cells(), image_kernel())
+    return run(cells(), image_kernel(), choose='rank')
 
 
 class TestSearch:
@@ -62,8 +62,8 @@ class TestSearch:
 
     @pytest.mark.parametrize('merge', [False, True])
     def test_in_workers_the_same_to_the_last_bit(self, adaptive, merge, forked_workers):
-        here = run(cells(), image_kernel(), merge_identical=True) if merge else adaptive
-        there = run(cells(), image_kernel(), merge_identical=merge, workers=2)
+        here = run(cells(), image_kernel(), merge_identical=True, choose='rank') if merge else adaptive
+        there = run(cells(), image_kernel(), merge_identical=merge, workers=2, choose='rank')
         pd.testing.assert_frame_equal(without_times(here), without_times(there), check_exact=True)
 
     def test_an_explorer_learns_from_quick_scores(self):
