@@ -1,4 +1,4 @@
-"""Search NAS-Bench-201 on digits: 300 candidates scored, the best 3 trained by NNI's Classification evaluator.
+"""Search NAS-Bench-201 on digits: 300 candidates scored, three of them trained by NNI's Classification evaluator.
 
 python examples/nasbench201.py
 python examples/nasbench201.py --data cifar10 --candidates 1000 --epochs 12
