@@ -4,7 +4,7 @@
 
 The panels are those of ``nni-knas benchmark --protocol search`` with the same ``--output``; those that are not there
 are measured. Each search trains 20 of as many candidates as another one scores. With ``near_best`` a part of them is
-drawn when some have been trained, by a learner of statistics and choices as a search has it: of the architectures of the pool that were not
+drawn when some have been trained, by a learner of the statistics alone: of the architectures of the pool that were not
 scored those that differ in the fewest choices from any of the ten of which the learner expects most, since a table does
 not have all that a search could draw. Printed is the mean percentile, in the pool, of the best that was trained, and
 the difference to the same number of candidates all at random, with 95 % intervals over the repeats, which draw the same
@@ -70,11 +70,6 @@ class Pool(NamedTuple):
     choices: np.ndarray
     metrics: pd.DataFrame
 
-    @property
-    def known(self) -> pd.DataFrame:
-        """What a learner knows of each."""
-        return self.panel.join(pd.DataFrame(self.choices, self.panel.index).astype('category').add_prefix('choice '))
-
 
 def pool_of(name: str, options: argparse.Namespace) -> Pool:
     data = load_data(options.data, size=declaration_of(name).image_size)
@@ -94,13 +89,13 @@ def search(pool: Pool, metric: pd.Series, kind: Kind, repeat: int) -> list[int]:
     rng = np.random.default_rng(repeat)
     order = rng.permutation(len(metric))
     known, rest = np.split(order, [kind.candidates - kind.near])
-    learner, trained = Learner(pool.known.loc[known], seed=repeat), []
+    learner, trained = Learner(pool.panel.loc[known], seed=repeat), []
     for place in range(TRAINED):
         if kind.near and place == kind.after:
             best = learner.predictions()['mean'].sort_values(ascending=False, kind='stable').index[: kind.parents]
             changes = (pool.choices[rest, None] != pool.choices[np.asarray(best)]).sum(axis=2).min(axis=1)
             drawn = np.lexsort([rng.random(len(rest)), changes])[: kind.near]  # among equals at random
-            learner = Learner(pool.known.loc[[*known, *rest[drawn]]], seed=repeat)
+            learner = Learner(pool.panel.loc[[*known, *rest[drawn]]], seed=repeat)
             for each in trained:
                 learner.tell(each, metric[each])
         trained += learner.ask()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nni_knas.basics.names import OptimizeMode, Reason
-from nni_knas.learner.acquisition import chance_of_each, is_owed, promise
+from nni_knas.learner.acquisition import are_possible, chance_of_each, is_owed, promise
 from nni_knas.learner.explanation import explain
 from nni_knas.learner.normalising import Floats, Metrics
 from nni_knas.learner.panel import know
@@ -178,7 +178,7 @@ class Learner:
         metrics, belief = self._believed()
         if not self._is_owed(belief):
             mean, deviation, best = self._expected(free, metrics, belief)
-            promised = promise(mean, deviation, best)
+            promised = promise(mean, deviation, best, are_possible(prior, self._known.prior, belief.trust))
             chosen = int(promised.argmax())
             if prior[chosen] != prior[by_score]:
                 reason = 'learned' if self._told and mean[chosen] >= mean[by_score] else 'explore'

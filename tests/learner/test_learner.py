@@ -31,6 +31,17 @@ class TestPrior:
             by_score.append(best_rank(metrics, panel.score.nlargest(12).index))
         assert np.mean(ranks) <= np.mean(by_score) + 1
 
+    def test_says_more_of_its_other_end_than_a_few_of_its_best_do(self):
+        """Noise among the best is no reason to train networks that are dead by all that is known of them."""
+        rng = np.random.default_rng(0)
+        size = rng.standard_normal(80)
+        panel = pd.DataFrame({name: size + 0.3 * rng.standard_normal(80) for name in ['score', 'a', 'b', 'c', 'd', 'e']})
+        learner, order = Learner(panel, seed=1), panel.score.rank(ascending=False)
+        for rank, metric in ((1, 0.74), (2, 0.58), (3, 0.73), (10, 0.83)):
+            learner.tell(order[order == rank].index[0], metric)
+        for label in learner.ask(6):
+            assert order[label] <= 50
+
     @pytest.mark.parametrize('by', ['b', 'e'])
     def test_is_left_where_metrics_disagree(self, by):
         ranks, by_score = [], []
