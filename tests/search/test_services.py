@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch):
 
 def test_search_and_portal(run, tmp_path, browser_if_any):
     evaluator = FunctionalEvaluator(train, log=str(tmp_path / 'log'), learning_rate=nni.choice('learning_rate', [0.1, 0.2]))
-    strategy = KNAS(tiny_kernel(), candidates=10, top_k=2)
+    strategy = KNAS(tiny_kernel(), candidates=10, top_k=2, choose='rank')
     experiment = run(evaluator, strategy, trial_concurrency=2)
     scores = strategy.scores(all=True)
     assert scores.status.value_counts().to_dict() == {'scored': 8, 'trained': 2}
