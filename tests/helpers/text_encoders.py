@@ -113,3 +113,15 @@ def save_encoder(folder: Path, kind: str = 'bert') -> str:
     model.save_pretrained(folder)
     save_tokenizer(folder, kind)
     return str(folder)
+
+
+class Folders(dict):
+    """Folders of tiny encoders, by kind, made when they are asked for; ``make_folder`` makes one of a name."""
+
+    def __init__(self, make_folder):
+        super().__init__()
+        self.make_folder = make_folder
+
+    def __missing__(self, kind):
+        self[kind] = save_encoder(self.make_folder(kind), kind)
+        return self[kind]

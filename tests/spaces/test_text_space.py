@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nni.nas.space import SimplifiedModelSpace
 from reference import gradients_of_samples
-from text_encoders import KINDS, save_encoder
+from text_encoders import KINDS, Folders
 from torch import nn
 
 from nni_knas import GradientKernelEvaluator
@@ -34,14 +34,7 @@ transformers = pytest.importorskip('transformers')
 
 @pytest.fixture(scope='session')
 def folders(tmp_path_factory):
-    """Folders of tiny encoders, by kind, made when they are asked for."""
-
-    class Folders(dict):
-        def __missing__(self, kind):
-            self[kind] = save_encoder(tmp_path_factory.mktemp(kind), kind)
-            return self[kind]
-
-    return Folders()
+    return Folders(tmp_path_factory.mktemp)
 
 
 @pytest.fixture(scope='session')

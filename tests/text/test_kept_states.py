@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_up_texts import pairs
 from nni.nas.space import SimplifiedModelSpace
-from text_encoders import KINDS, save_encoder
+from text_encoders import KINDS, Folders
 from torch import nn
 
 from nni_knas.encoders import PretrainedEncoder
@@ -28,14 +28,7 @@ TOKENS = TEST.collate_fn([TEST[i] for i in range(len(TEST))])[0]
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
-    """Folders of tiny encoders, by kind, made when they are asked for."""
-
-    class Folders(dict):
-        def __missing__(self, kind):
-            self[kind] = save_encoder(tmp_path_factory.mktemp(kind), kind)
-            return self[kind]
-
-    return Folders()
+    return Folders(tmp_path_factory.mktemp)
 
 
 @pytest.fixture(autouse=True)
