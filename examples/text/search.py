@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
 from nni_knas.networks import decode_sample, encode_sample, random_models
 from nni_knas.scores import score_names
-from nni_knas.spaces import TextClassifierSpace
+from nni_knas.spaces import TextClassifierSpace, light_text_classifiers
 from nni_knas.text import Contender, TextClassification, TextData, comparison_table, floor, load_text, text_data
 
 import torch
@@ -50,11 +50,14 @@ class Recipe(NamedTuple):
     encoder_learning_rate: float
 
 
-def make_space(options: argparse.Namespace, whole: bool = False) -> TextClassifierSpace:
-    """The space that is searched, or the whole one, which has the plain encoder, too."""
+def make_space(options: argparse.Namespace, plain: bool = False) -> TextClassifierSpace:
+    """The space that is searched; or one that has the plain encoder, too."""
     data = load_text(options.data, options.encoder, max_length=options.max_length)
-    tuned = None if whole else options.tuned
-    return TextClassifierSpace(options.encoder, data.num_labels, sentences=data.sentences, tuned=tuned)
+    space = light_text_classifiers(options.encoder, data.num_labels, sentences=data.sentences, tuned=options.tuned)
+    if not plain:
+        return space
+    tuned = sorted({*space.simplify()['tuned'].values, space.encoder.layers})
+    return light_text_classifiers(options.encoder, data.num_labels, sentences=data.sentences, tuned=tuned)
 
 
 def make_evaluator(options: argparse.Namespace, epochs: int, rate: float, test: bool = False) -> TextClassification:
@@ -79,7 +82,7 @@ def make_evaluator(options: argparse.Namespace, epochs: int, rate: float, test: 
 def train(options: argparse.Namespace, recipe: Recipe, seed: int, test: bool) -> dict[str, Any]:
     """Train by a recipe with one seed, in a process of its own."""
     torch.set_num_threads(options.threads)
-    space = SimplifiedModelSpace.from_model(make_space(options, whole=True))
+    space = SimplifiedModelSpace.from_model(make_space(options, plain=True))
     network = space.freeze(decode_sample(recipe.sample)).executable_model()
     evaluator = make_evaluator(options, recipe.epochs, recipe.encoder_learning_rate, test)
     return evaluator.fit(network, seed)._asdict()
@@ -143,7 +146,7 @@ def best_random(options: argparse.Namespace, trainings: Trainings) -> Recipe:
 
 def best_plain(options: argparse.Namespace, trainings: Trainings) -> Recipe:
     """Learning rate and pooling with the fewest epochs, and then the number of epochs."""
-    plain = make_space(options, whole=True).plain()
+    plain = make_space(options, plain=True).plain()
     first, *more = sorted(options.plain_epochs)
     samples = [encode_sample({**plain, 'pooling': pooling}) for pooling in options.plain_poolings]
     grid = [Recipe(sample, first, rate) for sample in samples for rate in options.plain_learning_rates]
@@ -178,10 +181,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add('--choose', default='learn', choices=('learn', 'rank'), help='which are trained (default: %(default)s)')
     add('--seeds', type=count, default=5, help='of the comparison (default: %(default)s)')
     add('--random-seed', type=int, default=1, help='of the random choice (default: %(default)s)')
-    add('--tuned', type=int, nargs='+', metavar='N', default=[0, 1], help='top layers that may be tuned (default: 0 1)')
+    add('--tuned', type=int, nargs='+', metavar='N', help='top layers that may be tuned (default: none, and half of them)')
     add('--score', choices=score_names(), help='default: the recommended one')
-    add('--score-batch', type=count, default=16, help='texts to score on (default: %(default)s)')
-    add('--epochs', type=count, default=4, help='of searched and random ones (default: %(default)s)')
+    add('--score-batch', type=count, default=128, help='texts to score on (default: %(default)s)')
+    add('--epochs', type=count, default=3, help='of searched and random ones (default: %(default)s)')
     add('--batch-size', type=count, default=16)
     add('--learning-rate', type=float, default=1e-3, help='of what is new (default: %(default)s)')
     add('--encoder-learning-rate', type=float, default=2e-4, help='in the search, of what is tuned (default: %(default)s)')

@@ -20,6 +20,7 @@ __all__ = [
     'RECOMMENDED',
     'SCORES',
     'SEARCHES',
+    'TARGETS',
     'TORCHVISION',
     'Choose',
     'Effort',
@@ -88,6 +89,8 @@ SCORES = (
     'steady-rank',
     'swap',
     'synflow',
+    'target-alignment',
+    'target-fit',
     'two-way-rank',
     'vkdnw',
     'zico',
@@ -128,6 +131,8 @@ PANEL = (
     'backward-sample-rank',
 )
 """The statistics of a network's panel, in order."""
+TARGETS = ('target-alignment', 'target-fit')
+"""Those that come to it where the minibatch has samples enough for them."""
 
 COSTS = ('parameters', 'flops', 'memory', 'latency')
 """The costs, from what is known at once to what takes longest to measure."""
@@ -149,6 +154,7 @@ BENCHMARKS = (
     'flexibert',
     'nasbench101',
     'nats-tss',
+    'text-mrpc',
     'text-rte',
     'transnas-micro',
 )

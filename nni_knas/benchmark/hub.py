@@ -5,7 +5,7 @@ from __future__ import annotations
 from nni.nas.hub.pytorch import DARTS, AutoFormer
 from nni.nas.nn.pytorch import ModelSpace
 
-from nni_knas.spaces import TextClassifierSpace
+from nni_knas.spaces import light_text_classifiers
 
 __all__ = ['autoformer_digits_space', 'darts_cifar10_space', 'text_space']
 
@@ -49,6 +49,6 @@ def text_space() -> ModelSpace:
     Returns
     -------
     ModelSpace
-        :class:`~nni_knas.spaces.TextClassifierSpace` with a cell of two nodes, and at most two of the six layers tuned.
+        Those of :func:`~nni_knas.spaces.light_text_classifiers` that tune no layer.
     """
-    return TextClassifierSpace('minilm', 2, tuned=(0, 1, 2))
+    return light_text_classifiers('minilm', 2, tuned=(0,))

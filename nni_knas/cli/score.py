@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from nni_knas.basics.failures import failure
 from nni_knas.basics.files import check_place
-from nni_knas.basics.names import PANEL
+from nni_knas.basics.names import PANEL, TARGETS
 from nni_knas.basics.texts import known, number, one_line
 from nni_knas.cli.given import given_options
 from nni_knas.config import SearchOptions, read_search_space
@@ -52,7 +52,8 @@ def run(parsed: argparse.Namespace) -> None:
     models = list(_chosen_models(parsed, candidates, score_options.seed))
     for model in tqdm(models, desc='Scoring', unit='candidate', disable=None):
         rows.append(_scored(scorer, kernel, model.sample or {}, parsed.panel))
-    table = pd.DataFrame(rows, columns=[*_COLUMNS, *(PANEL if parsed.panel else ())])
+    panel = [*PANEL, *(name for name in TARGETS if any(name in row for row in rows))] if parsed.panel else []
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *panel])
     table = table.sort_values('score', ascending=False, kind='stable')
     if parsed.csv is not None:
         table.to_csv(parsed.csv, index=False)
@@ -65,7 +66,7 @@ def _print_row(row: Mapping[Any, Any]) -> None:
     parameters, architecture = number(row['parameters'], '.0f'), one_line(json.loads(row['architecture']))
     reason = f'  ({row["reason"]})' if row['reason'] else ''
     print(f'{row["score"]:>10.4g}  {parameters:>10}  {row["seconds"]:>7.2f}  {architecture}{reason}')
-    panel = ', '.join(f'{name}={row[name]:.4g}' for name in PANEL if known(row.get(name)))
+    panel = ', '.join(f'{name}={row[name]:.4g}' for name in (*PANEL, *TARGETS) if known(row.get(name)))
     if panel:
         width = max(shutil.get_terminal_size().columns, 60)
         print(textwrap.fill(panel, width, initial_indent=' ' * 12, subsequent_indent=' ' * 12, break_on_hyphens=False))

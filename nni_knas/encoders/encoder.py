@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nni_knas.gradients import first_line
+from nni_knas.encoders.remembered import remembered
+from nni_knas.gradients import first_line, is_scoring
 from nni_knas.networks import weights_are_shared
 
 __all__ = ['MINILM', 'PretrainedEncoder', 'encoder_path', 'layers_of', 'load_encoder', 'load_tokenizer']
@@ -170,6 +171,7 @@ class PretrainedEncoder(nn.Module):
         self._takes_types = _takes_types(original)
         self.start = _start_token(encoder)
         self._below: Source | None = None
+        self._shares = shared
         self.train(self.training)
 
     def restore(self) -> None:
@@ -205,6 +207,8 @@ class PretrainedEncoder(nn.Module):
         """
         below = None if self._below is None else self._below(ids, sentence)
         if below is None:
+            if self._is_the_same_for_others(ids):
+                return tuple(remembered(self.name, ids, sentence, self._hidden_states))
             return self._hidden_states(ids, sentence)
         if not self.tuned:
             return tuple(below)
@@ -241,6 +245,18 @@ class PretrainedEncoder(nn.Module):
                 _add(tensor, digest)
             names.append(digest.hexdigest())
         return names if layers else names * (self.layers + 1)
+
+    def _is_the_same_for_others(self, ids: Tensor) -> bool:
+        """Whether this is one of several networks that are scored on the same tokens and share what they make of them."""
+        weights = next(self.parameters())
+        return (
+            self._shares
+            and not self.tuned
+            and is_scoring()
+            and weights.dtype == torch.float32
+            and type(ids) is Tensor
+            and not torch._C._functorch.is_functorch_wrapped_tensor(ids)
+        )
 
     def _hidden_states(self, ids: Tensor, sentence: Tensor) -> tuple[Tensor, ...]:
         arguments = {'token_type_ids': (sentence == 2).long()} if self._takes_types else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import inspect
 import random
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ __all__ = [
     'ScoringMode',
     'cpu_threads',
     'evaluating',
+    'is_scoring',
     'modules_of',
     'seeded',
     'undisturbed',
@@ -189,6 +191,14 @@ def _is_noise(module: nn.Module) -> bool:
     return not (module._modules or module._parameters or module._buffers)
 
 
+_SCORING = contextvars.ContextVar('scoring', default=False)
+
+
+def is_scoring() -> bool:
+    """Whether a network is being passed through to be scored: its weights do not change meanwhile."""
+    return _SCORING.get()
+
+
 class ScoringMode(TorchFunctionMode):
     """What normalisation and dropout functions do while a network is scored.
 
@@ -209,6 +219,14 @@ class ScoringMode(TorchFunctionMode):
         self.normalization = normalization
         self.samples = samples
         self.whole = whole
+
+    def __enter__(self) -> ScoringMode:
+        self._before = _SCORING.set(True)
+        return super().__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        _SCORING.reset(self._before)
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         replacement = _REPLACED.get(func)

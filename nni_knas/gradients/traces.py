@@ -38,11 +38,16 @@ def has_weights(module: nn.Module) -> bool:
     return any(p is not None and p.dim() > 1 for p in module._parameters.values())
 
 
+def _is_frozen(module: nn.Module) -> bool:
+    return not any(p is not None and p.requires_grad for p in module._parameters.values())
+
+
 class Tracer:
     """Watches the layers of a network, those modules that have a parameter of two dimensions or more of their own.
 
-    A layer whose weights are used without calling it (the output projection of ``nn.MultiheadAttention``), or whose output
-    has no samples (a table of positions), leaves no trace.
+    There is no trace of a layer that is frozen, as in an encoder that is not tuned, which is the same for all candidates; of
+    one whose weights are used without calling it (the output projection of ``nn.MultiheadAttention``); or of one whose
+    output has no samples (a table of positions).
 
     Parameters
     ----------
@@ -53,7 +58,7 @@ class Tracer:
     """
 
     def __init__(self, network: nn.Module, samples: int) -> None:
-        self._layers = [module for module in network.modules() if has_weights(module)]
+        self._layers = [module for module in network.modules() if has_weights(module) and not _is_frozen(module)]
         self._positions = min(POSITIONS, -(-ROWS // samples))
         self._places: dict[tuple[int, torch.device], Tensor] = {}
         self._calls: list[list[Any]] = []

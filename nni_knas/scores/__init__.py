@@ -32,6 +32,7 @@ from nni_knas.scores.peers import (
 )
 from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
 from nni_knas.scores.steady_rank import SteadyRank
+from nni_knas.scores.target_fit import TargetAlignment, TargetFit
 from nni_knas.scores.two_way import TwoWayRank
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     'SteadyRank',
     'Swap',
     'SynFlow',
+    'TargetAlignment',
+    'TargetFit',
     'Trainability',
     'TwoWayRank',
     'ZiCo',

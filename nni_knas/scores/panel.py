@@ -37,7 +37,8 @@ weight tensor of two dimensions or more as a matrix of outputs by the rest, :mat
 ``backward-sample-rank``  sum of the ranks of the samples' Gram matrices of :math:`D_l`
 ========================= =======================================================================================
 
-Sums grow with depth and width, means and shares do not; which of them counts differs from space to space.
+Sums grow with depth and width, means and shares do not; which of them counts differs from space to space. On a minibatch of
+64 samples or more, those of :mod:`nni_knas.scores.targets` come to them.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from torch import Tensor
 from nni_knas.basics.names import PANEL
 from nni_knas.gradients import Gradients, ScoringError, Trace
 from nni_knas.scores.matrices import norms
+from nni_knas.scores.targets import of_targets
 
 __all__ = ['statistics']
 
@@ -68,7 +70,8 @@ def statistics(gradients: Gradients) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        A finite number for each name in :data:`nni_knas.basics.names.PANEL`, in that order.
+        A finite number for each name in :data:`nni_knas.basics.names.PANEL`, in that order, and where there are samples
+        enough for them, in :data:`nni_knas.basics.names.TARGETS`.
 
     Raises
     ------
@@ -88,6 +91,7 @@ def _computed(gradients: Gradients) -> dict[str, float]:
     traces = gradients.traces()  # first, so that the pass is shared
     values = dict(_of_gradients(gradients)) | dict(_of_traces(traces)) | dict(_of_matrices(gradients))
     panel = {name: float(values[name]) for name in PANEL}
+    panel |= of_targets(traces, gradients.minibatch.targets)
     for name, value in panel.items():
         if not math.isfinite(value):
             raise ScoringError(f'the statistic "{name}" is {value}: the network explodes at its initial weights')

@@ -17,14 +17,15 @@ from nni_knas.spaces.text_layers import (
     MIXES,
     NORMS,
     OPERATIONS,
-    PAIRS,
     POOLINGS,
     SKIPS,
-    Joint,
     TopLayers,
 )
+from nni_knas.spaces.text_pairs import MATCHES, PAIRS, Joint
 
-__all__ = ['TextClassifierSpace']
+__all__ = ['TextClassifierSpace', 'light_text_classifiers']
+
+LIGHT = ('identity', 'conv-3', 'attention', 'feed-forward')
 
 
 class TextClassifierSpace(ModelSpace):
@@ -39,8 +40,9 @@ class TextClassifierSpace(ModelSpace):
     - a cell of ``nodes`` nodes after its input, each the sum of an operation ``edge_i_j`` of each node before it, as in
       NAS-Bench-201 (Dong and Yang 2020); ``skip`` adds the cell's input to its output;
     - a ``pooling`` of tokens into one vector;
-    - for pairs of sentences, how the two interact: ``pair``;
-    - normalisation ``norm``, ``activation``, ``dropout``, and a linear classifier.
+    - for pairs of sentences, how the two interact: ``pair``; a linear layer makes ``hidden`` numbers of it;
+    - normalisation ``norm``, ``activation``, ``dropout``, and a linear classifier;
+    - for pairs, what is added to its logits: ``match``, how well the tokens of the two sentences match in all hidden states.
 
     The plain fine-tuned encoder, as the sequence classifiers of ``transformers`` are, is the point :meth:`plain`.
 
@@ -65,9 +67,11 @@ class TextClassifierSpace(ModelSpace):
         Numbers of top layers that may be tuned. Default: none, 1, 2, half of them and all (with the embeddings).
     layers
         Numbers of top layers that may feed the head. Default: 1, 2, 4 and all.
-    mixes, poolings, pairs, norms, activations
+    mixes, poolings, pairs, matches, norms, activations
         Names of the options. Defaults: mean, weighted and attention; first, mean, max and attention; joint, compare,
-        joint-compare, apart and align; none, layer and rms; tanh, relu, gelu and identity.
+        joint-compare, apart, align and apart-align; none and all; none, layer and rms; tanh, relu, gelu and identity.
+    hidden
+        Numbers that may be made of the pooled vectors. Default: 32, 128 and the encoder's width.
     dropouts
         Shares of features that may be dropped before the classifier.
 
@@ -95,6 +99,8 @@ class TextClassifierSpace(ModelSpace):
         mixes: Sequence[str] = tuple(MIXES),
         poolings: Sequence[str] = tuple(POOLINGS),
         pairs: Sequence[str] = tuple(PAIRS),
+        matches: Sequence[str] = tuple(MATCHES),
+        hidden: Sequence[int] | None = None,
         norms: Sequence[str] = tuple(NORMS),
         activations: Sequence[str] = tuple(ACTIVATIONS),
         dropouts: Sequence[float] = (0.0, 0.1, 0.3),
@@ -142,19 +148,25 @@ class TextClassifierSpace(ModelSpace):
         )
         self.skip = choice('skip', SKIPS, SKIPS)
         self.pooling = choice('pooling', POOLINGS, poolings, width)
-        self.pair = choice('pair', PAIRS, pairs, width, encoder) if sentences == 2 else Joint(width, encoder)
-        self.norm = choice('norm', NORMS, norms, width)
+        hidden = sorted({32, 128, width}) if hidden is None else _checked_sizes('hidden', hidden)
+        features = ensure_frozen(self.add_mutable(nni.choice('hidden', hidden)))
+        merging = width, features, encoder
+        self.pair = choice('pair', PAIRS, pairs, *merging) if sentences == 2 else Joint(*merging)
+        self.match = choice('match', MATCHES, matches, depth + 1, num_labels) if sentences == 2 else None
+        self.norm = choice('norm', NORMS, norms, features)
         self.activation = choice('activation', ACTIVATIONS, activations)
         self.dropout = LayerChoice({f'{share:.0%}': nn.Dropout(share) for share in dropouts}, label='dropout')
-        self.classifier = nn.Linear(width, num_labels)
+        self.classifier = nn.Linear(features, num_labels)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of shape ``n x num_labels`` for tokens of shape ``n x 2 x length``."""
         ids, sentence = self.encoder_inputs(tokens)
-        states = self.mix(self.layers(self.encoder(ids, sentence)))
-        states = self.skip(states, self._run_cell(states, sentence > 0))
-        features = self.pair(self.pooling, states, sentence)
-        return self.classifier(self.dropout(self.activation(self.norm(features))))
+        states = self.encoder(ids, sentence)
+        tokens = self.mix(self.layers(states))
+        tokens = self.skip(tokens, self._run_cell(tokens, sentence > 0))
+        features = self.pair(self.pooling, tokens, sentence)
+        logits = self.classifier(self.dropout(self.activation(self.norm(features))))
+        return logits if self.match is None else logits + self.match(states, sentence, self.pair.apart)
 
     def encoder_inputs(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder is given: token ids, and the sentence of each; each by itself where they are apart."""
@@ -164,7 +176,7 @@ class TextClassifierSpace(ModelSpace):
     @property
     def top_states(self) -> int:
         """How many hidden states of the encoder, counted from the last one, are read."""
-        return self.layers.count
+        return max(self.layers.count, 0 if self.match is None else self.match.states)
 
     def _run_cell(self, tokens: Tensor, mask: Tensor) -> Tensor:
         nodes = [tokens]
@@ -196,6 +208,8 @@ class TextClassifierSpace(ModelSpace):
             'skip': 'none',
             'pooling': 'first',
             'pair': 'joint',
+            'match': 'none',
+            'hidden': self.encoder.width,
             'norm': 'none',
             'activation': 'tanh',
             'dropout': next((share for share in shares if _share_of_percent(share) >= own), shares[-1]),
@@ -220,6 +234,31 @@ class TextClassifierSpace(ModelSpace):
                 reset()
 
 
+def light_text_classifiers(
+    encoder: str, num_labels: int, *, sentences: int = 2, tuned: Sequence[int] | None = None
+) -> TextClassifierSpace:
+    """Classifiers of a :class:`TextClassifierSpace` that a CPU trains in seconds to few minutes on some thousand texts.
+
+    Their cell is one operation, none of which is recurrent.
+
+    Parameters
+    ----------
+    encoder, num_labels, sentences
+        As of :class:`TextClassifierSpace`.
+    tuned
+        Numbers of top layers that may be tuned. Default: none, and half of them.
+
+    Raises
+    ------
+    ValueError
+        As by :class:`TextClassifierSpace`.
+    """
+    if tuned is None:
+        depth = int(load_encoder(encoder).config.num_hidden_layers)
+        tuned = [0, depth // 2] if layers_of(load_encoder(encoder), depth) else [0]
+    return TextClassifierSpace(encoder, num_labels, sentences=sentences, nodes=1, operations=LIGHT, tuned=tuned)
+
+
 def _share_of_percent(percent: str) -> float:
     return float(percent.rstrip('%')) / 100
 
@@ -231,6 +270,12 @@ def _checked_numbers(name: str, values: Sequence[int] | None, default: Sequence[
         raise ValueError(
             f'{name} is {values!r}: it has to be different numbers of layers from {allowed[0]} to {allowed[-1]}'
         )
+    return list(values)
+
+
+def _checked_sizes(name: str, values: Sequence[int]) -> list[int]:
+    if not _are_several(values) or not all(type(value) is int and value > 0 for value in values):
+        raise ValueError(f'{name} is {values!r}: it has to be different whole numbers, 1 or more')
     return list(values)
 
 

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nni_knas.encoders import load_encoder
-
-__all__ = ['ACTIVATIONS', 'MIXES', 'NORMS', 'OPERATIONS', 'PAIRS', 'POOLINGS', 'SKIPS', 'Joint', 'TopLayers']
+__all__ = ['ACTIVATIONS', 'MIXES', 'NORMS', 'OPERATIONS', 'POOLINGS', 'SKIPS', 'TopLayers']
 
 
 class TopLayers(nn.Module):
@@ -206,109 +204,6 @@ class AttendedToken(nn.Module):
         return (weights[..., None] * tokens).sum(1)
 
 
-Pooling = Callable[[Tensor, Tensor], Tensor]
-
-
-class Joint(nn.Module):
-    """The text, both sentences of a pair in one, is pooled as a whole.
-
-    The linear layer behind it starts from the encoder's own pooler where there is one, as in the sequence classifiers of
-    ``transformers``.
-    """
-
-    apart = False
-
-    def __init__(self, width: int, encoder: str) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.merge = nn.Linear(width, width)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        pooler = getattr(getattr(load_encoder(self.encoder), 'pooler', None), 'dense', None)
-        if isinstance(pooler, nn.Linear) and pooler.weight.shape == self.merge.weight.shape:
-            self.merge.load_state_dict(pooler.state_dict())
-
-    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
-        return self.merge(pool(tokens, sentence > 0))
-
-
-class Compared(nn.Module):
-    """Both sentences are encoded in one and pooled by themselves: ``u``, ``v``, ``|u - v|`` and ``u v`` are merged.
-
-    The features are those of Conneau et al. 2017 (InferSent), fig. 1.
-    """
-
-    apart = False
-
-    def __init__(self, width: int, encoder: str) -> None:
-        super().__init__()
-        self.merge = nn.Linear(4 * width, width)
-
-    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
-        one, other = pool(tokens, sentence == 1), pool(tokens, sentence == 2)
-        return self.merge(torch.cat([one, other, (one - other).abs(), one * other], 1))
-
-
-class JointAndCompared(nn.Module):
-    """The pair pooled as a whole, with ``|u - v|`` and ``u v`` of its two sentences."""
-
-    apart = False
-
-    def __init__(self, width: int, encoder: str) -> None:
-        super().__init__()
-        self.merge = nn.Linear(3 * width, width)
-
-    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
-        one, other = pool(tokens, sentence == 1), pool(tokens, sentence == 2)
-        return self.merge(torch.cat([pool(tokens, sentence > 0), (one - other).abs(), one * other], 1))
-
-
-class ComparedApart(nn.Module):
-    """Each sentence is encoded by itself, as in a siamese network: ``u``, ``v``, ``|u - v|`` and ``u v`` are merged."""
-
-    apart = True
-
-    def __init__(self, width: int, encoder: str) -> None:
-        super().__init__()
-        self.merge = nn.Linear(4 * width, width)
-
-    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
-        one, other = pool(tokens, sentence > 0).unflatten(0, (2, -1))
-        return self.merge(torch.cat([one, other, (one - other).abs(), one * other], 1))
-
-
-class Aligned(nn.Module):
-    """Each sentence is encoded by itself, and its tokens are compared with what they attend to in the other.
-
-    The alignment is that of Parikh et al. 2016 (decomposable attention), eq. 2, with scaled dot products.
-    """
-
-    apart = True
-
-    def __init__(self, width: int, encoder: str) -> None:
-        super().__init__()
-        self.merge = nn.Linear(4 * width, width)
-
-    def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
-        (one, other), (here, there) = tokens.unflatten(0, (2, -1)), (sentence > 0).unflatten(0, (2, -1))
-        likeness = one @ other.transpose(1, 2) / one.shape[2] ** 0.5
-        least = torch.finfo(likeness.dtype).min
-        in_other = likeness.masked_fill(~there[:, None, :], least).softmax(2) @ other
-        in_one = likeness.masked_fill(~here[:, :, None], least).softmax(1).transpose(1, 2) @ one
-        return self.merge(
-            torch.cat(
-                [
-                    pool(one, here),
-                    pool(other, there),
-                    pool((one - in_other).abs(), here),
-                    pool((other - in_one).abs(), there),
-                ],
-                1,
-            )
-        )
-
-
 class RMSNorm(nn.RMSNorm):
     """``nn.RMSNorm`` whose epsilon does not depend on the precision."""
 
@@ -329,7 +224,6 @@ OPERATIONS: dict[str, Callable[[int], nn.Module]] = {
 }
 SKIPS = {'none': NoSkip, 'add': Skip}
 POOLINGS = {'first': FirstToken, 'mean': MeanToken, 'max': MaxToken, 'attention': AttendedToken}
-PAIRS = {'joint': Joint, 'compare': Compared, 'joint-compare': JointAndCompared, 'apart': ComparedApart, 'align': Aligned}
 NORMS: dict[str, Callable[[int], nn.Module]] = {'none': lambda width: nn.Identity(), 'layer': nn.LayerNorm, 'rms': RMSNorm}
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     'tanh': nn.Tanh,

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nni_knas import GradientKernelEvaluator
+from nni_knas.basics.names import TARGETS
 from nni_knas.gradients import seeded
 from nni_knas.scores import MGM, RECOMMENDED, HalfCovariance, MGMSampled, Score, base, get_score, register, score_names
 from nni_knas.scores.mgm import _draw
@@ -91,7 +92,7 @@ def test_scores_add_up_in_double_precision():
 
 
 def test_names():
-    of_panel = {'two-way-rank'}  # see test_panel.py
+    of_panel = {'two-way-rank', *TARGETS}  # see test_panel.py and test_targets.py
     known = {*reference.SCORES, *reference.OF_PASSES, *reference_peers.PEERS, *reference_peers.AZ, *of_panel}
     assert known == set(score_names())
     assert score_names() == sorted(score_names())
@@ -187,20 +188,21 @@ LEAST_SAMPLES = {
     **dict.fromkeys(['jacob-cov', 'linear-regions', 'naswot', 'swap'], 2),
     'snr': 2,
     'zico': 2,
+    **dict.fromkeys(TARGETS, 64),
     **{f'{kernel}-{function}': 2 for kernel in reference.KERNELS for function in reference.FUNCTIONS},
 }
 
 
 @pytest.mark.parametrize('name', score_names())
 def test_least_number_of_samples(name):
-    x, y = normal(10, 60), torch.arange(10) % 3
     least = LEAST_SAMPLES.get(name, 1)
-    for samples in range(1, least):
+    x, y = normal(10 + least, 60), torch.arange(10 + least) % 3
+    for samples in {*range(1, min(least, 5)), least - 1} - {0}:
         sentence = f'^{name} .*: batch_size is {samples}, take {least} or more$'
         with pytest.raises(ValueError, match=sentence):
             GradientKernelEvaluator((x, y), score=name, batch_size=samples)
         with pytest.raises(ValueError, match=sentence):  # the data are fewer than batch_size
-            GradientKernelEvaluator((x[:samples], y[:samples]), score=name).score(nn.Linear(60, 3).double())
+            GradientKernelEvaluator((x[:samples], y[:samples]), name, least).score(nn.Linear(60, 3).double())
     with seeded(0):  # there are scores of feature maps, of blocks and of ReLUs
         image = nn.Sequential(nn.Unflatten(1, (1, 6, 10)), *(nn.Conv2d(c, 2, 3, padding=1) for c in (1, 2)), nn.ReLU())
         network = nn.Sequential(image, nn.Flatten(), nn.Linear(120, 60), nn.Tanh(), nn.Linear(60, 3)).double()
