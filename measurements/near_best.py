@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from nni_knas import GradientKernelEvaluator, Learner
 from nni_knas.benchmark import (
-    PANEL_SCORES,
     Measurement,
     ScoreCache,
     declaration_of,
@@ -26,6 +25,7 @@ from nni_knas.benchmark import (
     find_table,
     load_benchmark,
     measure,
+    panel_scores,
     panel_table,
     pool_size,
 )
@@ -78,7 +78,7 @@ def pool_of(name: str, options: argparse.Namespace) -> Pool:
     kernel = GradientKernelEvaluator(data.train, batch_size=16, device='cpu')
     architectures = benchmark.sample(pool_size(1000), 0, benchmark.searched)
     cache = ScoreCache(options.output / name / 'scores.sqlite')
-    measure(benchmark, kernel, architectures, [*PANEL_SCORES.values()], cache, options.processes)
+    measure(benchmark, kernel, architectures, [*panel_scores(kernel.minibatch.size).values()], cache, options.processes)
     panel = panel_table(Measurement(benchmark, kernel, cache), architectures)
     metrics = benchmark.table.loc[architectures, benchmark.searched]
     return Pool(panel.reset_index(drop=True), encode(benchmark, architectures), metrics.reset_index(drop=True))

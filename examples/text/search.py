@@ -9,8 +9,8 @@ them from the Hugging Face hub.
 1. The floor: a logistic regression on the frozen encoder.
 2. KNAS scores candidates and trains k of them on a part of the training split, as trials of NNI; it learns from each which
    to train next. The winner has the best metric on the other part.
-3. The plain fine-tuned encoder is trained with each learning rate and pooling, and the best of these with each number of
-   epochs; what is best on the same part is chosen.
+3. The plain fine-tuned encoder is trained with each learning rate, with the best of these with each pooling, and the best
+   epoch of each counts; what is best on the same part is chosen.
 4. k random candidates of the same space are trained as those of the search, and the best on the same part is chosen.
 5. The winner and these two are trained anew with the same seeds, and tried on the dev split, which was not looked at before.
    The table says by how much the winner is better, with intervals of 95 % (see nni_knas.text.paired_difference), and what a
@@ -145,13 +145,17 @@ def best_random(options: argparse.Namespace, trainings: Trainings) -> Recipe:
 
 
 def best_plain(options: argparse.Namespace, trainings: Trainings) -> Recipe:
-    """Learning rate and pooling with the fewest epochs, and then the number of epochs."""
+    """The learning rate, and with it the pooling, that are best; of each training the best epoch counts."""
     plain = make_space(options, plain=True).plain()
-    first, *more = sorted(options.plain_epochs)
-    samples = [encode_sample({**plain, 'pooling': pooling}) for pooling in options.plain_poolings]
-    grid = [Recipe(sample, first, rate) for sample in samples for rate in options.plain_learning_rates]
-    best = trainings.best(grid, 'Plain encoder')
-    return trainings.best([best, *(best._replace(epochs=epochs) for epochs in more)], 'Plain encoder, epochs')
+
+    def recipe(pooling: str, rate: float) -> Recipe:
+        return Recipe(encode_sample({**plain, 'pooling': pooling}), options.plain_epochs, rate)
+
+    first, *more = options.plain_poolings
+    rates = [recipe(first, rate) for rate in options.plain_learning_rates]
+    best = trainings.best(rates, 'Plain encoder, learning rates')
+    poolings = [recipe(pooling, best.encoder_learning_rate) for pooling in more]
+    return trainings.best([best, *poolings], 'Plain encoder, poolings')
 
 
 def compare(options: argparse.Namespace, recipes: dict[str, Recipe], trainings: Trainings) -> dict[str, Contender]:
@@ -189,8 +193,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add('--learning-rate', type=float, default=1e-3, help='of what is new (default: %(default)s)')
     add('--encoder-learning-rate', type=float, default=2e-4, help='in the search, of what is tuned (default: %(default)s)')
     add('--plain-learning-rates', type=float, nargs='+', default=[1e-4, 2e-4], help='to choose from (default: 1e-4 2e-4)')
-    add('--plain-poolings', nargs='+', choices=POOLINGS, default=['first', 'mean'], help='the same (default: first mean)')
-    add('--plain-epochs', type=count, nargs='+', default=[2, 3], help='the same (default: 2 3)')
+    add('--plain-poolings', nargs='+', choices=POOLINGS, default=['mean', 'first'], help='the same (default: mean first)')
+    add('--plain-epochs', type=count, default=3, help='of which the best counts (default: %(default)s)')
     add('--max-length', type=count, default=128, help='tokens of a text that are used (default: %(default)s)')
     add('--accelerator', default='cpu', help='cpu, gpu or auto (default: %(default)s)')
     add('--precision', default='bf16-mixed', help='32-true, 16-mixed or bf16-mixed (default: %(default)s)')

@@ -22,7 +22,7 @@ from nni_knas.benchmark.heatmap import plot_summary
 from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space, text_space
 from nni_knas.benchmark.measuring import Measurement, measure
 from nni_knas.benchmark.nats import to_sample
-from nni_knas.benchmark.panel import PANEL_SCORES, others_table, panel_table
+from nni_knas.benchmark.panel import others_table, panel_scores, panel_table, statistics_of
 from nni_knas.benchmark.plots import have_matplotlib, plot_scores, plot_search
 from nni_knas.benchmark.protocol import draw_candidates, search_table
 from nni_knas.benchmark.search_plots import plot_searches
@@ -33,7 +33,6 @@ from nni_knas.benchmark.summary import Ranked, correlation_text, summary_table
 __all__ = [
     'AGGREGATES',
     'BASELINES',
-    'PANEL_SCORES',
     'PLAIN_IMAGES',
     'TOP',
     'Aggregate',
@@ -61,6 +60,7 @@ __all__ = [
     'measure',
     'others_table',
     'overall_table',
+    'panel_scores',
     'panel_table',
     'plot_scores',
     'plot_search',
@@ -72,6 +72,7 @@ __all__ = [
     'search_all',
     'search_table',
     'space_benchmark',
+    'statistics_of',
     'summary_table',
     'task_table',
     'text_space',

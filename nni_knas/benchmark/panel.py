@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nni_knas.basics.names import PANEL
+from nni_knas.basics.names import PANEL, TARGETS
 from nni_knas.benchmark.baselines import Flops, Parameters
 from nni_knas.benchmark.measuring import Measurement
 from nni_knas.benchmark.searches import SCORE
 from nni_knas.gradients import Gradients
-from nni_knas.scores import Score, get_score, statistics
+from nni_knas.scores import Score, get_score, least_samples, statistics
 
-__all__ = ['PANEL_SCORES', 'Statistic', 'others_table', 'panel_table']
+__all__ = ['Statistic', 'others_table', 'panel_scores', 'panel_table', 'statistics_of']
 
 
 class Statistic(Score):
@@ -30,17 +30,20 @@ class Statistic(Score):
         return statistics(gradients)[self.statistic]
 
 
-PANEL_SCORES: dict[str, Score] = {
-    **{name: Statistic(name) for name in PANEL},
-    SCORE: get_score(),
-    **{score.name: score for score in (Parameters(), Flops())},
-}
-"""What a panel is measured by, by the names of its columns: its statistics, the recommended score, and two costs."""
+def statistics_of(samples: int) -> dict[str, Score]:
+    """The statistics that the panel of a minibatch of so many samples has, by name."""
+    return {name: Statistic(name) for name in (*PANEL, *TARGETS) if samples >= least_samples(name)}
+
+
+def panel_scores(samples: int) -> dict[str, Score]:
+    """What a panel is measured by, by the names of its columns: its statistics, the recommended score, and two costs."""
+    costs = {score.name: score for score in (Parameters(), Flops())}
+    return {**statistics_of(samples), SCORE: get_score(), **costs}
 
 
 def panel_table(measurement: Measurement, architectures: Sequence[str]) -> pd.DataFrame:
-    """A row an architecture and a column each of :data:`PANEL_SCORES`, which have been measured."""
-    return _table(measurement, architectures, PANEL_SCORES)
+    """A row an architecture and a column each of :func:`panel_scores`, which have been measured."""
+    return _table(measurement, architectures, panel_scores(measurement.kernel.minibatch.size))
 
 
 def others_table(measurement: Measurement, architectures: Sequence[str], scores: Sequence[Score]) -> pd.DataFrame:

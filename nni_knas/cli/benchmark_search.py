@@ -13,7 +13,6 @@ from nni_knas.basics.names import RECOMMENDED, SEARCHES
 from nni_knas.basics.spelling import nearest
 from nni_knas.benchmark import (
     BASELINES,
-    PANEL_SCORES,
     Measurement,
     Plan,
     Pool,
@@ -24,6 +23,7 @@ from nni_knas.benchmark import (
     measure,
     others_table,
     overall_table,
+    panel_scores,
     panel_table,
     plot_searches,
     pool_size,
@@ -135,7 +135,7 @@ def _pool_of(options: argparse.Namespace, setup: Setup) -> Pool:
     panels, others = [], []
     with opened_cache(setup.folder) as cache:
         for kernel in setup.kernels:
-            wanted = [*PANEL_SCORES.values(), *setup.scores]
+            wanted = [*panel_scores(kernel.minibatch.size).values(), *setup.scores]
             measure(setup.benchmark, kernel, architectures, wanted, cache, options.processes)
             measurement = Measurement(setup.benchmark, kernel, cache)
             panels.append(panel_table(measurement, architectures))

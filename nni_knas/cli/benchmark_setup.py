@@ -25,6 +25,7 @@ from nni_knas.benchmark import (
     find_score,
     find_table,
     load_benchmark,
+    statistics_of,
 )
 from nni_knas.data import Data, load_data
 from nni_knas.kernel import GradientKernelEvaluator
@@ -105,26 +106,32 @@ def check_options(options: argparse.Namespace) -> None:
         raise ValueError(f'--tables {options.tables} is no folder: it has to be the folder where the tables lie')
 
 
+ALL, THE_PANEL = 'all', 'panel'
+"""Among the names of scores, all scores and aggregates, and all statistics of the panel."""
+
+
 def parse_scores(names: str, batch_size: int) -> tuple[list[Score], list[str]]:
     """Scores and baselines, and a note for each score that cannot be had with so few samples."""
-    if not parse_names(names):
+    asked = parse_names(names)
+    if not asked:
         raise ValueError(f'--scores is {names!r}: it has to be names of scores with commas between, or all')
-    scores: list[Score] = [*BASELINES]
+    scores: dict[str, Score] = {score.name: score for score in BASELINES}
     notes = []
-    taken = {score.name for score in scores}
-    for name in dict.fromkeys([*score_names(), *AGGREGATES] if names == 'all' else parse_names(names)):
-        if name in taken:
+    for name in [*asked, *(score_names() if ALL in asked else ()), *(AGGREGATES if ALL in asked else ())]:
+        if name == THE_PANEL:
+            scores |= {score.name: score for score in statistics_of(batch_size).values()}
+        if name in (ALL, THE_PANEL) or name in scores:
             continue
         score = find_score(name)
         try:
             score.check(batch_size)
         except ValueError as error:
-            if names != 'all':
+            if name in asked:
                 raise
             notes.append(f'Left out: {error}')
             continue
-        scores.append(score)
-    return scores, notes
+        scores[name] = score
+    return list(scores.values()), notes
 
 
 def parse_seeds(text: str) -> list[int]:

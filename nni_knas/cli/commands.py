@@ -346,7 +346,8 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         '--scores',
         metavar='NAMES',
-        help=f'with commas, of {", ".join((*SCORES, *AGGREGATES))} (default: all; with --protocol search the recommended)',
+        help=f'with commas, of {", ".join((*SCORES, *AGGREGATES))}, and panel for all statistics (default: all of these '
+        'scores; with --protocol search the recommended)',
     )
     how.add_argument(
         '--architectures',

@@ -40,8 +40,8 @@ class TargetFit(_OfTargets):
     r"""How well the targets are predicted from the features, of the layer where they are best, at initialisation.
 
     It is :math:`1 - \sum_i \|y_i - \hat y_{-i}\|^2 / \sum_i \|y_i\|^2`, the statistic ``target-fit`` of
-    :mod:`nni_knas.scores.targets`: the share of the targets' variance that a kernel ridge regression explains of a sample that
-    it is not given. Source: Allen, "The Relationship between Variable Selection and Data Augmentation and a Method for
+    :mod:`nni_knas.scores.targets`: the share of the targets' variance that a kernel ridge regression explains of a sample
+    that it is not given. Source: Allen, "The Relationship between Variable Selection and Data Augmentation and a Method for
     Prediction", Technometrics 1974 (PRESS). It reads targets, and assumes what ``target-alignment`` does.
     """
 

@@ -21,13 +21,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nni_knas.basics.names import TARGETS
 from nni_knas.gradients import Trace
 
-__all__ = ['LEAST_SAMPLES', 'of_targets']
+__all__ = ['LEAST_SAMPLES', 'least_samples', 'of_targets']
 
 LEAST_SAMPLES = 64
 """Of fewer samples these statistics are noise."""
 RIDGE = 0.1
+
+
+def least_samples(statistic: str) -> int:
+    """How many samples a minibatch has at least whose panel has a statistic."""
+    return LEAST_SAMPLES if statistic in TARGETS else 1
 
 
 def of_targets(traces: Sequence[Trace], targets: Any) -> Iterator[tuple[str, float]]:

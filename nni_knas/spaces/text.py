@@ -25,8 +25,6 @@ from nni_knas.spaces.text_pairs import MATCHES, PAIRS, Joint
 
 __all__ = ['TextClassifierSpace', 'light_text_classifiers']
 
-LIGHT = ('identity', 'conv-3', 'attention', 'feed-forward')
-
 
 class TextClassifierSpace(ModelSpace):
     """What stands on top of a pre-trained encoder, and how much of the encoder is tuned.
@@ -67,9 +65,10 @@ class TextClassifierSpace(ModelSpace):
         Numbers of top layers that may be tuned. Default: none, 1, 2, half of them and all (with the embeddings).
     layers
         Numbers of top layers that may feed the head. Default: 1, 2, 4 and all.
-    mixes, poolings, pairs, matches, norms, activations
-        Names of the options. Defaults: mean, weighted and attention; first, mean, max and attention; joint, compare,
-        joint-compare, apart, align and apart-align; none and all; none, layer and rms; tanh, relu, gelu and identity.
+    skips, mixes, poolings, pairs, matches, norms, activations
+        Names of the options. Defaults: none and add; mean, weighted and attention; first, mean, max and attention; joint,
+        compare, joint-compare, apart, align and apart-align; none and all; none, layer and rms; tanh, relu, gelu and
+        identity.
     hidden
         Numbers that may be made of the pooled vectors. Default: 32, 128 and the encoder's width.
     dropouts
@@ -94,6 +93,7 @@ class TextClassifierSpace(ModelSpace):
         sentences: int = 2,
         nodes: int = 2,
         operations: Sequence[str] | None = None,
+        skips: Sequence[str] = tuple(SKIPS),
         tuned: Sequence[int] | None = None,
         layers: Sequence[int] | None = None,
         mixes: Sequence[str] = tuple(MIXES),
@@ -146,7 +146,7 @@ class TextClassifierSpace(ModelSpace):
                 for i in range(j)
             }
         )
-        self.skip = choice('skip', SKIPS, SKIPS)
+        self.skip = choice('skip', SKIPS, skips)
         self.pooling = choice('pooling', POOLINGS, poolings, width)
         hidden = sorted({32, 128, width}) if hidden is None else _checked_sizes('hidden', hidden)
         features = ensure_frozen(self.add_mutable(nni.choice('hidden', hidden)))
@@ -239,7 +239,7 @@ def light_text_classifiers(
 ) -> TextClassifierSpace:
     """Classifiers of a :class:`TextClassifierSpace` that a CPU trains in seconds to few minutes on some thousand texts.
 
-    Their cell is one operation, none of which is recurrent.
+    They have no cell: tokens are pooled as the encoder gives them.
 
     Parameters
     ----------
@@ -256,7 +256,9 @@ def light_text_classifiers(
     if tuned is None:
         depth = int(load_encoder(encoder).config.num_hidden_layers)
         tuned = [0, depth // 2] if layers_of(load_encoder(encoder), depth) else [0]
-    return TextClassifierSpace(encoder, num_labels, sentences=sentences, nodes=1, operations=LIGHT, tuned=tuned)
+    return TextClassifierSpace(
+        encoder, num_labels, sentences=sentences, nodes=1, operations=['identity'], skips=['none'], tuned=tuned
+    )
 
 
 def _share_of_percent(percent: str) -> float:

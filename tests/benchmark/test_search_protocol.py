@@ -16,7 +16,6 @@ from spaces import tiny_kernel
 
 from nni_knas.basics.names import PANEL
 from nni_knas.benchmark import (
-    PANEL_SCORES,
     Benchmark,
     Measurement,
     Plan,
@@ -29,6 +28,7 @@ from nni_knas.benchmark import (
     load_benchmark,
     measure,
     overall_table,
+    panel_scores,
     panel_table,
     plot_searches,
     pool_size,
@@ -202,7 +202,7 @@ class TestPanel:
     def test_what_the_kernel_says(self):
         benchmark, kernel, cache = tiny(3), tiny_kernel(seed=2), ScoreCache(None)
         names = list(benchmark.table.index)
-        measure(benchmark, kernel, names, list(PANEL_SCORES.values()), cache)
+        measure(benchmark, kernel, names, list(panel_scores(16).values()), cache)
         panel = panel_table(Measurement(benchmark, kernel, cache), names)
         assert list(panel) == [*PANEL, 'score', 'parameters', 'flops']
         network = benchmark.network(names[1], 2)
@@ -215,13 +215,13 @@ class TestPanel:
         benchmark, kernel = tiny(2), tiny_kernel()
         original = type(kernel).gradients
         monkeypatch.setattr(type(kernel), 'gradients', lambda *given: passes.append(1) or original(*given))
-        measure(benchmark, kernel, list(benchmark.table.index), list(PANEL_SCORES.values()), ScoreCache(None))
+        measure(benchmark, kernel, list(benchmark.table.index), list(panel_scores(16).values()), ScoreCache(None))
         assert len(passes) == 2
 
     def test_failures_are_missing(self):
         benchmark, kernel, cache = faulty(), tiny_kernel(), ScoreCache(None)
         names = list(benchmark.table.index)
-        measure(benchmark, kernel, names, list(PANEL_SCORES.values()), cache)
+        measure(benchmark, kernel, names, list(panel_scores(16).values()), cache)
         panel = panel_table(Measurement(benchmark, kernel, cache), names)
         missing = panel.score.isna()
         assert 0 < missing.sum() < len(names)

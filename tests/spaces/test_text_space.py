@@ -443,7 +443,8 @@ def test_sizes_of_spaces(bert):
 def test_light_classifiers(folders):
     space = light_text_classifiers(folders['bert'], 2)
     choices = space.simplify()
-    assert choices['tuned'].values == [0, 1] and 'recurrent' not in choices['edge_0_1'].values and 'edge_0_2' not in choices
+    assert choices['tuned'].values == [0, 1] and all(len(choices[name].values) == 1 for name in ('edge_0_1', 'skip'))
+    assert space.contains({**light_text_classifiers(folders['bert'], 2, tuned=[3]).plain(), 'tuned': 1})
     assert light_text_classifiers(folders['albert'], 2).simplify()['tuned'].values == [0]
     assert 'pair' not in light_text_classifiers(folders['bert'], 2, sentences=1, tuned=[2]).simplify()
 
