@@ -50,9 +50,20 @@ class Recipe(NamedTuple):
     encoder_learning_rate: float
 
 
+def part_of(options: argparse.Namespace, part: str) -> Any:
+    """One part of the texts, traced, so that trials load it anew; of a large training split as much as --texts says."""
+    limit = {'train': options.texts, 'validation': max(1, options.texts // 3), 'test': None}[part]
+    return text_data(options.data, part, options.encoder, max_length=options.max_length, limit=limit)
+
+
+def load(options: argparse.Namespace) -> TextData:
+    data = load_text(options.data, options.encoder, max_length=options.max_length)
+    return data._replace(train=part_of(options, 'train'), validation=part_of(options, 'validation'))
+
+
 def make_space(options: argparse.Namespace, plain: bool = False) -> TextClassifierSpace:
     """The space that is searched; or one that has the plain encoder, too."""
-    data = load_text(options.data, options.encoder, max_length=options.max_length)
+    data = load(options)
     space = light_text_classifiers(options.encoder, data.num_labels, sentences=data.sentences, tuned=options.tuned)
     if not plain:
         return space
@@ -61,10 +72,7 @@ def make_space(options: argparse.Namespace, plain: bool = False) -> TextClassifi
 
 
 def make_evaluator(options: argparse.Namespace, epochs: int, rate: float, test: bool = False) -> TextClassification:
-    parts = {
-        part: text_data(options.data, part, options.encoder, max_length=options.max_length)
-        for part in ('train', 'validation', *(['test'] if test else []))
-    }
+    parts = {part: part_of(options, part) for part in ('train', 'validation', *(['test'] if test else []))}
     return TextClassification(
         **parts,
         num_labels=len(parts['train'].classes),
@@ -117,7 +125,7 @@ class Trainings:
 
 def make_strategy(options: argparse.Namespace) -> KNAS:
     kernel = GradientKernelEvaluator(
-        text_data(options.data, 'train', options.encoder, max_length=options.max_length),
+        part_of(options, 'train'),
         score=options.score,
         batch_size=options.score_batch,
     )
@@ -179,6 +187,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--data', required=True, help='folder with train.tsv and dev.tsv, or hf:NAME:CONFIG')
     add('--encoder', default='minilm', help='folder or name on the Hugging Face hub (default: %(default)s)')
+    add('--texts', type=count, default=3000, help='to train on at most, drawn at random (default: %(default)s)')
     add('--metric', default='accuracy', choices=('accuracy', 'f1'), help='chooses (default: %(default)s)')
     add('--candidates', type=count, default=100, help='that are scored (default: %(default)s)')
     add('--top-k', type=count, default=16, help='candidates that are trained (default: %(default)s)')
@@ -207,7 +216,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def begin(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Path, TextData]:
     """The folder of the results, and the texts; what is wrong with the options is said before anything is trained."""
     try:
-        data = load_text(options.data, options.encoder, max_length=options.max_length)
+        data = load(options)
         make_space(options)
         make_evaluator(options, options.epochs, options.encoder_learning_rate)
         make_strategy(options)
