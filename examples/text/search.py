@@ -195,7 +195,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add('--seeds', type=count, default=5, help='of the comparison (default: %(default)s)')
     add('--random-seed', type=int, default=1, help='of the random choice (default: %(default)s)')
     add('--tuned', type=int, nargs='+', metavar='N', help='top layers that may be tuned (default: none, and half of them)')
-    add('--score', choices=score_names(), help='default: the recommended one')
+    add('--score', default='target-fit', choices=score_names(), help='believed at first (default: %(default)s)')
     add('--score-batch', type=count, default=128, help='texts to score on (default: %(default)s)')
     add('--epochs', type=count, default=3, help='of searched and random ones (default: %(default)s)')
     add('--batch-size', type=count, default=16)
