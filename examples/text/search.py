@@ -189,7 +189,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add('--encoder', default='minilm', help='folder or name on the Hugging Face hub (default: %(default)s)')
     add('--texts', type=count, default=3000, help='to train on at most, drawn at random (default: %(default)s)')
     add('--metric', default='accuracy', choices=('accuracy', 'f1'), help='chooses (default: %(default)s)')
-    add('--candidates', type=count, default=100, help='that are scored (default: %(default)s)')
+    add('--candidates', type=count, default=64, help='that are scored (default: %(default)s)')
     add('--top-k', type=count, default=16, help='candidates that are trained (default: %(default)s)')
     add('--choose', default='learn', choices=('learn', 'rank'), help='which are trained (default: %(default)s)')
     add('--seeds', type=count, default=5, help='of the comparison (default: %(default)s)')

@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ['remembered']
 
-ROOM = 2**29
+ROOM = 2**30
 """Bytes of hidden states that are remembered, of the latest minibatches; what needs more is computed each time."""
 
 _STATES: OrderedDict[Any, tuple[Tensor, ...]] = OrderedDict()
