@@ -10,7 +10,7 @@ METADATA := pyproject.toml
 # As pip does: each trial is a process that imports torch and NNI, which takes twice as long where nothing is compiled.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: search test test-fast test-newest test-oldest lint format types unit mistakes lock clean
+.PHONY: search test test-fast test-newest test-oldest lint format types unit mistakes docs lock clean
 .PRECIOUS: %/bin/pip %/bin/uv
 
 search: $(VENV)/ready
@@ -41,6 +41,11 @@ test-fast: $(VENV)/ready-test
 # The page of mistakes and what is said of them, from what the tests see.
 mistakes: $(VENV)/ready-test
 	$(BIN)/pytest -q --write-mistakes tests/test_mistakes.py
+
+# The documentation site, in site/. It reads the package, and imports neither torch nor NNI: an environment of its own has neither.
+docs: .venv-docs/ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@echo 'The site begins with site/index.html'
 
 # With the newest of everything that pyproject.toml allows, and with the oldest of what it names.
 test-newest: | .venv-newest/bin/uv
@@ -80,9 +85,14 @@ $(VENV)/ready-test: $(METADATA) constraints.txt | $(BIN)/uv
 	$(install)
 	@touch $@ $(VENV)/ready
 
+.venv-docs/ready: $(METADATA) constraints.txt | .venv-docs/bin/pip
+	$(eval WANTED := $(shell sed -n '/^docs = \[/,/^\]/s/^ *"\([^"]*\)".*/"\1"/p' pyproject.toml))
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check -c constraints.txt $(WANTED)
+	@touch $@
+
 .venv-oldest/ready: $(METADATA) | .venv-oldest/bin/uv
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --upgrade --resolution lowest-direct -e '.[test]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-newest .venv-oldest build dist *.egg-info
+	rm -rf $(VENV) .venv-newest .venv-oldest .venv-docs build dist site *.egg-info

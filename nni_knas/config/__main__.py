@@ -1,4 +1,4 @@
-"""``python -m nni_knas.config`` prints the tables of ``docs/config.md``."""
+"""``python -m nni_knas.config`` prints the tables of ``docs/options.md``."""
 
 from nni_knas.config.tables import markdown
 

@@ -74,7 +74,7 @@ def _option(default: Any, section: Section, text: str, **more: Any) -> Any:
 class SearchOptions:
     """Everything about a search that is not NNI's.
 
-    All fields have defaults and are described by their metadata; ``nni-knas search --help`` and ``docs/config.md`` show
+    All fields have defaults and are described by their metadata; ``nni-knas search --help`` and ``docs/options.md`` show
     them. The constructor checks nothing: use :meth:`from_mapping` for what a user wrote.
     """
 

@@ -1,4 +1,4 @@
-"""The tables of ``docs/config.md``: all fields of a configuration file."""
+"""The tables of ``docs/options.md``: all fields of a configuration file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ['markdown']
 
 
 def markdown() -> str:
-    """The tables of ``docs/config.md``: all fields of a configuration file."""
+    """The tables of ``docs/options.md``: all fields of a configuration file."""
     parts = []
     rules = schema()
     top, knas = rules['properties'], rules['$defs']['knas']['properties']

@@ -432,6 +432,6 @@ class TestSchema:
 
 
 def test_docs_have_the_tables():
-    text = (DOCS / 'config.md').read_text()
+    text = (DOCS / 'options.md').read_text()
     assert text.endswith(f'\n\n{markdown()}')
     assert all(f'| `{option.name}` |' in text for option in options())

@@ -23,13 +23,13 @@ from servers import free_port
 
 import nni_knas
 
-PAGES = [REPOSITORY / 'README.md', *(page for page in sorted(DOCS.glob('*.md')) if page.name != 'mistakes.md')]
+PAGES = [REPOSITORY / 'README.md', *(page for page in sorted(DOCS.rglob('*.md')) if page.name != 'mistakes.md')]
 """All pages but that of mistakes, whose code is wrong, and tried by tests of its own."""
 NOT_CODE = {'text', 'mermaid'}
 PROGRAMS = ('nni-knas', 'nnictl', 'python', 'make', 'pip', '.venv/bin/nni-knas')
 LESS = {
     r"load_data\('digits'": "load_data('digits', limit=60",
-    r'\bmax_epochs=\d+': 'max_epochs=1',
+    r'\b(max_)?epochs=\d+': r'\1epochs=1',
     r'\bcandidates=\d+': 'candidates=4',
     r'\btop_k=\d{2,}|\btop_k=[2-9]': 'top_k=2',
     r'\bseeds=\d+': 'seeds=1',
