@@ -1,4 +1,4 @@
-"""The documentation as a whole: each page can be found, each link leads somewhere. `make docs` builds the site, and fails for a warning."""
+"""The documentation as a whole: each page can be found, each link leads somewhere. `make docs` tells the rest."""
 
 from __future__ import annotations
 

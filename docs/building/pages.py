@@ -1,7 +1,7 @@
 """Makes pages of what the documentation shows beside ``docs/*.md``, as hooks of MkDocs.
 
-What pages link to outside of ``docs`` (examples, the changelog) is a page of the site, and so are the tutorial and the help of
-the command line. Formulas become MathML: a browser shows them without a script.
+What pages link to outside of ``docs`` (examples, the changelog) is a page of the site, and so are the tutorial and the help
+of the command line. Formulas become MathML: a browser shows them without a script.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class KNAS(Tuner):
     """Score candidates of a model space without training, and have NNI train the best as its trials.
 
     Its parameters are the fields of :class:`nni_knas.config.SearchOptions`, in ``snake_case`` or ``camelCase``; all are in
-    ``docs/options.md``. What is wrong with one is said in a sentence in the experiment's log, and the experiment ends with an
-    error.
+    ``docs/options.md``. What is wrong with one is said in a sentence in the experiment's log, and the experiment ends with
+    an error.
 
     A trial receives the choices of its architecture by label, and ``kernel_score``, ``kernel_rank``, ``knas_reason`` (why it
     was chosen), ``predicted_metric`` (what is expected of it, where metrics say so already) and ``knas_candidate`` (its
