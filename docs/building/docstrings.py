@@ -20,6 +20,17 @@ class Markdown(griffe.Extension):
         if obj.docstring:
             obj.docstring.value = markdown(obj.docstring.value)
 
+    def on_function(self, *, func: griffe.Function, **more: Any) -> None:
+        """A default that stands elsewhere is shown as what it is."""
+        for parameter in func.parameters:
+            while isinstance(parameter.default, (griffe.ExprAttribute, griffe.ExprName)):
+                path = parameter.default.canonical_path
+                found = func.modules_collection.get_member(path) if path.startswith('nni_knas.') else None
+                value = getattr(found, 'value', None)
+                if value is None:
+                    break
+                parameter.default = value
+
     def on_class(self, *, cls: griffe.Class, **more: Any) -> None:
         """A score is asked for by name."""
         name = cls.members.get('name')

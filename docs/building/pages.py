@@ -92,7 +92,9 @@ def page_of(source: Path) -> str:
     if source.suffix == '.md':
         return text
     if source.suffix == '.ipynb':
-        return '\n\n'.join(_cells(json.loads(text)))
+        note = f'`{source.relative_to(REPOSITORY)}` as it is in the repository, without outputs; Jupyter opens and runs it.'
+        title, *cells = _cells(json.loads(text))
+        return '\n\n'.join([title, f'!!! note\n    {note}', *cells])
     return f'# {source.name}\n\n`{source.relative_to(REPOSITORY)}`\n\n````{LANGUAGES.get(source.suffix, "")}\n{text}````\n'
 
 
