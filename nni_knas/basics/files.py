@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ['atomic_write', 'check_place', 'private_folder']
+__all__ = ['CACHE', 'atomic_write', 'check_place', 'check_writable', 'private_folder']
+
+CACHE = Path('~/.cache/nni-knas').expanduser()
+"""A folder of the user's, where what was downloaded, tokenised or computed is kept."""
 
 
 @contextlib.contextmanager
@@ -41,3 +45,12 @@ def check_place(file: Path) -> None:
         raise ValueError(f'{file} is a folder: name a file')
     if not file.absolute().parent.is_dir():
         raise ValueError(f'{file} cannot be written: there is no folder {file.parent}')
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Raise ``ValueError`` if a folder for ``what`` cannot be written to, or not be made; none is made yet."""
+    try:
+        with tempfile.TemporaryFile(dir=next(each for each in (folder, *folder.parents) if each.exists())) as file:
+            file.write(b'.')
+    except OSError as error:
+        raise ValueError(f'{what} cannot be kept in {folder}: {error.strerror}') from error

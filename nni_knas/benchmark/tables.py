@@ -16,6 +16,7 @@ import pandas as pd
 from nni.common.blob_utils import nni_cache_home
 from tqdm import tqdm
 
+from nni_knas.basics.extras import how_to_install
 from nni_knas.benchmark.nats import index_of, string_of, to_sample, to_string
 from nni_knas.gradients import first_line
 
@@ -133,7 +134,7 @@ def _read_nats_bench(path: Path) -> pd.DataFrame:
     try:
         import nats_bench  # type: ignore[import-untyped]
     except ImportError:
-        raise ValueError(f'reading {path.name} needs the package nats_bench: pip install "nni-knas[benchmark]"') from None
+        raise ValueError(f'reading {path.name} needs the package nats_bench: {how_to_install("benchmark")}') from None
     folder = path.is_dir()
     try:
         api = nats_bench.create(str(path), 'tss', fast_mode=folder, verbose=False)

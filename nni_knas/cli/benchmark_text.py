@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nni_knas.basics.extras import how_to_install
 from nni_knas.basics.texts import table
 from nni_knas.benchmark import correlation_text, have_matplotlib
 
@@ -108,7 +109,7 @@ def print_notes_and_files(notes: Sequence[str], folder: Path, written: Sequence[
     for note in notes:
         print(note)
     if not have_matplotlib():
-        print('There are no plots, since matplotlib is not installed: pip install "nni-knas[benchmark]"')
+        print(f'There are no plots, since matplotlib is not installed: {how_to_install("benchmark")}')
     print(f'In {folder}: {", ".join(path.name for path in written)}')
 
 

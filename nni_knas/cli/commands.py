@@ -105,6 +105,14 @@ def build_parser() -> Parser:
     )
     schema_parser.add_argument('--markdown', action='store_true', help='as tables for people')
     schema_parser.set_defaults(command='schema.run')
+
+    doctor = commands.add_parser(
+        'doctor',
+        help='say whether this installation can do what it should',
+        description='Say in a line each whether what searches need is there and works, and what to do where it does not.\n'
+        'The exit status is 1 where something is wrong.',
+    )
+    doctor.set_defaults(command='doctor.run')
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``nni-knas search``, ``score``, ``benchmark``, ``schema``, and the commands on runs."""
+"""The command line: ``nni-knas search``, ``score``, ``benchmark``, ``schema``, the commands on runs, and ``doctor``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = getattr(importlib.import_module(f'nni_knas.cli.{module}'), function)
         _silence_libraries()
-        command(parsed)
+        status = command(parsed)
     except KeyboardInterrupt:
         print('nni-knas: interrupted', file=sys.stderr)
         return 130
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(parsed, 'traceback', False):
             traceback.print_exception(error)
         return _explained(error)
-    return 0
+    return status or 0
 
 
 def _explained(error: Exception) -> int:

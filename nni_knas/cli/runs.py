@@ -20,7 +20,8 @@ from nni_knas.bridge.listening import check_host, listening_on
 from nni_knas.bridge.registry import known_experiments
 from nni_knas.cli.lessons import choices_text, weights_text
 from nni_knas.cli.listing import shown_name, start_time
-from nni_knas.cli.search import check_port, free_port, print_energy, run_folder, search, stored_config
+from nni_knas.cli.ports import check_port, free_port
+from nni_knas.cli.search import print_energy, run_folder, search, stored_config
 from nni_knas.cli.watch import best_so_far, candidate_table, print_while_running
 from nni_knas.config import SearchOptions, Settings, options
 from nni_knas.record import Status, record_path

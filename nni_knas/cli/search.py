@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import tempfile
 import time
 from pathlib import Path
 
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 
+from nni_knas.basics.files import check_writable
 from nni_knas.basics.texts import duration, number, one_line, table
 from nni_knas.bridge.experiment import experiment_folder, has_checkpoint, known_port
 from nni_knas.bridge.leftovers import end_leftovers
 from nni_knas.bridge.listening import check_host, listening_on
 from nni_knas.bridge.portal import portal_address
 from nni_knas.bridge.registry import find_folder
+from nni_knas.cli.ports import check_port, free_port
 from nni_knas.cli.watch import near_in_words, watched
 from nni_knas.config import SearchConfig, SearchOptions, Settings, enter
 from nni_knas.record import Record, Status, record_path, settings_path
 from nni_knas.runs import Run, check_idle, open_run
 
-__all__ = ['check_port', 'free_port', 'print_energy', 'run_folder', 'search', 'stored_config']
+__all__ = ['print_energy', 'run_folder', 'search', 'stored_config']
 
 
 def search(settings: SearchConfig, port: int | None = None, resume: str | None = None, watch: float | None = None) -> None:
@@ -80,18 +80,9 @@ def _check_folder(config: NasExperimentConfig, resume: str | None) -> None:
     folder = home / resume if resume else home
     if resume and not settings_path(folder).exists():
         raise ValueError(f'there is no run {resume!r} to resume in {home}')
-    _check_writable(folder)
+    check_writable(folder, 'runs')
     if resume:
         check_idle(record_path(folder))
-
-
-def _check_writable(folder: Path) -> None:
-    """Raise ``ValueError`` if a folder cannot be written to, or not be made; none is made yet."""
-    try:
-        with tempfile.TemporaryFile(dir=next(each for each in (folder, *folder.parents) if each.exists())):
-            pass
-    except OSError as error:
-        raise ValueError(f'runs cannot be kept in {folder}: {error.strerror}') from error
 
 
 def run_folder(run: str, directory: Path | None = None) -> Path:
@@ -164,30 +155,3 @@ def print_energy(run: Run) -> None:
         print(f'Energy: {footprint.statement}.')
         known = [f'{name} {footprint.methods[name]}' for name in ('cpu', 'gpu', 'memory') if name in footprint.methods]
         print(f'Of this, {"; ".join(known)}.')
-
-
-def check_port(port: int | None) -> None:
-    """Raise ``ValueError`` for a number that no port has."""
-    if port is not None and not 0 < port < 2**16:
-        raise ValueError(f'port {port} cannot be used: it has to be a number from 1 to 65535')
-
-
-def free_port(wanted: int | None, before: int | None = None) -> int:
-    """The port asked for; or else the one that the run had before, or 8080, or a free one where those are taken.
-
-    Raises
-    ------
-    ValueError
-        If the port asked for cannot be used.
-    """
-    check_port(wanted)
-    for port in [wanted] if wanted is not None else [*([before] if before else []), 8080, 0]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was in use a moment ago is free
-            try:
-                probe.bind(('', port))
-                return probe.getsockname()[1]
-            except OSError as error:
-                if wanted is not None:
-                    raise ValueError(f'port {wanted} cannot be used: {error}') from error
-    raise ValueError('there is no free port')

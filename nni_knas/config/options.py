@@ -15,6 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from nni_knas.basics.checks import LARGEST_SEED
+from nni_knas.basics.extras import how_to_install
 from nni_knas.basics.failures import failure
 from nni_knas.basics.names import (
     COSTS,
@@ -319,7 +320,7 @@ class SearchOptions:
             return _explorer(self.explorer, self.seed)
         except ImportError:
             raise ValueError(
-                f'the explorer {self.explorer} needs packages that are not here: pip install "nni-knas[rl]"'
+                f'the explorer {self.explorer} needs packages that are not here: {how_to_install("rl")}'
             ) from None
 
     def request(self) -> SearchRequest:

@@ -1,6 +1,6 @@
 """Labelled images and texts by name: what is searched on."""
 
-from nni_knas.data.cache import CACHE
+from nni_knas.basics.files import CACHE
 from nni_knas.data.corpus import Corpus, read_corpus
 from nni_knas.data.digest import check_same_data, digest_of, digests_of
 from nni_knas.data.loading import DATA_HELP, TORCHVISION, Data, has_values, image_data, load_data, load_object, split_texts

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, Subset
 
 from nni_knas.basics.failures import failure
+from nni_knas.basics.files import CACHE
 from nni_knas.basics.names import DATA_HELP, TORCHVISION
 from nni_knas.basics.spelling import nearest
-from nni_knas.data.cache import CACHE
 from nni_knas.data.digest import warn_of_overlap
 from nni_knas.data.tokens import text_data
 

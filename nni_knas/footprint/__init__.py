@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nni_knas.footprint.meter import Meter
-from nni_knas.footprint.power import check_country
+from nni_knas.footprint.power import check_country, power_source
 from nni_knas.footprint.summary import Estimate, Footprint, energy_within, estimate_of, footprint_of
 from nni_knas.footprint.usage import cpu_seconds, processor_name
 
@@ -16,5 +16,6 @@ __all__ = [
     'energy_within',
     'estimate_of',
     'footprint_of',
+    'power_source',
     'processor_name',
 ]

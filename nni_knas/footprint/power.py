@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from nni_knas.basics.extras import how_to_install
 from nni_knas.footprint.usage import busy_seconds, processor_name
 
 __all__ = ['CodeCarbon', 'PowerSource', 'Reading', 'StatedModel', 'check_country', 'country_of', 'power_source']
@@ -200,7 +201,7 @@ class StatedModel(PowerSource):
         return self._used
 
     def methods(self) -> dict[str, str]:
-        missing = 'codecarbon is not installed: pip install "nni-knas[green]"'
+        missing = f'codecarbon is not installed: {how_to_install("green")}'
         methods = {
             'cpu': f'modelled ({WATTS_PER_CORE:g} W for each core at work; {missing})',
             'memory': f'modelled ({WATTS_PER_GIB:g} W for each GiB in use)',

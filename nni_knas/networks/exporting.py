@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils._pytree import tree_leaves, tree_map
 
+from nni_knas.basics.extras import how_to_install
 from nni_knas.basics.files import atomic_write
 from nni_knas.basics.names import FORMATS
 from nni_knas.gradients import arguments_of
@@ -50,7 +51,7 @@ def export(
         The folder that the files go to; it is created, and files of an earlier export are replaced.
     formats
         Any of ``'program'`` (``winner.pt2``, for ``torch.export.load``), ``'state-dict'`` (``winner.pt``, for ``torch.load``
-        and the program's module) and ``'onnx'`` (``winner.onnx``; needs the packages of ``nni-knas[onnx]``).
+        and the program's module) and ``'onnx'`` (``winner.onnx``; needs the packages of the extra ``onnx``).
     about
         What ``winner.json`` is to tell besides inputs, versions and how each file is loaded.
 
@@ -104,7 +105,7 @@ def check_formats(formats: Sequence[str]) -> None:
             raise ValueError(f'unknown format {name!r}: it is one of {known}')
     missing = [package for package in ('onnx', 'onnxscript') if importlib.util.find_spec(package) is None]
     if 'onnx' in formats and missing:
-        raise ValueError(f'export to ONNX needs the package {" and ".join(missing)}: pip install "nni-knas[onnx]"')
+        raise ValueError(f'export to ONNX needs the package {" and ".join(missing)}: {how_to_install("onnx")}')
 
 
 def describe_inputs(inputs: Any) -> str:

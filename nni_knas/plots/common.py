@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from nni_knas.basics.extras import how_to_install
 from nni_knas.record import Status, keys
 from nni_knas.runs import Run, chosen, rated_among
 
@@ -110,7 +111,7 @@ def graph_objects() -> Any:
     try:
         from plotly import graph_objects  # type: ignore[import-untyped]
     except ImportError:
-        raise ValueError('plotting needs the package plotly: pip install "nni-knas[report]"') from None
+        raise ValueError(f'plotting needs the package plotly: {how_to_install("report")}') from None
     return graph_objects
 
 

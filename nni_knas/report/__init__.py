@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from nni_knas.basics.extras import how_to_install
+
 try:
     import jinja2  # noqa: F401
     import plotly  # type: ignore[import-untyped]  # noqa: F401
 except ImportError as error:
-    raise ImportError(f'a report needs the package {error.name}: pip install "nni-knas[report]"') from None
+    raise ImportError(f'a report needs the package {error.name}: {how_to_install("report")}') from None
 
 from nni_knas.report.comparison import write_comparison
 from nni_knas.report.single import write_report

@@ -10,7 +10,7 @@ from config_models import config_file
 from nni.nas.experiment import NasExperiment
 
 from nni_knas.cli import main
-from nni_knas.cli.search import free_port
+from nni_knas.cli.ports import free_port
 from nni_knas.config import SearchOptions, Settings, default_config
 from nni_knas.record import Record, record_path, settings_path
 

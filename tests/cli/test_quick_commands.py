@@ -14,7 +14,20 @@ from places import REPOSITORY
 
 HEAVY = ('torch', 'nni', 'numpy', 'pandas', 'scipy', 'pytorch_lightning')
 COMMANDS = (
-    *('search', 'score', 'benchmark', 'list', 'show', 'resume', 'export', 'report', 'compare', 'register', 'schema'),
+    *(
+        'search',
+        'score',
+        'benchmark',
+        'list',
+        'show',
+        'resume',
+        'export',
+        'report',
+        'compare',
+        'register',
+        'schema',
+        'doctor',
+    ),
 )
 QUICK = [['--help'], ['--version'], ['list'], [], ['nothing'], *([command, '--help'] for command in COMMANDS)]
 

@@ -18,6 +18,7 @@ from servers import wait_until
 from spaces import lines
 
 from nni_knas import write_comparison
+from nni_knas.basics.extras import how_to_install
 from nni_knas.cli import main
 from nni_knas.record import Record, record_path
 from nni_knas.report.table import csv_table
@@ -178,7 +179,7 @@ def test_all_else_works_without_the_extras(tmp_path):
     """In a new process, since this one has imported them; nor does it ask for plotly before it needs it."""
     make(tmp_path)
     result = subprocess.run([sys.executable, '-c', BLOCKED, str(tmp_path)], capture_output=True, text=True)
-    refusal = 'nni-knas: a report needs the package plotly: pip install "nni-knas[report]"\n'
+    refusal = f'nni-knas: a report needs the package plotly: {how_to_install("report")}\n'
     assert (result.returncode, result.stderr) == (0, refusal)
     assert 'Candidates: 120' in result.stdout and not list(tmp_path.glob('*.html'))
 
@@ -191,7 +192,7 @@ def test_missing_packages(tmp_path, monkeypatch, capsys, package, name):
     monkeypatch.setitem(sys.modules, package, None)
     run = str(make(tmp_path / 'run').folder)
     assert main([name, run, *([run] if name == 'compare' else [])]) == 2
-    assert capsys.readouterr().err == f'nni-knas: a report needs the package {package}: pip install "nni-knas[report]"\n'
+    assert capsys.readouterr().err == f'nni-knas: a report needs the package {package}: {how_to_install("report")}\n'
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import math
 from html import escape
 from typing import Any, NamedTuple
 
+from nni_knas.basics.extras import how_to_install
 from nni_knas.networks.drawing.graph import Box
 
 __all__ = ['check_packages', 'svg_of']
@@ -44,7 +45,7 @@ def check_packages() -> None:
     try:
         import pygraphviz  # type: ignore[import-untyped]  # noqa: F401
     except ImportError as error:
-        raise ValueError('drawing a network needs the package pygraphviz: pip install "nni-knas[report]"') from error
+        raise ValueError(f'drawing a network needs the package pygraphviz: {how_to_install("report")}') from error
 
 
 def svg_of(boxes: list[Box], title: str) -> str:
