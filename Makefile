@@ -10,7 +10,7 @@ METADATA := pyproject.toml
 # As pip does: each trial is a process that imports torch and NNI, which takes twice as long where nothing is compiled.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: search test test-fast test-newest test-oldest lint format types unit mistakes docs lock clean
+.PHONY: search test test-fast test-newest test-oldest lint format types unit mistakes docs release-check lock clean
 .PRECIOUS: %/bin/pip %/bin/uv
 
 search: $(VENV)/ready
@@ -46,6 +46,10 @@ mistakes: $(VENV)/ready-test
 docs: .venv-docs/ready
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 	@echo 'The site begins with site/index.html'
+
+# Wheel and sdist, each in an empty environment outside of the checkout, with a search there.
+release-check: | $(BIN)/uv
+	.ci/release-check $(BIN)/uv $(BIN)/python
 
 # With the newest of everything that pyproject.toml allows, and with the oldest of what it names.
 test-newest: | .venv-newest/bin/uv

@@ -10,6 +10,7 @@ from nni_knas.cli.benchmark_correlation import run_correlation
 from nni_knas.cli.benchmark_knas import run_knas
 from nni_knas.cli.benchmark_search import run_searches
 from nni_knas.cli.benchmark_setup import check_options, folder_name, is_several, opened_cache, parse_scores, prepare
+from nni_knas.cli.machine import stdout_kept
 
 __all__ = ['run']
 
@@ -23,7 +24,15 @@ OUTPUT = Path('nni-knas-benchmark')
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the command."""
+    """Run the command. With ``--json`` what people are told is on stderr, and the folder's JSON on stdout."""
+    with stdout_kept(options.json):
+        file = _run(options)
+    if options.json:
+        print(file.read_text(), end='')
+
+
+def _run(options: argparse.Namespace) -> Path:
+    """Run the benchmark, and give the file of its results."""
     several = is_several(options.benchmark)
     for name, (one, each) in DEFAULTS.items():
         if getattr(options, name) is None:
@@ -34,11 +43,14 @@ def run(options: argparse.Namespace) -> None:
     check_options(options)
     folder = options.output or (OUTPUT if several else OUTPUT / folder_name(options.benchmark))
     if options.protocol == 'search':
-        return run_searches(options, folder)
+        run_searches(options, folder)
+        return folder / 'search.json'
     if several:
-        return run_all(options, folder)
+        run_all(options, folder)
+        return folder / 'all.json'
     scores, left_out = parse_scores(options.scores, options.batch_size)
     setup = prepare(options, options.benchmark, scores, folder)
     setup.notes.extend(left_out)
     with opened_cache(setup.folder) as cache:
         (run_knas if options.protocol == 'knas' else run_correlation)(options, setup, cache)
+    return setup.folder / ('knas.json' if options.protocol == 'knas' else 'results.json')

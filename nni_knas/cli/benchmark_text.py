@@ -13,6 +13,7 @@ import pandas as pd
 from nni_knas.basics.extras import how_to_install
 from nni_knas.basics.texts import table
 from nni_knas.benchmark import correlation_text, have_matplotlib
+from nni_knas.cli.machine import plain
 
 __all__ = [
     'correlation_cell',
@@ -124,7 +125,7 @@ def write_results(
     """A table as CSV, and as JSON with what it was made by, and with other tables beside it."""
     paths = [folder / f'{name}.csv', folder / f'{name}.json']
     results.to_csv(paths[0], index=False)
-    written = {'settings': _plain(settings), 'notes': notes, 'results': _records(results)}
+    written = {'settings': plain(settings), 'notes': notes, 'results': _records(results)}
     written |= {key: _records(table) for key, table in (others or {}).items()}
     paths[1].write_text(json.dumps(written, indent=2) + '\n')
     return paths
@@ -132,10 +133,3 @@ def write_results(
 
 def _records(table: pd.DataFrame) -> Any:
     return json.loads(table.to_json(orient='records'))  # nan becomes null
-
-
-def _plain(value: Any) -> Any:
-    """The same for JSON, which has no nan."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -12,7 +12,8 @@ from typing import Any
 
 from nni_knas import __version__
 from nni_knas.basics.names import AGGREGATES, BENCHMARKS, DATA_HELP, FORMATS, SCORES, SEARCHES
-from nni_knas.cli.parser import Parser, whole_number
+from nni_knas.bridge.registry import known_experiments
+from nni_knas.cli.parser import Parser, completed_by, whole_number
 from nni_knas.config import Option, options
 
 __all__ = ['build_parser']
@@ -91,6 +92,7 @@ def build_parser() -> Parser:
         action='store_true',
         help='give the panel of statistics, too: below each architecture, and in the file a column each',
     )
+    _add_json(score)
     score.set_defaults(command='score.run')
 
     _add_runs(commands)
@@ -140,7 +142,9 @@ def _add_option(group: Any, option: Option) -> None:
     else:
         metavar = {dict: 'JSON', str: None}.get(option.kind, 'N')
         more['metavar'] = option.metavar or metavar
-    group.add_argument(f'--{option.name.replace("_", "-")}', **more)
+    action = group.add_argument(f'--{option.name.replace("_", "-")}', **more)
+    if option.choices:
+        completed_by(action, lambda: option.choices or ())
 
 
 # Commands on runs.
@@ -150,6 +154,7 @@ def _add_runs(commands: Any) -> None:
     """Add the commands to the command line's."""
     listing = commands.add_parser('list', help='list the runs', description='List the runs, the newest last.')
     _add_directory(listing)
+    _add_json(listing)
     listing.set_defaults(command='listing.list_runs')
 
     show = commands.add_parser(
@@ -160,6 +165,7 @@ def _add_runs(commands: Any) -> None:
         '--top', type=whole_number, default=10, metavar='N', help='how many of the best to show (default: %(default)s)'
     )
     _add_watch(show)
+    _add_json(show)
     show.set_defaults(command='runs.show_run')
 
     resume = commands.add_parser(
@@ -204,6 +210,10 @@ def _add_runs(commands: Any) -> None:
     export.set_defaults(command='runs.export_network')
 
 
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--json', action='store_true', help='print JSON for other programs, and nothing else, on stdout')
+
+
 def _add_watch(parser: Any) -> None:
     """Add the option ``--watch`` to a command: seconds, ``None`` where it is not given."""
     parser.add_argument(
@@ -227,7 +237,7 @@ def _parse_seconds(text: str) -> float:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('run', metavar='RUN', help="NNI's id of the run, or its folder")
+    completed_by(parser.add_argument('run', metavar='RUN', help="NNI's id of the run, or its folder"), known_experiments)
     _add_directory(parser)
 
 
@@ -267,7 +277,8 @@ def _add_reports(commands: Any) -> None:
         description='Write two or more runs side by side as one HTML page that needs no network to be opened.',
         epilog='examples:\n  nni-knas compare k3vn8qyz 0z1ykqj6                     comparison.html here\n',
     )
-    compare.add_argument('runs', metavar='RUN', nargs='+', help="NNI's ids of the runs, or their folders")
+    runs = compare.add_argument('runs', metavar='RUN', nargs='+', help="NNI's ids of the runs, or their folders")
+    completed_by(runs, known_experiments)
     _add_directory(compare)
     _add_page_options(compare, 'comparison.html here')
     compare.set_defaults(command='report.write_runs_comparison')
@@ -308,6 +319,7 @@ def _add_benchmark(commands: Any) -> None:
         help='where tables, plots and the cache of scores go (default: nni-knas-benchmark/BENCHMARK; of several a folder '
         'each below nni-knas-benchmark)',
     )
+    _add_json(parser)
     parser.set_defaults(command='benchmark.run')
 
 

@@ -9,36 +9,55 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from nni_knas.basics.texts import table
+from nni_knas.basics.texts import number, table
 from nni_knas.bridge.registry import NNI_HOME, known_experiments
+from nni_knas.cli.machine import print_json
 from nni_knas.record import Record, record_path, settings_path
-from nni_knas.runs import state_of
+from nni_knas.runs import State, state_of
 
 __all__ = ['list_runs', 'shown_name', 'start_time']
 
 _WIDEST = 60  # a status in the list
 
 
+class Listed(NamedTuple):
+    """A run in the list; ``None`` for what cannot be read."""
+
+    run: str
+    name: str
+    status: str
+    reason: str
+    started: str
+    scored: int | None
+    trained: int | None
+    best: float | None
+    folder: str
+
+
 def list_runs(arguments: argparse.Namespace) -> None:
     """Print the runs, the newest last."""
-    known, rows = known_experiments(), []
+    known, runs = known_experiments(), []
     for folder in _run_folders(known, arguments.directory):
         try:
-            rows.append(_table_row(folder, known.get(folder.name, {})))
+            runs.append(_listed(folder, known.get(folder.name, {})))
         except sqlite3.Error:
-            rows.append(_damaged_row(folder, known.get(folder.name, {})))
-    if not rows:
+            runs.append(_damaged(folder, known.get(folder.name, {})))
+    runs.sort(key=lambda run: run.started)
+    if arguments.json:
+        print_json([run._asdict() for run in runs])
+    elif not runs:
         print('There are no runs.')
-        return
-    print(
-        table(
-            ['run', 'name', 'status', 'started', 'scored', 'trained', 'best', 'folder'],
-            sorted(rows, key=lambda row: row[3]),
-            right={'scored', 'trained', 'best'},
-        )
-    )
+    else:
+        header = ['run', 'name', 'status', 'started', 'scored', 'trained', 'best', 'folder']
+        print(table(header, list(map(_cells, runs)), right={'scored', 'trained', 'best'}))
+
+
+def _cells(run: Listed) -> list[str]:
+    status = _shortened(str(State(run.status, run.reason)))
+    scored, trained, best = number(run.scored, 'd', ''), number(run.trained, 'd', ''), number(run.best, '.4f', '')
+    return [run.run, run.name, status, run.started, scored, trained, best, run.folder]
 
 
 def _run_folders(known: dict[str, dict[str, Any]], directory: Path | None) -> Iterator[Path]:
@@ -50,26 +69,26 @@ def _run_folders(known: dict[str, dict[str, Any]], directory: Path | None) -> It
     yield from links
 
 
-def _table_row(folder: Path, entry: dict[str, Any]) -> list[str]:
+def _listed(folder: Path, entry: dict[str, Any]) -> Listed:
     with contextlib.closing(Record(record_path(folder), readonly=True)) as record:
         trained = record.trained()
-        return [
+        return Listed(
             folder.name,
             shown_name(folder, record, entry),
-            _shortened(str(state_of(record))),
+            *state_of(record),
             start_time(folder, record, entry),
-            str(record.scored()),
-            str(len(trained)),
-            f'{trained[0].metric:.4f}' if trained else '',
+            record.scored(),
+            len(trained),
+            trained[0].metric if trained else None,
             str(folder),
-        ]
+        )
 
 
-def _damaged_row(folder: Path, entry: dict[str, Any]) -> list[str]:
+def _damaged(folder: Path, entry: dict[str, Any]) -> Listed:
     """A run whose record cannot be read; ``nni-knas show`` says what can be had from it."""
     changed = datetime.fromtimestamp(record_path(folder).parent.stat().st_mtime).strftime('%Y-%m-%d %H:%M:%S')
     name = str(entry.get('experimentName') or _stored_name(folder) or '')
-    return [folder.name, name, 'damaged', changed, '', '', '', str(folder)]
+    return Listed(folder.name, name, 'damaged', '', changed, None, None, None, str(folder))
 
 
 def _shortened(text: str) -> str:

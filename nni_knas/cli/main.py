@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from nni_knas.basics.failures import is_said_by_us, told
 from nni_knas.cli.commands import build_parser
+from nni_knas.cli.parser import complete
 
 __all__ = ['main']
 
@@ -23,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 when all went well, 1 when something failed, 2 for a mistake of the user's.
     """
-    parsed = build_parser().parse_args(arguments)
+    parser = build_parser()
+    complete(parser)
+    parsed = parser.parse_args(arguments)
     module, _, function = parsed.command.partition('.')
     try:
         command = getattr(importlib.import_module(f'nni_knas.cli.{module}'), function)

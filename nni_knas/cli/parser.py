@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from nni_knas.basics.spelling import nearest
 
-__all__ = ['Parser', 'whole_number']
+__all__ = ['Parser', 'complete', 'completed_by', 'whole_number']
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +47,19 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, f'unknown {value!r}: {nearest(str(value), action.choices)}')
+
+
+def complete(parser: Parser) -> None:
+    """Answer a shell that asks how a line goes on, where ``argcomplete`` is installed; it ends the process then."""
+    if '_ARGCOMPLETE' in os.environ:
+        import argcomplete  # type: ignore[import-not-found, unused-ignore]
+
+        argcomplete.autocomplete(parser)
+
+
+def completed_by(action: argparse.Action, words: Callable[[], Iterable[str]]) -> None:
+    """Have a shell offer these words for an argument, which are asked for when it does."""
+    action.completer = lambda **about: list(words())  # type: ignore[attr-defined]
 
 
 def whole_number(text: str) -> int:

@@ -20,7 +20,9 @@ from nni_knas.bridge.listening import check_host, listening_on
 from nni_knas.bridge.registry import known_experiments
 from nni_knas.cli.lessons import choices_text, weights_text
 from nni_knas.cli.listing import shown_name, start_time
+from nni_knas.cli.machine import print_json
 from nni_knas.cli.ports import check_port, free_port
+from nni_knas.cli.run_json import run_as_json
 from nni_knas.cli.search import print_energy, run_folder, search, stored_config
 from nni_knas.cli.watch import best_so_far, candidate_table, print_while_running
 from nni_knas.config import SearchOptions, Settings, options
@@ -35,6 +37,11 @@ def show_run(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise ValueError(f'--top is {arguments.top}: it has to be 1 or more')
     run = Run(run_folder(arguments.run, arguments.directory))
+    if arguments.json:
+        if arguments.watch is not None:
+            raise ValueError('--json is printed once: it does not go with --watch')
+        print_json(run_as_json(run, arguments.top))
+        return
     asked, entry = _stored_options(run.folder), known_experiments().get(run.folder.name, {})
     if arguments.watch is not None:
         print_while_running(run, arguments.watch, arguments.top)

@@ -24,6 +24,7 @@ from nni_knas.basics.files import check_place
 from nni_knas.basics.names import PANEL, TARGETS
 from nni_knas.basics.texts import known, number, one_line
 from nni_knas.cli.given import given_options
+from nni_knas.cli.machine import print_json, records, stdout_kept
 from nni_knas.config import SearchOptions, read_search_space
 from nni_knas.engine import Scorer
 from nni_knas.gradients import ScoringError
@@ -36,6 +37,20 @@ _COLUMNS = ('score', 'seconds', 'parameters', 'reason', 'architecture')
 
 
 def run(parsed: argparse.Namespace) -> None:
+    with stdout_kept(parsed.json):
+        table = _score_table(parsed)
+    if parsed.csv is not None:
+        table.to_csv(parsed.csv, index=False)
+    if parsed.json:
+        print_json([{**row, 'architecture': json.loads(row['architecture'])} for row in records(table)])
+        return
+    print(f'{"score":>10}  {"parameters":>10}  {"seconds":>7}  architecture')
+    for row in table.to_dict('records'):
+        _print_row(row)
+
+
+def _score_table(parsed: argparse.Namespace) -> pd.DataFrame:
+    """A row an architecture, the best first."""
     if parsed.samples < 1:
         raise ValueError(f'--samples is {parsed.samples}: it has to be 1 or more')
     if parsed.csv is not None:
@@ -54,12 +69,7 @@ def run(parsed: argparse.Namespace) -> None:
         rows.append(_scored(scorer, kernel, model.sample or {}, parsed.panel))
     panel = [*PANEL, *(name for name in TARGETS if any(name in row for row in rows))] if parsed.panel else []
     table = pd.DataFrame(rows, columns=[*_COLUMNS, *panel])
-    table = table.sort_values('score', ascending=False, kind='stable')
-    if parsed.csv is not None:
-        table.to_csv(parsed.csv, index=False)
-    print(f'{"score":>10}  {"parameters":>10}  {"seconds":>7}  architecture')
-    for row in table.to_dict('records'):
-        _print_row(row)
+    return table.sort_values('score', ascending=False, kind='stable')
 
 
 def _print_row(row: Mapping[Any, Any]) -> None:
