@@ -103,8 +103,8 @@ def _packages() -> Finding:
 def _nnictl() -> Finding:
     """NNI 3.0's command imports ``pkg_resources``, which setuptools has no more from 82 on, and 81 warns of."""
     if importlib.util.find_spec('pkg_resources') is None:
-        [needed] = [each for each in required() if each.name == 'setuptools'] or [None]
-        advice = pip_install([needed]) if needed else 'pip install "setuptools<81"'
+        needed = [each for each in required() if each.name == 'setuptools']
+        advice = pip_install(needed) if needed else 'pip install "setuptools<81"'
         return Finding('WRONG', f'setuptools {installed("setuptools")} is without pkg_resources, which nnictl needs', advice)
     return Finding('ok', f'setuptools {installed("setuptools")} has pkg_resources, which it needs')
 
