@@ -140,6 +140,8 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
     experiment.run(options.port)
     experiment.stop()
     run = open_run(experiment.id)
+    if run.status != 'finished':
+        raise SystemExit(f'The search {experiment.id} ended before its time ({run.status}): there is nothing to compare')
     table = run.scores(all=True)
     print(table[table.metric.notna()].drop(columns='architecture').to_string())
     return {'sample': encode_sample(run.architecture), 'validation': run.metric, 'experiment': experiment.id}
