@@ -11,7 +11,7 @@ from nni_knas.benchmark.baselines import Flops, Parameters
 from nni_knas.benchmark.measuring import Measurement
 from nni_knas.benchmark.searches import SCORE
 from nni_knas.gradients import Gradients
-from nni_knas.scores import Score, get_score, least_samples, statistics
+from nni_knas.scores import LEAST_SAMPLES, Score, get_score, statistics
 
 __all__ = ['Statistic', 'others_table', 'panel_scores', 'panel_table', 'statistics_of']
 
@@ -32,7 +32,7 @@ class Statistic(Score):
 
 def statistics_of(samples: int) -> dict[str, Score]:
     """The statistics that the panel of a minibatch of so many samples has, by name."""
-    return {name: Statistic(name) for name in (*PANEL, *TARGETS) if samples >= least_samples(name)}
+    return {name: Statistic(name) for name in (*PANEL, *(TARGETS if samples >= LEAST_SAMPLES else ()))}
 
 
 def panel_scores(samples: int) -> dict[str, Score]:

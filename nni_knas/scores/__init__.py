@@ -33,10 +33,11 @@ from nni_knas.scores.peers import (
 from nni_knas.scores.signal_to_noise import SignalToNoise, ZiCo
 from nni_knas.scores.steady_rank import SteadyRank
 from nni_knas.scores.target_fit import TargetAlignment, TargetFit
-from nni_knas.scores.targets import least_samples
+from nni_knas.scores.targets import LEAST_SAMPLES
 from nni_knas.scores.two_way import TwoWayRank
 
 __all__ = [
+    'LEAST_SAMPLES',
     'MGM',
     'RECOMMENDED',
     'VKDNW',
@@ -72,7 +73,6 @@ __all__ = [
     'effective_ranks',
     'flops',
     'get_score',
-    'least_samples',
     'mean_matrices',
     'register',
     'score_names',

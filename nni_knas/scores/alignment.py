@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
+from nni_knas.scores.targets import vectors_of
 
 
 @register
@@ -47,10 +47,7 @@ class LabelAlignment(Score):
 def _label_kernel(targets: Tensor) -> Tensor:
     if not isinstance(targets, Tensor):
         raise ScoringError('label-alignment needs targets that are one tensor')
-    y = targets.detach().cpu()
-    if not y.is_floating_point() and y.dim() == 1:
-        y = F.one_hot(torch.unique(y, return_inverse=True)[1])
-    y = y.flatten(1).double() if y.dim() > 1 else y.double()[:, None]
+    y = vectors_of(targets)
     return y @ y.T
 
 

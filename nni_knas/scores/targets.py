@@ -21,24 +21,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nni_knas.basics.names import TARGETS
 from nni_knas.gradients import Trace
 
-__all__ = ['LEAST_SAMPLES', 'least_samples', 'of_targets']
+__all__ = ['LEAST_SAMPLES', 'of_targets', 'vectors_of']
 
 LEAST_SAMPLES = 64
 """Of fewer samples these statistics are noise."""
 RIDGE = 0.1
 
 
-def least_samples(statistic: str) -> int:
-    """How many samples a minibatch has at least whose panel has a statistic."""
-    return LEAST_SAMPLES if statistic in TARGETS else 1
-
-
 def of_targets(traces: Sequence[Trace], targets: Any) -> Iterator[tuple[str, float]]:
     """The statistics; none where there are few samples, or their targets are not one class or vector each."""
-    y = _as_vectors(targets)
+    y = _centred_vectors(targets)
     if y is None or not traces:
         return
     kernels = torch.stack([_kernel(trace.features) for trace in traces])
@@ -46,14 +40,19 @@ def of_targets(traces: Sequence[Trace], targets: Any) -> Iterator[tuple[str, flo
     yield 'target-fit', float(_fits(kernels, y).max())
 
 
-def _as_vectors(targets: Any) -> Tensor | None:
-    """Targets as rows of float64, centred; ``None`` where there are too few, or none that differ."""
-    if not isinstance(targets, Tensor) or targets.dim() not in (1, 2) or len(targets) < LEAST_SAMPLES:
-        return None
+def vectors_of(targets: Tensor) -> Tensor:
+    """Targets as rows of float64 on the CPU: one-hot for class indices, their values otherwise."""
     y = targets.detach().cpu()
     if not y.is_floating_point() and y.dim() == 1:
         y = F.one_hot(torch.unique(y, return_inverse=True)[1])
-    y = y.double().reshape(len(y), -1)
+    return y.double().reshape(len(y), -1)
+
+
+def _centred_vectors(targets: Any) -> Tensor | None:
+    """Targets as rows of float64, centred; ``None`` where there are too few, or none that differ."""
+    if not isinstance(targets, Tensor) or targets.dim() not in (1, 2) or len(targets) < LEAST_SAMPLES:
+        return None
+    y = vectors_of(targets)
     y = y - y.mean(0)
     return y if y.norm() > 0 else None
 

@@ -159,21 +159,22 @@ class Aligned(Pair):
     parts = 2
 
     def pooled(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> list[Tensor]:
-        sides = sides_of(tokens, sentence, self.apart)
-        ours, theirs = aligned_differences(sides)
-        return [pool(ours, sides.here), pool(theirs, sides.there)]
+        return _pooled_differences(pool, sides_of(tokens, sentence, self.apart))
 
 
-class AlignedAndApart(Compared):
+class AlignedAndApart(ComparedApart):
     """Those of :class:`Aligned` and those of :class:`ComparedApart`."""
 
-    apart = True
     parts = 6
 
     def pooled(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> list[Tensor]:
-        sides = sides_of(tokens, sentence, self.apart)
-        ours, theirs = aligned_differences(sides)
-        return [*super().pooled(pool, tokens, sentence), pool(ours, sides.here), pool(theirs, sides.there)]
+        differences = _pooled_differences(pool, sides_of(tokens, sentence, self.apart))
+        return [*super().pooled(pool, tokens, sentence), *differences]
+
+
+def _pooled_differences(pool: Pooling, sides: Sides) -> list[Tensor]:
+    ours, theirs = aligned_differences(sides)
+    return [pool(ours, sides.here), pool(theirs, sides.there)]
 
 
 class NoMatch(nn.Module):
