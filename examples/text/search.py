@@ -96,6 +96,11 @@ def train(options: argparse.Namespace, recipe: Recipe, seed: int, test: bool) ->
     return evaluator.fit(network, seed)._asdict()
 
 
+def alone(recipes: list[Recipe]) -> list[tuple[Recipe, int, bool]]:
+    """Trainings that something is chosen by: one seed each, and the dev split is not looked at."""
+    return [(recipe, 0, False) for recipe in recipes]
+
+
 class Trainings:
     """Trains a few at a time, and keeps each result in a file the moment it is known."""
 
@@ -108,18 +113,19 @@ class Trainings:
     def run(self, jobs: list[tuple[Recipe, int, bool]], title: str) -> list[dict[str, Any]]:
         """The results of recipes, each with a seed, and whether the dev split is looked at, in their order."""
         keys = [json.dumps(job) for job in jobs]
+        new = {key: job for key, job in zip(keys, jobs) if key not in self.known}
         with ProcessPoolExecutor(self.options.concurrency, get_context('spawn')) as pool:
-            futures = {pool.submit(train, self.options, *job): key for key, job in zip(keys, jobs) if key not in self.known}
-            for future in tqdm(as_completed(futures), desc=title, total=len(futures), unit='training', disable=None):
+            futures = {pool.submit(train, self.options, *job): key for key, job in new.items()}
+            for future in tqdm(as_completed(futures), desc=title, total=len(futures), unit='training', disable=None if new else True):
                 key = futures[future]
                 self.known[key] = future.result()
                 with self.path.open('a') as file:
                     file.write(json.dumps({'key': key, **self.known[key]}) + '\n')
         return [self.known[key] for key in keys]
 
-    def best(self, recipes: list[Recipe], title: str) -> Recipe:
+    def best(self, recipes: list[Recipe], title: str = '') -> Recipe:
         """The recipe with the best metric on the part of the training split that is kept for it."""
-        results = self.run([(recipe, 0, False) for recipe in recipes], title)
+        results = self.run(alone(recipes), title)
         return max(zip(recipes, results), key=lambda each: each[1]['validation'][self.options.metric])[0]
 
 
@@ -147,25 +153,24 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
     return {'sample': encode_sample(run.architecture), 'validation': run.metric, 'experiment': experiment.id}
 
 
-def best_random(options: argparse.Namespace, trainings: Trainings) -> Recipe:
-    space = SimplifiedModelSpace.from_model(make_space(options))
-    models = random_models(space, options.top_k, seed=options.random_seed)
-    recipes = [Recipe(encode_sample(model.sample or {}), options.epochs, options.encoder_learning_rate) for model in models]
-    return trainings.best(recipes, 'Random candidates')
+def chosen_others(options: argparse.Namespace, trainings: Trainings) -> tuple[Recipe, Recipe]:
+    """The plain encoder and the random candidate that are best; of each training of the plain encoder the best epoch counts.
 
-
-def best_plain(options: argparse.Namespace, trainings: Trainings) -> Recipe:
-    """The learning rate, and with it the pooling, that are best; of each training the best epoch counts."""
+    Its learning rate is chosen first, and with it its pooling.
+    """
     plain = make_space(options, plain=True).plain()
+    space = SimplifiedModelSpace.from_model(make_space(options))
 
     def recipe(pooling: str, rate: float) -> Recipe:
         return Recipe(encode_sample({**plain, 'pooling': pooling}), options.plain_epochs, rate)
 
-    first, *more = options.plain_poolings
-    rates = [recipe(first, rate) for rate in options.plain_learning_rates]
-    best = trainings.best(rates, 'Plain encoder, learning rates')
-    poolings = [recipe(pooling, best.encoder_learning_rate) for pooling in more]
-    return trainings.best([best, *poolings], 'Plain encoder, poolings')
+    rates = [recipe(options.plain_poolings[0], rate) for rate in options.plain_learning_rates]
+    rate = trainings.best(rates, 'Plain encoder, learning rates').encoder_learning_rate
+    poolings = [recipe(pooling, rate) for pooling in options.plain_poolings]
+    models = random_models(space, options.top_k, seed=options.random_seed)
+    random = [Recipe(encode_sample(model.sample or {}), options.epochs, options.encoder_learning_rate) for model in models]
+    trainings.run(alone([*poolings, *random]), 'Plain encoder, poolings, and random candidates')  # together no core idles
+    return trainings.best(poolings), trainings.best(random)
 
 
 def compare(options: argparse.Namespace, recipes: dict[str, Recipe], trainings: Trainings) -> dict[str, Contender]:
@@ -189,7 +194,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--data', required=True, help='folder with train.tsv and dev.tsv, or hf:NAME:CONFIG')
     add('--encoder', default='minilm', help='folder or name on the Hugging Face hub (default: %(default)s)')
-    add('--texts', type=count, default=3000, help='to train on at most, drawn at random (default: %(default)s)')
+    add('--texts', type=count, default=2000, help='to train on at most, drawn at random (default: %(default)s)')
     add('--metric', default='accuracy', choices=('accuracy', 'f1'), help='chooses (default: %(default)s)')
     add('--candidates', type=count, default=64, help='that are scored (default: %(default)s)')
     add('--top-k', type=count, default=16, help='candidates that are trained (default: %(default)s)')
@@ -198,7 +203,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add('--random-seed', type=int, default=1, help='of the random choice (default: %(default)s)')
     add('--tuned', type=int, nargs='+', metavar='N', help='top layers that may be tuned (default: none, and half of them)')
     add('--score', default='target-fit', choices=score_names(), help='believed at first (default: %(default)s)')
-    add('--score-batch', type=count, default=128, help='texts to score on (default: %(default)s)')
+    add('--score-batch', type=count, default=64, help='texts to score on (default: %(default)s)')
     add('--epochs', type=count, default=3, help='of searched and random ones (default: %(default)s)')
     add('--batch-size', type=count, default=16)
     add('--learning-rate', type=float, default=1e-3, help='of what is new (default: %(default)s)')
@@ -250,10 +255,11 @@ def main() -> None:
         kept.write_text(json.dumps(search(options)))
     found = json.loads(kept.read_text())
     trainings = Trainings(options, folder / 'trainings.jsonl')
+    plain, random = chosen_others(options, trainings)
     recipes = {
         'searched': Recipe(found['sample'], options.epochs, options.encoder_learning_rate),
-        'plain fine-tuned encoder': best_plain(options, trainings),
-        f'best of {options.top_k} random': best_random(options, trainings),
+        'plain fine-tuned encoder': plain,
+        f'best of {options.top_k} random': random,
     }
     contenders = {**compare(options, recipes, trainings), 'floor': Contender([lowest.predicted])}
     table = comparison_table(contenders, data.test.targets)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nni_knas.basics.extras import how_to_install
+from nni_knas.encoders.lengths import by_length
 from nni_knas.encoders.remembered import remembered
 from nni_knas.gradients import first_line, is_scoring
 from nni_knas.networks import weights_are_shared
@@ -210,11 +211,10 @@ class PretrainedEncoder(nn.Module):
         if below is None:
             if self._is_the_same_for_others(ids):
                 return tuple(remembered(self.name, ids, sentence, self._hidden_states))
-            return self._hidden_states(ids, sentence)
+            return tuple(self._parted(self._hidden_states, ids, sentence))
         if not self.tuned:
             return tuple(below)
-        with _top_layers_alone(_stack_of(self.model, self.layers), self.tuned, below[-1]):
-            return *below, *self._hidden_states(ids, sentence)[-self.tuned :]
+        return *below, *self._parted(self._tuned_states, ids, sentence, below[-1])
 
     @contextlib.contextmanager
     def given(self, below: Source) -> Iterator[None]:
@@ -258,6 +258,19 @@ class PretrainedEncoder(nn.Module):
             and type(ids) is Tensor
             and not torch._C._functorch.is_functorch_wrapped_tensor(ids)
         )
+
+    def _parted(
+        self, compute: Callable[..., Sequence[Tensor]], ids: Tensor, sentence: Tensor, *more: Tensor
+    ) -> Sequence[Tensor]:
+        """What is computed of texts: while training, short ones by themselves; where it is looked at, all in one pass."""
+        if self.training and not is_scoring() and not torch.compiler.is_compiling():
+            return by_length(compute, ids, sentence, *more)
+        return compute(ids, sentence, *more)
+
+    def _tuned_states(self, ids: Tensor, sentence: Tensor, below: Tensor) -> tuple[Tensor, ...]:
+        """Those of the tuned layers, fed with the hidden state below them."""
+        with _top_layers_alone(_stack_of(self.model, self.layers), self.tuned, below):
+            return self._hidden_states(ids, sentence)[-self.tuned :]
 
     def _hidden_states(self, ids: Tensor, sentence: Tensor) -> tuple[Tensor, ...]:
         arguments = {'token_type_ids': (sentence == 2).long()} if self._takes_types else {}
