@@ -116,7 +116,8 @@ class Trainings:
         new = {key: job for key, job in zip(keys, jobs) if key not in self.known}
         with ProcessPoolExecutor(self.options.concurrency, get_context('spawn')) as pool:
             futures = {pool.submit(train, self.options, *job): key for key, job in new.items()}
-            for future in tqdm(as_completed(futures), desc=title, total=len(futures), unit='training', disable=None if new else True):
+            done = tqdm(as_completed(futures), desc=title, total=len(new), unit='training', disable=None if new else True)
+            for future in done:
                 key = futures[future]
                 self.known[key] = future.result()
                 with self.path.open('a') as file:
