@@ -139,16 +139,19 @@ def make_strategy(options: argparse.Namespace) -> KNAS:
     return KNAS(kernel, options.candidates, options.top_k, choose=options.choose, workers=options.concurrency)
 
 
-def search(options: argparse.Namespace) -> dict[str, Any]:
-    """Sample and validation metric of the winner, and the experiment that found it."""
+def search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Sample and validation metric of the winner, and the experiment that found it, which goes on if it had been begun."""
+    begun = folder / 'experiment.txt'
     evaluator = make_evaluator(options, options.epochs, options.encoder_learning_rate)
-    experiment = NasExperiment(make_space(options), evaluator, make_strategy(options))
+    identity = begun.read_text() if begun.exists() else None
+    experiment = NasExperiment(make_space(options), evaluator, make_strategy(options), id=identity)
+    begun.write_text(experiment.id)
     experiment.config.trial_concurrency = options.concurrency
-    experiment.run(options.port)
+    experiment.run_or_resume(options.port)
     experiment.stop()
     run = open_run(experiment.id)
     if run.status != 'finished':
-        raise SystemExit(f'The search {experiment.id} ended before its time ({run.status}): there is nothing to compare')
+        raise SystemExit(f'The search {experiment.id} ended before its time ({run.status}): the same command goes on')
     table = run.scores(all=True)
     print(table[table.metric.notna()].drop(columns='architecture').to_string())
     return {'sample': encode_sample(run.architecture), 'validation': run.metric, 'experiment': experiment.id}
@@ -253,7 +256,7 @@ def main() -> None:
     lowest = floor(data, options.encoder)
     kept = folder / 'search.json'
     if not kept.exists():
-        kept.write_text(json.dumps(search(options)))
+        kept.write_text(json.dumps(search(options, folder)))
     found = json.loads(kept.read_text())
     trainings = Trainings(options, folder / 'trainings.jsonl')
     plain, random = chosen_others(options, trainings)
