@@ -10,7 +10,7 @@ METADATA := pyproject.toml
 # As pip does: each trial is a process that imports torch and NNI, which takes twice as long where nothing is compiled.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: search test test-fast test-newest test-oldest lint format types unit mistakes docs release-check lock clean
+.PHONY: search test test-fast test-newest test-oldest lint format types unit mistakes tutorial docs release-check lock clean
 .PRECIOUS: %/bin/pip %/bin/uv
 
 search: $(VENV)/ready
@@ -41,6 +41,10 @@ test-fast: $(VENV)/ready-test
 # The page of mistakes and what is said of them, from what the tests see.
 mistakes: $(VENV)/ready-test
 	$(BIN)/pytest -q --write-mistakes tests/test_mistakes.py
+
+# The tutorial's outputs, which the site shows, from a search that it runs.
+tutorial: $(VENV)/ready-test
+	$(BIN)/python docs/building/tutorial.py
 
 # The documentation site, in site/. It reads the package, and imports neither torch nor NNI: an environment of its own has neither.
 docs: .venv-docs/ready

@@ -1,7 +1,8 @@
 """Makes pages of what the documentation shows beside ``docs/*.md``, as hooks of MkDocs.
 
-What pages link to outside of ``docs`` (examples, the changelog) is a page of the site, and so are the tutorial and the help
-of the command line. Formulas become MathML: a browser shows them without a script.
+The README is the first page. What pages link to outside of ``docs`` (examples, the changelog) is a page of the site, and so
+are the tutorial, with the outputs that are kept in it, and the help of the command line. Formulas become MathML: a browser
+shows them without a script.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from latex2mathml.converter import convert
@@ -21,11 +21,15 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+sys.path.insert(0, str(Path(__file__).parent))
+from notebook import markdown_of, with_outputs
+
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / 'docs'
 LANGUAGES = {'.py': 'python', '.yml': 'yaml', '.json': 'json', '.js': 'js'}
-ALWAYS = ('CHANGELOG.md', 'SECURITY.md', 'examples/tutorial.ipynb', 'examples/*.py', 'examples/text/*.py')
+ALWAYS = ('README.md', 'CHANGELOG.md', 'SECURITY.md', 'examples/tutorial.ipynb', 'examples/*.py', 'examples/text/*.py')
 COMMANDS = 'commands.md'
+FIGURES = 'assets/plotly.min.js'
 
 _LINK = re.compile(r'(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))')
 _FENCE = re.compile(r'^```.*?^```$', re.MULTILINE | re.DOTALL)
@@ -40,7 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     done = set()
     while waiting:
         source = waiting.pop()
-        if source in done or not source.is_file() or DOCS in source.parents or source.name == 'README.md':
+        if source in done or not source.is_file() or DOCS in source.parents:
             continue
         done.add(source)
         content = page_of(source)
@@ -48,6 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if source.suffix in ('.md', '.ipynb'):
             waiting += _links(source, content)
     files.append(File.generated(config, COMMANDS, content=help_of_commands()))
+    script = REPOSITORY / 'nni_knas' / 'report' / 'plotly-cartesian.min.js'
+    files.append(File.generated(config, FIGURES, abs_src_path=str(script)))
     return files
 
 
@@ -63,7 +69,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn formulas into MathML."""
+    """Turn formulas into MathML, and put the outputs of a notebook in their places."""
+    source = _source_of(page.file.src_uri).with_suffix('.ipynb')
+    if source.is_file():
+        script = os.path.relpath(FIGURES, Path(page.file.dest_uri).parent)
+        content = with_outputs(content, json.loads(source.read_text(encoding='utf-8')), script)
     display = {'(': 'inline', '[': 'block'}
     return _FORMULA.sub(lambda found: mathml(html.unescape(found[3]), display[found[2]]), content)
 
@@ -92,9 +102,9 @@ def page_of(source: Path) -> str:
     if source.suffix == '.md':
         return text
     if source.suffix == '.ipynb':
-        note = f'`{source.relative_to(REPOSITORY)}` as it is in the repository, without outputs; Jupyter opens and runs it.'
-        title, *cells = _cells(json.loads(text))
-        return '\n\n'.join([title, f'!!! note\n    {note}', *cells])
+        name = source.relative_to(REPOSITORY)
+        note = f'This is `{name}`, with the outputs of one run. Jupyter opens it, and the tests execute it.'
+        return markdown_of(json.loads(text), note)
     return f'# {source.name}\n\n`{source.relative_to(REPOSITORY)}`\n\n````{LANGUAGES.get(source.suffix, "")}\n{text}````\n'
 
 
@@ -113,12 +123,6 @@ def _help(*command: str) -> str:
     return subprocess.run(words, cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def _cells(notebook: dict) -> Iterator[str]:
-    for cell in notebook['cells']:
-        text = ''.join(cell['source'])
-        yield text if cell['cell_type'] == 'markdown' else f'```python\n{text}\n```'
-
-
 def _links(page: Path, text: str) -> list[Path]:
     found: list[str] = []
     _outside_code(text, lambda part: found.extend(link for link, _ in _LINK.findall(part)) or part)
@@ -135,6 +139,8 @@ def _outside_code(text: str, change) -> str:
 
 def _source_of(name: str) -> Path:
     """The file that a page shows."""
+    if name == 'index.md':
+        return REPOSITORY / 'README.md'
     for place in (DOCS / name, REPOSITORY / name):
         if place.exists():
             return place

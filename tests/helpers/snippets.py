@@ -25,7 +25,7 @@ import nni_knas
 
 PAGES = [REPOSITORY / 'README.md', *(page for page in sorted(DOCS.rglob('*.md')) if page.name != 'mistakes.md')]
 """All pages but that of mistakes, whose code is wrong, and tried by tests of its own."""
-NOT_CODE = {'text', 'mermaid'}
+NOT_CODE = {'text'}
 PROGRAMS = ('nni-knas', 'nnictl', 'python', 'make', 'pip', '.venv/bin/nni-knas')
 LESS = {
     r"load_data\('digits'": "load_data('digits', limit=60",
