@@ -81,7 +81,7 @@ def photograph_report(run: str) -> None:
         subprocess.run([BIN / 'nni-knas', 'report', run, '--to', page], check=True, capture_output=True)
         browser = open_browser()
         try:
-            browser.set_window_size(1200, 1500)
+            browser.set_window_size(1200, 843)  # which leaves 700 for the page
             browser.get(page.as_uri())
             time.sleep(3)  # the plots are drawn
             browser.save_screenshot(str(IMAGES / 'report.png'))

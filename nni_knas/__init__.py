@@ -1,5 +1,7 @@
 """Training-free neural architecture search for NNI.
 
+Examples
+--------
 >>> from nni_knas import KNAS, GradientKernelEvaluator
 >>> kernel = GradientKernelEvaluator(dataset)
 >>> experiment = NasExperiment(space, evaluator, KNAS(kernel, candidates=300, top_k=20))

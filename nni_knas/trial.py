@@ -1,7 +1,9 @@
 """A trial of the tuner: ``python -m nni_knas.trial`` builds the network of the parameters that it receives, and trains it.
 
-A trial command of the user's own gets the same network from :func:`network`:
+A trial command of the user's own gets the same network from :func:`network`.
 
+Examples
+--------
 >>> parameters = nni.get_next_parameter()
 >>> model = nni_knas.trial.network(parameters)
 """

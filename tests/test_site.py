@@ -29,10 +29,10 @@ ROWS = [
     ('nni-knas', 'two-way-rank', 'learn'),
     ('number of parameters', 'parameters', 'parameters'),
     ('number of FLOPs', 'flops', 'flops'),
-    ('snip', 'snip', None),
-    ('mgm', 'mgm', None),
-    ('zico', 'zico', None),
-    ('az-nas', 'az-nas', None),
+    ('published: snip', 'snip', None),
+    ('published: mgm', 'mgm', None),
+    ('published: zico', 'zico', None),
+    ('published: az-nas', 'az-nas', None),
     ('random search', None, 'random'),
 ]
 """Its rows: how they begin, and which score and which search they are of."""

@@ -55,7 +55,7 @@ def test_each_output_has_its_place_on_the_site():
     shown = re.findall(r'<script type="application/json">(.*?)</script>', content, re.DOTALL)
     assert [json.loads(each) for each in shown] == figures and len(figures) > 5
     assert 'scored 100 candidates and trained 6' in content
-    assert '<a ' not in content and content.count('src="plotly.js"') == 1
+    assert '<a href="report.html"' not in content and content.count('src="plotly.js"') == 1
 
 
 def test_its_links_lead_somewhere():

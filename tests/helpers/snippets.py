@@ -33,6 +33,7 @@ LESS = {
     r'\bcandidates=\d+': 'candidates=4',
     r'\btop_k=\d{2,}|\btop_k=[2-9]': 'top_k=2',
     r'\bseeds=\d+': 'seeds=1',
+    r'\btrial_concurrency = \d+': 'trial_concurrency = 1',
     r'\bNasBench201\(': 'NasBench201(num_modules_per_stack=1, stem_out_channels=4, ',
 }
 """What code in pages has much of, and what tests have in its place."""
