@@ -49,7 +49,7 @@ tutorial: $(VENV)/ready-test
 # The documentation site, in site/. It reads the package, and imports neither torch nor NNI: an environment of its own has neither.
 docs: .venv-docs/ready
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
-	@echo 'The site begins with site/index.html (to search in it: $(PYTHON) -m http.server --directory site)'
+	@echo 'The site begins with site/index.html'
 
 # Wheel and sdist, each in an empty environment outside of the checkout, with a search there.
 release-check: | $(BIN)/uv
