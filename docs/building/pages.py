@@ -34,6 +34,7 @@ FIGURES = 'assets/plotly.min.js'
 _LINK = re.compile(r'(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))')
 _FENCE = re.compile(r'^```.*?^```$', re.MULTILINE | re.DOTALL)
 _NOTE = re.compile(r'^<!-- (?:given|not run):.*?-->\n', re.MULTILINE | re.DOTALL)
+_FETCHED = re.compile(r'<(?:script|img|iframe)\b[^>]*\bsrc="https?:[^>]*>|<link\b(?=[^>]*stylesheet)[^>]*"https?:[^>]*>')
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -76,6 +77,13 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
         content = with_outputs(content, json.loads(source.read_text(encoding='utf-8')), script)
     display = {'(': 'inline', '[': 'block'}
     return _FORMULA.sub(lambda found: mathml(html.unescape(found[3]), display[found[2]]), content)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Hold that no page fetches anything from elsewhere."""
+    if found := _FETCHED.search(output):
+        raise PluginError(f'{page.file.src_uri} fetches {found[0]}')
+    return output
 
 
 def mathml(formula: str, display: str) -> str:
