@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     with stdout_kept(options.json):
         file = _run(options)
     if options.json:
-        print(file.read_text(), end='')
+        print(file.read_text(encoding='utf-8'), end='')
 
 
 def _run(options: argparse.Namespace) -> Path:

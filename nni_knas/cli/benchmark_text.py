@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pandas as pd
 from nni_knas.basics.extras import how_to_install
 from nni_knas.basics.texts import table
 from nni_knas.benchmark import correlation_text, have_matplotlib
-from nni_knas.cli.machine import plain
+from nni_knas.cli.machine import json_text, records
 
 __all__ = [
     'correlation_cell',
@@ -125,11 +124,7 @@ def write_results(
     """A table as CSV, and as JSON with what it was made by, and with other tables beside it."""
     paths = [folder / f'{name}.csv', folder / f'{name}.json']
     results.to_csv(paths[0], index=False)
-    written = {'settings': plain(settings), 'notes': notes, 'results': _records(results)}
-    written |= {key: _records(table) for key, table in (others or {}).items()}
-    paths[1].write_text(json.dumps(written, indent=2) + '\n')
+    written = {'settings': settings, 'notes': notes, 'results': records(results)}
+    written |= {key: records(table) for key, table in (others or {}).items()}
+    paths[1].write_text(json_text(written) + '\n', encoding='utf-8')
     return paths
-
-
-def _records(table: pd.DataFrame) -> Any:
-    return json.loads(table.to_json(orient='records'))  # nan becomes null

@@ -1,4 +1,4 @@
-"""What commands print for other programs: JSON on stdout, and nothing else there."""
+"""What commands print and write for other programs: JSON, with nothing else on stdout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ['plain', 'print_json', 'records', 'stdout_kept']
+__all__ = ['json_text', 'plain', 'print_json', 'records', 'stdout_kept']
 
 
 @contextlib.contextmanager
@@ -35,7 +35,12 @@ def stdout_kept(wanted: bool = True) -> Iterator[None]:
 
 def print_json(value: Any) -> None:
     """Print a value of numbers, texts, lists and mappings."""
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    print(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value of numbers, texts, lists and mappings as JSON."""
+    return json.dumps(plain(value), indent=2, ensure_ascii=False)
 
 
 def plain(value: Any) -> Any:

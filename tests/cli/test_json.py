@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from made_up_runs import make
 
@@ -68,6 +69,39 @@ def test_scores(capsys):
     assert [set(row) for row in rows] == [{'score', 'seconds', 'parameters', 'reason', 'architecture'}] * 3
     scores = [row['score'] for row in rows]
     assert scores == sorted(scores, reverse=True) and all(isinstance(row['architecture'], dict) for row in rows)
+
+
+def benchmark(output, *arguments):
+    common = ['--image-size', '8', '--batch-size', '4', '--scores', 'mgm', '--output', str(output)]
+    return main(['benchmark', '--benchmark', 'small_benchmarks:small_nats', *common, *arguments, '--json'])
+
+
+@pytest.mark.parametrize(
+    ('protocol', 'options', 'file'),
+    [
+        ('correlation', ['--architectures', '6', '--cost-architectures', '0'], 'results'),
+        ('knas', ['--candidates', '6', '--repeats', '2', '--top-k', '2'], 'knas'),
+        ('search', ['--candidates', '6', '--repeats', '2', '--top-k', '2', '--searches', 'random'], 'search'),
+    ],
+)
+def test_benchmarks(protocol, options, file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    assert benchmark(tmp_path, '--protocol', protocol, *options) == 0
+    said = capsys.readouterr()
+    printed = json.loads(said.out)
+    assert {'settings', 'notes', 'results'} <= set(printed) and printed['settings']
+    assert printed == json.loads((tmp_path / f'{file}.json').read_text(encoding='utf-8'))
+    assert f'In {tmp_path}: {file}.csv, {file}.json' in said.err  # what people are told
+    table = pd.read_csv(tmp_path / f'{file}.csv', float_precision='round_trip')
+    for name in table.columns:  # all digits, and null where there is no number
+        cells = [row[name] for row in printed['results']]
+        assert [cell or None for cell in cells] == [None if pd.isna(cell) else cell or None for cell in table[name]]
+
+
+def test_a_benchmark_that_cannot_be(tmp_path, capsys):
+    assert benchmark(tmp_path, '--architectures', '1') == 2
+    said = capsys.readouterr()
+    assert said.out == '' and 'nni-knas: ' in said.err
 
 
 def test_what_modules_print_is_elsewhere(tmp_path, monkeypatch, capsys):
