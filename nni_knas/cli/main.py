@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 when all went well, 1 when something failed, 2 for a mistake of the user's.
+        Exit status: 0 when all went well, 1 when something failed, 2 for a mistake of the user's, 130 when interrupted.
     """
     parser = build_parser()
     complete(parser)

@@ -42,6 +42,8 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
     ------
     ValueError
         If something of the settings cannot be.
+    KeyboardInterrupt
+        If the search was interrupted, after its ranking is printed.
     """
     options, search_space, config = settings
     check_port(port)
@@ -71,7 +73,11 @@ def search(settings: SearchConfig, port: int | None = None, resume: str | None =
             (experiment.resume if resume and has_checkpoint(experiment) else experiment.run)(port)
     finally:
         experiment.stop()
-    _print_result(open_run(folder), options, time.monotonic() - start)
+    run = open_run(folder)
+    _print_result(run, options, time.monotonic() - start)
+    if run.status == 'interrupted':  # NNI's run() ends then as it does otherwise
+        print(f'Go on: {run.how_to_resume()}', flush=True)
+        raise KeyboardInterrupt
 
 
 def _check_folder(config: NasExperimentConfig, resume: str | None) -> None:
