@@ -120,7 +120,7 @@ def open_browser() -> Any:
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which('chromium') or ''
-    for flag in ('--headless', '--no-sandbox', '--disable-gpu', '--window-size=1600,1150'):
+    for flag in ('--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--window-size=1600,1150'):
         options.add_argument(flag)
     return webdriver.Chrome(options=options, service=Service(shutil.which('chromedriver')))
 

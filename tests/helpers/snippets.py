@@ -7,6 +7,7 @@ compiled only. ``RUN`` and ``OTHER`` are runs that are there.
 
 from __future__ import annotations
 
+import atexit
 import doctest
 import importlib
 import os
@@ -116,6 +117,7 @@ def run_page(page: Path, folder: Path, runs: dict[str, str], sequential: bool) -
     for value in namespace.values():
         if isinstance(value, ExperimentConfig):
             value.validate()
+    atexit._run_exitfuncs()  # as at the end of a script: NNI ends a manager there, and forked processes do not get to it
 
 
 def examples() -> Iterator[doctest.DocTest]:
