@@ -52,7 +52,8 @@ def network(parameters: Mapping[str, Any] | None = None, **changes: Any) -> nn.M
     options = _options_with(changes)
     parameters = parameters or nni.get_current_parameter() or nni.get_next_parameter()
     space = _build_space(options, options.load_data(), parameters)
-    return space.freeze(sample_of(parameters, space)).executable_model()
+    network: nn.Module = space.freeze(sample_of(parameters, space)).executable_model()
+    return network
 
 
 def _options_with(changes: Mapping[str, Any]) -> SearchOptions:

@@ -53,7 +53,8 @@ class Aggregate(Score):
 
     def combine(self, ranks: np.ndarray) -> np.ndarray:
         """One number an architecture of its ranks, from ``1 / N`` (worst) to 1, shape ``parts x N``."""
-        return np.log(ranks).sum(axis=0)
+        combined: np.ndarray = np.log(ranks).sum(axis=0)
+        return combined
 
     def check(self, samples: int) -> None:
         for score in self.scores():
@@ -95,7 +96,8 @@ class TeNas(Aggregate):
     parts = ('ntk-condition', 'linear-regions')
 
     def combine(self, ranks: np.ndarray) -> np.ndarray:
-        return ranks.sum(axis=0)
+        combined: np.ndarray = ranks.sum(axis=0)
+        return combined
 
 
 AGGREGATES: dict[str, Aggregate] = {each.name: each for each in (AzNas(), TeNas(), VKDNWAggregate())}

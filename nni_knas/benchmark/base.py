@@ -133,7 +133,8 @@ class Benchmark:
         seed
             The same seed draws the same ones, whatever the order of the table; a larger sample begins with a smaller one.
         """
-        complete = sorted(self.table.index[np.isfinite(self.table[metrics].astype('float64')).all(axis=1)])
+        reached: np.ndarray = self.table[metrics].to_numpy(np.float64)
+        complete = sorted(self.table.index[np.isfinite(reached).all(axis=1)])
         order = np.random.default_rng(seed).permutation(len(complete))
         return [complete[i] for i in order[:count]]
 

@@ -45,7 +45,7 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
     """
     rows = results[results.metric == metric]
     accuracy = scores[metric].to_numpy()
-    panels = [(row, _first_seed(scores, row.score)) for row in rows.itertuples()]
+    panels = [(row, _first_seed(scores, str(row.score))) for row in rows.itertuples()]
 
     def score_panel(axes: Any, values: np.ndarray) -> None:
         fit = np.isfinite(values)

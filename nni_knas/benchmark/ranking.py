@@ -30,7 +30,8 @@ def ranks_of(scores: np.ndarray) -> np.ndarray:
     scores
         Shape ``... x N``; ranked along the last dimension.
     """
-    return stats.rankdata(np.where(np.isnan(scores), -np.inf, scores), axis=-1)
+    ranks: np.ndarray = stats.rankdata(np.where(np.isnan(scores), -np.inf, scores), axis=-1)
+    return ranks
 
 
 def order_of(scores: np.ndarray) -> np.ndarray:
@@ -108,7 +109,8 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Along the last dimension."""
     x, y = (values - values.mean(axis=-1, keepdims=True) for values in (x, y))
     with np.errstate(invalid='ignore', divide='ignore'):
-        return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+        correlations: np.ndarray = (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+    return correlations
 
 
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

@@ -180,7 +180,8 @@ def _nats_row(api: Any, index: int) -> dict[str, float]:
 def _nats_info(api: Any, index: int, dataset: str, epochs: str, epoch: int | None = None) -> dict[str, Any]:
     """What the package knows of one run, averaged over its seeds; nothing, where the files do not have it."""
     try:
-        return api.get_more_info(index, dataset, iepoch=epoch, hp=epochs, is_random=False)
+        info: dict[str, Any] = api.get_more_info(index, dataset, iepoch=epoch, hp=epochs, is_random=False)
+        return info
     except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError):
         return {}
 

@@ -51,7 +51,8 @@ def experiment_config() -> dict[str, Any]:
     """The experiment's configuration but for its search space, as NNI's manager passes it on to its dispatcher."""
     for name, value in zip(sys.argv, sys.argv[1:]):
         if name == '--exp_params':
-            return json.loads(base64.b64decode(value))
+            config: dict[str, Any] = json.loads(base64.b64decode(value))
+            return config
     return {}
 
 
@@ -66,7 +67,7 @@ def manager_process(identity: str) -> psutil.Process | None:
 
 def is_resumed() -> bool:
     """Whether the experiment was there before."""
-    return dispatcher_env_vars.NNI_MODE == 'resume'
+    return bool(dispatcher_env_vars.NNI_MODE == 'resume')
 
 
 def show_search_space(search_space: dict[str, Any]) -> None:
@@ -90,7 +91,9 @@ def unfinished_trials() -> dict[int, str]:
 def trial_concurrency() -> int | None:
     """How many trials the manager has run at a time, which a person may have changed; ``None`` where it does not say."""
     with contextlib.suppress(requests.RequestException, KeyError, ValueError):
-        return requests.get(_manager_url('/experiment'), timeout=20).json()['params']['trialConcurrency']
+        profile = requests.get(_manager_url('/experiment'), timeout=20).json()
+        count: int = profile['params']['trialConcurrency']
+        return count
     return None
 
 

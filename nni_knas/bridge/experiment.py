@@ -73,14 +73,14 @@ def calling_experiment() -> NasExperiment | None:
 
 def experiment_folder(experiment: NasExperiment) -> Path:
     """The experiment's own directory."""
-    return Path(experiment.config.canonical_copy().experiment_working_directory) / experiment.id
+    return Path(experiment.config.canonical_copy().experiment_working_directory, experiment.id)
 
 
 def has_checkpoint(experiment: NasExperiment) -> bool:
     """Whether NNI can resume an experiment. One that was killed while it was coming up has to be run again, under its id."""
     with contextlib.suppress(OSError, ValueError):
         json.loads((experiment_folder(experiment) / 'checkpoint' / 'config.json').read_text())
-        return experiment.has_checkpoint()
+        return bool(experiment.has_checkpoint())
     return False
 
 
@@ -219,7 +219,8 @@ def allow_another_trial(experiment: NasExperiment) -> int:
     if profile['params'].get('maxTrialNumber') is not None:
         profile['params']['maxTrialNumber'] += 1
         rest.put(experiment.port, '/experiment?update_type=MAX_TRIAL_NUM', profile, experiment.url_prefix)
-    return profile['params']['trialConcurrency']
+    concurrency: int = profile['params']['trialConcurrency']
+    return concurrency
 
 
 def cancel_trials(experiment: NasExperiment, numbers: Collection[int], patience: float = 20.0) -> None:

@@ -266,4 +266,4 @@ def _unless_refused(stop: Any) -> Any:
 
 
 def _folder_of(experiment: Any) -> Path:
-    return Path(experiment.config.canonical_copy().experiment_working_directory) / experiment.id
+    return Path(experiment.config.canonical_copy().experiment_working_directory, experiment.id)

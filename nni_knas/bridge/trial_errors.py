@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import requests
 
@@ -44,6 +45,6 @@ def last_line_of_candidate(manager: str, candidate: int) -> str:
     return last_line(manager, trial) if status == 'FAILED' else ''  # one that was cancelled has no error
 
 
-def _candidates_of(job: dict) -> list[object]:
+def _candidates_of(job: dict[str, Any]) -> list[object]:
     contents = [json.loads(text).get('parameters') for text in job.get('hyperParameters') or ()]
     return [content.get(fields.KNAS_CANDIDATE) for content in contents if isinstance(content, dict)]

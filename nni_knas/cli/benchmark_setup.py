@@ -294,7 +294,8 @@ def _table_of(options: argparse.Namespace, name: str, among: bool) -> str | None
             f'{name} needs a table, and it is not known what that is called in --tables: name it where the benchmark is '
             'registered, with file='
         )
-    return options.table
+    table: str | None = options.table
+    return table
 
 
 def _data_of(options: argparse.Namespace, name: str, among: bool) -> str:

@@ -49,7 +49,7 @@ def correlation_cell(row: Mapping[Any, Any], name: str, low: str, high: str) -> 
 
 def score_label(row: Mapping[Any, Any]) -> str:
     """The name of a score; a baseline has an asterisk."""
-    return row['score'] + (' *' if row['kind'] == 'baseline' else '')
+    return f'{row["score"]} *' if row['kind'] == 'baseline' else str(row['score'])
 
 
 def why_not_applicable(row: Mapping[Any, Any]) -> str:

@@ -60,7 +60,7 @@ def _silence_libraries() -> None:
     warnings.filterwarnings('default', module='nni_knas')
     for name in ('pytorch_lightning', 'lightning', 'lightning.pytorch', 'lightning_utilities'):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.showwarning = lambda message, *others, **more: print(f'nni-knas: {message}', file=sys.stderr)  # type: ignore
+    warnings.showwarning = lambda message, *others, **more: print(f'nni-knas: {message}', file=sys.stderr)
 
 
 if __name__ == '__main__':

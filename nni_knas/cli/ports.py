@@ -30,7 +30,7 @@ def free_port(wanted: int | None, before: int | None = None) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was in use a moment ago is free
             try:
                 probe.bind(('', port))
-                return probe.getsockname()[1]
+                return int(probe.getsockname()[1])
             except OSError as error:
                 if wanted is not None:
                     raise ValueError(f'port {wanted} cannot be used: {error}') from error

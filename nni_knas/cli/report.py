@@ -41,7 +41,8 @@ def write_runs_comparison(arguments: argparse.Namespace) -> None:
 def _report_function(name: str) -> Callable[..., Path]:
     """A function of the report's; its packages are imported when a page is asked for."""
     try:
-        return getattr(importlib.import_module('nni_knas.report'), name)
+        write: Callable[..., Path] = getattr(importlib.import_module('nni_knas.report'), name)
+        return write
     except ImportError as error:
         raise ValueError(str(error)) from error
 

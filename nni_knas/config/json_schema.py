@@ -159,7 +159,7 @@ def _fields(kind: type[ConfigBase]) -> dict[str, tuple[Any, Any]]:
     if issubclass(kind, TrainingServiceConfig):
         without = {'trial_command', 'trial_code_directory', 'debug'}
     hints = get_type_hints(kind)
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    fields = dataclasses.fields(kind)
     return {field.name: (hints[field.name], field.default) for field in fields if field.name not in without}
 
 

@@ -483,7 +483,7 @@ def _snake_case(key: str) -> str:
     return re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', key).lower()
 
 
-def _described(field: dataclasses.Field, hint: Any) -> Option:
+def _described(field: dataclasses.Field[Any], hint: Any) -> Option:
     optional = NoneType in get_args(hint)
     kind = next(part for part in get_args(hint) if part is not NoneType) if optional else hint
     kind = {Literal: str}.get(get_origin(kind), get_origin(kind)) or kind
@@ -522,11 +522,10 @@ def _space_factory(name: str) -> Callable[..., Any]:
     from nni_knas.data import load_object
 
     names = {known.lower(): known for known in HUB}
-    if ':' in name:
-        return load_object(name)
-    if name.lower() in names:
-        return getattr(hub, names[name.lower()])
-    raise ValueError(f'unknown space {name!r}: {nearest(name, HUB)} (your own is module:Class)')
+    if ':' not in name and name.lower() not in names:
+        raise ValueError(f'unknown space {name!r}: {nearest(name, HUB)} (your own is module:Class)')
+    factory: Callable[..., Any] = load_object(name) if ':' in name else getattr(hub, names[name.lower()])
+    return factory
 
 
 def _explorer(name: str, seed: int) -> Strategy:

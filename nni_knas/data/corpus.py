@@ -149,9 +149,11 @@ def _hub_splits(source: Any) -> Mapping[str, Any]:
         raise ValueError(f'{source} needs the package datasets: pip install datasets') from error
     name = str(source).removeprefix('hf:')
     try:
-        if Path(name).expanduser().is_dir():
-            return datasets.load_from_disk(str(Path(name).expanduser()))
-        return datasets.load_dataset(*name.split(':', 1))
+        folder = Path(name).expanduser()
+        splits: Mapping[str, Any] = (
+            datasets.load_from_disk(str(folder)) if folder.is_dir() else datasets.load_dataset(*name.split(':', 1))
+        )
+        return splits
     except Exception as error:
         raise ValueError(f'the data set {name} cannot be loaded: {first_line(error)}') from error
 

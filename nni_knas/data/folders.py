@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
@@ -100,7 +100,7 @@ def check_images(dataset: Any) -> None:
 def _file_of(dataset: Any, place: int) -> str:
     while isinstance(dataset, Subset):
         dataset, place = dataset.dataset, dataset.indices[place]
-    return dataset.samples[place][0]
+    return str(dataset.samples[place][0])
 
 
 def _opened(path: str, whole: bool = True) -> Image.Image:
@@ -111,5 +111,5 @@ def _opened(path: str, whole: bool = True) -> Image.Image:
                 image.draft('RGB', (32, 32))  # JPEGs are much faster read so
             return image.convert('RGB')
     except Exception as error:  # Pillow raises what comes to it: OSError, SyntaxError, ValueError
-        why = 'its format is not known' if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        why = 'its format is not known' if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(f'{path} cannot be read as an image ({why}): mend it, or take it out of the folder') from error

@@ -36,8 +36,8 @@ class Data(NamedTuple):
     Where the targets are values to predict, ``classes`` is how many a sample has.
     """
 
-    train: Dataset
-    validation: Dataset
+    train: Dataset[Any]
+    validation: Dataset[Any]
     classes: int
 
 
@@ -71,7 +71,7 @@ def load_data(name: str, *, size: int = 32, limit: int | None = None) -> Data:
     return Data(train, validation, _count_classes(train, name))
 
 
-def _image_data(name: str, part: Part, size: int = 32, limit: int | None = None) -> Dataset:
+def _image_data(name: str, part: Part, size: int = 32, limit: int | None = None) -> Dataset[Any]:
     if name.startswith('text:'):
         return _load_texts(name.removeprefix('text:'), part, limit)
     dataset = _find_dataset(name, part, size)
@@ -81,7 +81,7 @@ def _image_data(name: str, part: Part, size: int = 32, limit: int | None = None)
     return dataset
 
 
-image_data: Callable[..., Dataset] = nni.trace(_image_data)
+image_data: Callable[..., Dataset[Any]] = nni.trace(_image_data)
 """One part of :func:`load_data`. What it returns is traced: in a trial it is loaded anew, by name."""
 
 
@@ -115,7 +115,7 @@ def _public(module: ModuleType) -> list[str]:
     ]
 
 
-def _find_dataset(name: str, part: Part, size: int) -> Dataset:
+def _find_dataset(name: str, part: Part, size: int) -> Dataset[Any]:
     if name == 'digits':
         return _load_digits(part, size)
     if name in TORCHVISION:
@@ -127,7 +127,7 @@ def _find_dataset(name: str, part: Part, size: int) -> Dataset:
     raise ValueError(f'unknown data {name!r}: it is {DATA_HELP}')
 
 
-class _Images(Dataset):
+class _Images(Dataset[tuple[Tensor, int]]):
     """Images and labels in memory."""
 
     def __init__(self, images: Tensor, labels: Tensor, classes: list[str]) -> None:
@@ -140,15 +140,16 @@ class _Images(Dataset):
         return self.images[index], int(self.labels[index])
 
 
-class _Part(Subset):
+class _Part(Subset[Any]):
     """A part of a dataset that knows its classes."""
 
     @property
     def classes(self) -> Sequence[str]:
-        return self.dataset.classes  # type: ignore[attr-defined]
+        classes: Sequence[str] = self.dataset.classes  # type: ignore[attr-defined]
+        return classes
 
 
-def _load_digits(part: Part, size: int) -> Dataset:
+def _load_digits(part: Part, size: int) -> Dataset[Any]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -158,7 +159,7 @@ def _load_digits(part: Part, size: int) -> Dataset:
     return _held_out_part(_Images(images, labels, [str(name) for name in digits.target_names]), part)
 
 
-def _load_torchvision(name: str, part: Part, size: int) -> Dataset:
+def _load_torchvision(name: str, part: Part, size: int) -> Dataset[Any]:
     import torchvision
 
     try:
@@ -173,14 +174,14 @@ def _load_torchvision(name: str, part: Part, size: int) -> Dataset:
     return _held_out_part(dataset, part)  # the test split is left alone
 
 
-def _load_folder(path: Path, part: Part, size: int) -> Dataset:
+def _load_folder(path: Path, part: Part, size: int) -> Dataset[Any]:
     from nni_knas.data.folders import image_folder
 
     dataset, split = image_folder(path, part, _image_transform(size))
     return dataset if split else _held_out_part(dataset, part)
 
 
-def _load_texts(name: str, part: Part, limit: int | None) -> Dataset:
+def _load_texts(name: str, part: Part, limit: int | None) -> Dataset[Any]:
     source, encoder = split_texts(name)
     return text_data(source, part, encoder or 'minilm', limit=limit)
 
@@ -199,7 +200,7 @@ def split_texts(name: str, base: Path | None = None) -> tuple[str, str]:
     return source, encoder
 
 
-def _load_own(name: str, part: Part) -> Dataset:
+def _load_own(name: str, part: Part) -> Dataset[Any]:
     function = load_object(name)
     try:
         parts = _call_once(function)
@@ -216,7 +217,7 @@ def _load_own(name: str, part: Part) -> Dataset:
     return dataset
 
 
-def _held_out_part(dataset: Dataset, part: Part) -> Dataset:
+def _held_out_part(dataset: Dataset[Any], part: Part) -> Dataset[Any]:
     """The training or the validation part of a dataset that has no split, drawn by a fixed seed."""
     order = np.random.default_rng(0).permutation(len(dataset))  # type: ignore[arg-type]
     count = int(len(order) * HELD_OUT)
@@ -226,7 +227,7 @@ def _held_out_part(dataset: Dataset, part: Part) -> Dataset:
 def _image_transform(size: int) -> Callable[[Any], Tensor]:
     from torchvision import transforms
 
-    return transforms.Compose(
+    transform: Callable[[Any], Tensor] = transforms.Compose(
         [
             transforms.Lambda(_to_rgb),
             transforms.Resize((size, size)),
@@ -234,6 +235,7 @@ def _image_transform(size: int) -> Callable[[Any], Tensor]:
             transforms.Normalize((0.5,) * 3, (0.5,) * 3),
         ]
     )
+    return transform
 
 
 def _to_rgb(image: Any) -> Any:

@@ -46,7 +46,7 @@ def pad(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     return tokens, torch.tensor([target for _, target in samples])
 
 
-class TokenDataset(Dataset):
+class TokenDataset(Dataset[tuple[Tensor, int]]):
     """Texts as tokens, with their classes.
 
     A sample is a pair of an int64 tensor of shape ``2 x length`` (token ids, and the sentence, 1 or 2, that each token

@@ -275,7 +275,8 @@ class PretrainedEncoder(nn.Module):
     def _hidden_states(self, ids: Tensor, sentence: Tensor) -> tuple[Tensor, ...]:
         arguments = {'token_type_ids': (sentence == 2).long()} if self._takes_types else {}
         outputs = self.model(input_ids=ids, attention_mask=(sentence > 0).long(), output_hidden_states=True, **arguments)
-        return outputs.hidden_states
+        states: tuple[Tensor, ...] = outputs.hidden_states
+        return states
 
 
 Source = Callable[[Tensor, Tensor], Sequence[Tensor] | None]

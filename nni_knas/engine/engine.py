@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nni.mutable import Sample
 from nni.nas.execution import ExecutionEngine
@@ -137,7 +137,7 @@ class ScoringEngine(ExecutionEngine):
         self.ahead = ahead if ahead is not None else max(self.least_ahead, placement.ahead)
         self.deadline = deadline
         self.quick = quick
-        self.bar: tqdm | None = None
+        self.bar: tqdm[Any] | None = None
         self._harmless = Harmless('The progress of scoring cannot be shown: the search goes on without.')
         self.after_submission: Callable[[], None] | None = None
         self.elastic = False
@@ -300,7 +300,7 @@ class ScoringEngine(ExecutionEngine):
         if self.bar is not None:
             self._move(self.bar, self._best)
 
-    def _move(self, bar: tqdm, best: float | None) -> None:
+    def _move(self, bar: tqdm[Any], best: float | None) -> None:
         with self._harmless():
             bar.set_postfix_str(_best_text(best), refresh=False)
             bar.update()
@@ -334,7 +334,7 @@ class ScoringEngine(ExecutionEngine):
             reason = self.record.get(number).reason if score is None else None
             self.record.rate(number, score, reason, 0.0, self.record.panel(number))
 
-    def _score_in_full(self, batch: list[int], race: Race, bar: tqdm) -> bool:
+    def _score_in_full(self, batch: list[int], race: Race, bar: tqdm[Any]) -> bool:
         """Score a batch of the race; ``False`` where the time is over."""
         if time.monotonic() >= self.deadline:
             return False
@@ -468,7 +468,7 @@ class ScoringEngine(ExecutionEngine):
         """Models whose results the strategy does not know yet, in the order of submission."""
         return [waiting.model for waiting in self._window]
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """What :meth:`load_state_dict` needs besides the record; ``{}`` where the record is not of this exploration."""
         if self._differs_from_record:
             return {}
@@ -480,7 +480,7 @@ class ScoringEngine(ExecutionEngine):
             'window': [(candidate.number, model.sample, first) for model, candidate, first in self._window],
         }
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up an exploration; :attr:`running` are models of its own that the strategy is to be told of."""
         self._number, self._known_in_a_row = state_dict['number'], state_dict['known_in_a_row']
         self._filtered = state_dict.get('filtered', 0)

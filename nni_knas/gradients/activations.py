@@ -64,7 +64,8 @@ def rectifier_patterns(gradients: Gradients) -> list[Tensor]:
     """
 
     def look(samples: Minibatch, forward: Callable[..., Tensor]) -> list[Tensor]:
-        with torch.no_grad(), _Patterns(samples.size) as mode:
+        mode = _Patterns(samples.size)
+        with torch.no_grad(), mode:
             check_finite(forward())
         return mode.patterns
 
@@ -84,7 +85,9 @@ class _Patterns(TorchFunctionMode):
         self.samples = samples
         self.patterns: list[Tensor] = []
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         output = func(*args, **kwargs or {})
         if func in _RECTIFIERS and (func is not F.hardtanh or _is_relu6(*args, **kwargs or {})):
             self.patterns.append(_by_sample(output > 0, self.samples))
@@ -174,7 +177,9 @@ class _FirstEmbedding(TorchFunctionMode):
         self.replace = replace
         self.found: list[Tensor] = []
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         output = func(*args, **kwargs or {})
         if func in _EMBEDDINGS and not self.found:
             self.found.append(self.replace(output))

@@ -441,7 +441,8 @@ class Gradients:
         # goes over the samples in a loop of its own, and warns that this is slower.
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='There is a performance drop', category=UserWarning)
-            return mapped(values, buffers, inputs, targets)
+            found: dict[str, Tensor] = mapped(values, buffers, inputs, targets)
+        return found
 
     def _differentiate_each(self, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
         """Coupled samples: one forward pass of all, then the derivative of each one's loss."""
@@ -523,7 +524,7 @@ def _keep_gradient(kept: list[Tensor], module: nn.Module, inputs: Any, output: T
         output.register_hook(lambda g: kept.append(g.movedim(channels, -1).reshape(-1, g.shape[channels])))
 
 
-def arguments_of(network: nn.Module, inputs: Any) -> tuple[tuple, dict[str, Any]]:
+def arguments_of(network: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of the network: tuples and dicts are spread where ``forward`` takes them so."""
     if isinstance(inputs, Tensor):
         return (inputs,), {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -129,4 +129,4 @@ def _class_range(targets: Tensor, ignored: int) -> tuple[int, int]:
     return _RANGES[targets]
 
 
-_RANGES = WeakTensorKeyDictionary()
+_RANGES: MutableMapping[Tensor, tuple[int, int]] = WeakTensorKeyDictionary()

@@ -222,29 +222,32 @@ class ScoringMode(TorchFunctionMode):
 
     def __enter__(self) -> ScoringMode:
         self._before = _SCORING.set(True)
-        return super().__enter__()
+        super().__enter__()
+        return self
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
         _SCORING.reset(self._before)
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         replacement = _REPLACED.get(func)
         if replacement is None:
             return func(*args, **kwargs) if kwargs else func(*args)
         return replacement(self, func, *args, **kwargs or {})
 
-    def _skip_dropout(self, func: Callable, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _skip_dropout(self, func: Callable[..., Any], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return input
 
-    def _attention_without_dropout(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+    def _attention_without_dropout(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         bound = _ATTENTIONS[func].bind(*args, **kwargs)
         bound.arguments['dropout_p'] = 0.0
         return func(*bound.args, **bound.kwargs)
 
     def _normalise_batch(
         self,
-        func: Callable,
+        func: Callable[..., Any],
         input: Tensor,
         running_mean: Tensor | None,
         running_var: Tensor | None,
@@ -297,6 +300,6 @@ _ATTENTIONS = {  # that of scaled_dot_product_attention, a built-in function, ca
     ),
     F.multi_head_attention_forward: inspect.signature(F.multi_head_attention_forward),
 }
-_REPLACED: dict[Any, Callable] = {F.batch_norm: ScoringMode._normalise_batch}
+_REPLACED: dict[Any, Callable[..., Any]] = {F.batch_norm: ScoringMode._normalise_batch}
 _REPLACED.update((function, ScoringMode._skip_dropout) for function in _DROPOUTS)
 _REPLACED.update((function, ScoringMode._attention_without_dropout) for function in _ATTENTIONS)

@@ -111,7 +111,7 @@ def _source_of(data: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
     return (None if isinstance(data, IterableDataset) else data), _collate_of(data)
 
 
-def _collate_of(dataset: Dataset) -> Callable[[list[Any]], Any]:
+def _collate_of(dataset: Dataset[Any]) -> Callable[[list[Any]], Any]:
     """What makes a batch of a dataset's samples."""
     while isinstance(dataset, Subset) and not hasattr(dataset, 'collate_fn'):
         dataset = dataset.dataset

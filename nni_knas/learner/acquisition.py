@@ -33,7 +33,8 @@ def is_owed(prior: Floats, begun: list[int], trust: float) -> bool:
 def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
     """By how much a candidate is expected to be better than the best (Jones, Schonlau and Welch, 1998)."""
     ahead = (mean - best) / deviation
-    return deviation * (ahead * ndtr(ahead) + np.exp(-0.5 * ahead**2) / np.sqrt(2 * np.pi))
+    improvement: Floats = deviation * (ahead * ndtr(ahead) + np.exp(-0.5 * ahead**2) / np.sqrt(2 * np.pi))
+    return improvement
 
 
 def promise(mean: Floats, deviation: Floats, best: float, possible: NDArray[np.bool_] | bool = True) -> Floats:

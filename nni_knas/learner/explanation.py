@@ -26,7 +26,8 @@ def _standard(rows: Floats) -> Floats:
     """Each row with mean 0 and deviation 1; 0 where all of it is the same."""
     rows = rows - rows.mean(1, keepdims=True)
     spread = rows.std(1, keepdims=True)
-    return np.divide(rows, spread, out=np.zeros_like(rows), where=spread > 1e-9)
+    standard: Floats = np.divide(rows, spread, out=np.zeros_like(rows), where=spread > 1e-9)
+    return standard
 
 
 def _in_words(low: float, high: float, spread: float) -> str:

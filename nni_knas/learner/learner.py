@@ -102,7 +102,7 @@ class Learner:
         """
         place = self._place_of(label)
         try:
-            value = math.nan if metric is None else float(None if isinstance(metric, str) else metric)  # type: ignore[arg-type]
+            value = math.nan if metric is None else float(None if isinstance(metric, str) else metric)
         except (TypeError, ValueError):
             raise ValueError(f'a metric is a number, or None where training failed, not {metric!r}') from None
         self._pending.pop(place, None)

@@ -89,7 +89,9 @@ def _prior_of(panel: pd.DataFrame, prior: str | pd.Series | None) -> Floats:
             f'the recommended score is the prior where none is given, and needs a column score or {", ".join(missing)}; '
             "give one of the panel's columns as prior, or a Series"
         )
-    return np.sum([power * np.log(np.maximum(_numbers(panel[name]), LEAST)) for name, power in FACTORS.items()], axis=0)
+    factors = [power * np.log(np.maximum(_numbers(panel[name]), LEAST)) for name, power in FACTORS.items()]
+    score: Floats = np.sum(factors, axis=0)
+    return score
 
 
 def _given(panel: pd.DataFrame, prior: pd.Series) -> Floats:

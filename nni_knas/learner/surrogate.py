@@ -95,7 +95,7 @@ class Surrogate:
         self.experts = experts_of(varied.shape[1])
         self.columns = np.column_stack([prior, varied])
         self._scaled = varied / np.sqrt(max(varied.shape[1], 1))
-        self._squares = (self._scaled**2).sum(1)
+        self._squares: Floats = (self._scaled**2).sum(1)
         self._choices = choices if choices is not None and choices.shape[1] else None
 
     def kernel(self, rows: Places, others: Places) -> Floats:
@@ -103,7 +103,8 @@ class Surrogate:
         inner: Floats = self._scaled[rows] @ self._scaled[others].T
         if self._choices is None:
             distance = self._squares[rows][:, None] + self._squares[others] - 2 * inner
-            return LINEAR * inner + SMOOTH * np.exp(-0.5 * np.maximum(distance, 0))
+            smooth: Floats = np.exp(-0.5 * np.maximum(distance, 0))
+            return LINEAR * inner + SMOOTH * smooth
         alike = _alike(self._choices[rows], self._choices[others])
         return CHOSEN_LINEAR * inner + EACH * alike + TOGETHER * np.exp((alike - 1) / NEAR)
 
@@ -123,7 +124,8 @@ def _alike(chosen: Choices, others: Choices) -> Floats:
     alike = np.zeros((len(chosen), len(others)), np.float32)
     for column, other in zip(chosen.T, others.T, strict=True):
         alike += column[:, None] == other
-    return alike.astype(float) / chosen.shape[1]
+    share: Floats = alike.astype(float) / chosen.shape[1]
+    return share
 
 
 class Belief:
@@ -163,7 +165,8 @@ class Belief:
         square = self._scores @ inverse @ self._scores / scales**2 - 2 * with_expert[:, None] / scales + of_expert[:, None]
         freedom = len(self._scores) * (np.log(scales) + 0.5 * np.log(experts.rest)[:, None])
         usual = experts.log_probability[:, None] - 0.5 * (np.log(SCALES / USUAL) / SPREAD) ** 2
-        return usual - 0.5 * square / experts.rest[:, None] - freedom - 0.5 * np.linalg.slogdet(covariance)[1]
+        evidence: Floats = usual - 0.5 * square / experts.rest[:, None] - freedom - 0.5 * np.linalg.slogdet(covariance)[1]
+        return evidence
 
     def expect(self, rows: Places) -> tuple[Floats, Floats]:
         """Mean and deviation of the metrics of ``n`` candidates, as normal scores: of all models together."""
@@ -207,7 +210,9 @@ class Belief:
     def _mean(self, level: int, across: Floats, columns: Floats, weights: Any, slopes: Floats) -> Floats:
         """What models with slopes along the columns expect: ``n``, or ``n x m`` of ``m`` of them."""
         scores = np.multiply.outer(self._scores, weights)
-        return self._across(level, across) @ (self._inverses[level] @ (scores - self._columns @ slopes)) + columns @ slopes
+        left: Floats = self._inverses[level] @ (scores - self._columns @ slopes)
+        mean: Floats = self._across(level, across) @ left + columns @ slopes
+        return mean
 
     def _disagreement(self, level: int, across: Floats, columns: Floats, mean: Floats) -> Floats:
         """The variance between experts: about the mean of all models, weighted by their probabilities."""
@@ -217,4 +222,5 @@ class Belief:
         slopes = np.zeros((columns.shape[1], len(told)))
         slopes[self._experts.column[told], np.arange(len(told))] = self._experts.slope[told] * scale
         expected = self._mean(level, across, columns, np.ones(len(told)), slopes)
-        return (expected - mean[:, None]) ** 2 @ weights[told]
+        variance: Floats = (expected - mean[:, None]) ** 2 @ weights[told]
+        return variance

@@ -191,7 +191,7 @@ class _Skeleton:
         self._proven.update((label, sample[label]) for label in self.labels)
 
 
-class _Reads(dict):
+class _Reads(dict[str, Any]):
     """A sample that notes which of its labels are looked at."""
 
     def __init__(self, sample: Sample, seen: set[str]) -> None:
@@ -277,8 +277,9 @@ def watched_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     watch = getattr(_watches, 'current', None)
     if watch is None:
         return parameters
-    watch.parameters.append(_Reads(parameters, watch.reads))
-    return watch.parameters[-1]
+    reads = _Reads(parameters, watch.reads)
+    watch.parameters.append(reads)
+    return reads
 
 
 @contextlib.contextmanager
@@ -301,7 +302,7 @@ def watched_construction() -> Iterator[Watch]:
     watch = Watch()
     current, fixed_repeat = frozen_context.current, Repeat.create_fixed_module
 
-    def current_reads() -> dict | None:
+    def current_reads() -> dict[str, Any] | None:
         sample = current()
         watching = getattr(_watches, 'current', None)
         return sample if sample is None or watching is None else _Reads(sample, watching.reads)
@@ -317,13 +318,13 @@ def watched_construction() -> Iterator[Watch]:
         names, modules = cls._init_names(candidates)
         choice = cls._inner_choice(names, weights, label)
         options = dict(zip(names, modules))
-        chosen = options[choice.freeze(dict(dict.items(sample)))]  # past the notes
+        chosen: nn.Module = options[choice.freeze(dict(dict.items(sample)))]  # past the notes
         chosen.__dict__.setdefault(_TAG, []).append((choice.label, options))
         watch.choices.append((choice.label, chosen, options))
         return chosen
 
     def create_repeat(cls: type[Repeat], sample: Sample, blocks: Any, *arguments: Any, **keywords: Any) -> nn.Module:
-        repeated = fixed_repeat(sample, blocks, *arguments, **keywords)
+        repeated: nn.Sequential = fixed_repeat(sample, blocks, *arguments, **keywords)
         if isinstance(blocks, list):
             watch.dropped += [block for block in blocks[len(repeated) :] if isinstance(block, nn.Module)]
         return repeated

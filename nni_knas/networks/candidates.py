@@ -47,8 +47,10 @@ def build_network(model: ExecutableModelSpace, seed: int) -> nn.Module:
         if isinstance(model, RawFormatModelSpace) and model.sample and is_traceable(model.model_space):
             # The raw format hands out copies of the space's own weights; a candidate has weights of its own.
             with model_context(model.sample):
-                return model.model_space.trace_copy().get(traceable=False)
-        return model.executable_model()
+                network: nn.Module = model.model_space.trace_copy().get(traceable=False)
+        else:
+            network = model.executable_model()
+    return network
 
 
 def random_models(space: ExecutableModelSpace, count: int, seed: int) -> list[ExecutableModelSpace]:

@@ -111,7 +111,7 @@ class Canonical:
 def _is_constructed(space: ExecutableModelSpace) -> bool:
     """Whether a network comes of the space's constructor, where what it looks at can be seen."""
     if isinstance(space, RawFormatModelSpace):
-        return is_traceable(space.model_space)
+        return bool(is_traceable(space.model_space))
     return isinstance(space, SimplifiedModelSpace)
 
 
@@ -138,7 +138,7 @@ class _Structure(NamedTuple):
             for label, conditions in self.layers
             if all(sample.get(outer) == option for outer, option in conditions.items())
         }
-        return layers | self.read.keys()
+        return layers | set(self.read)
 
 
 _NONE = object()

@@ -216,7 +216,9 @@ class _LiveMemory(TorchDispatchMode):
         self._now = 0
         self._known = {tensor.untyped_storage()._cdata for tensor in others}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         result = func(*args, **kwargs or {})
         for leaf in tree_flatten(result)[0]:
             if isinstance(leaf, Tensor):

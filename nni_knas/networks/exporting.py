@@ -258,7 +258,8 @@ def _onnx_bytes(program: ExportedProgram) -> bytes:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(f'the network cannot be exported to ONNX: {lines[0]}') from error
     assert model is not None
-    return model.model_proto.SerializeToString()
+    proto: bytes = model.model_proto.SerializeToString()
+    return proto
 
 
 def _how_to_load(name: str, formats: Sequence[str], network: nn.Module, example: Any) -> list[str]:

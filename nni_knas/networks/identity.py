@@ -88,5 +88,6 @@ def _weights_for(key: str, name: str, like: Tensor) -> Tensor:
     if 'var' in name:
         return 0.5 + values.abs()
     if like.dim() > 1:  # keeps the size of what passes through
-        return values * (2 / max(1, like[0].numel())) ** 0.5
+        size: float = (2 / max(1, like[0].numel())) ** 0.5
+        return values * size
     return 1 + 0.3 * values if name == 'weight' else 0.3 * values

@@ -259,9 +259,10 @@ def plot_curves(source: Any) -> Figure:
             else 'no candidate is in training yet',
         )
     frame = run.frame().set_index('candidate', drop=False)
+    place = {number: i for i, number in enumerate(frame.index)}
     order = [
         *run.ranking(all=True).candidate,
-        *sorted(curves.candidate.unique(), key=lambda number: frame.index.get_loc(number)),
+        *sorted(curves.candidate.unique(), key=place.__getitem__),
     ]
     order = [number for number in dict.fromkeys(order) if number in set(curves.candidate)]
     drawn = order[:MOST_CURVES]

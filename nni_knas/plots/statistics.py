@@ -66,7 +66,8 @@ def spearman(scores: ArrayLike, metrics: ArrayLike, seed: int = 0) -> tuple[floa
     ranks = stats.zscore(stats.rankdata(x)), stats.zscore(stats.rankdata(y)) / len(y)
 
     def permuted(values: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.sum(values * ranks[1], axis=axis)
+        products: np.ndarray = np.sum(values * ranks[1], axis=axis)
+        return products
 
     test = stats.permutation_test(
         (ranks[0],),

@@ -33,7 +33,8 @@ def unpack(stored: Any, names: Names) -> Panel:
     """
     kind = _kind(stored, names)
     if kind is None:
-        return stored
+        said: Panel = stored
+        return said
     values = struct.unpack(f'<{len(names[kind])}d', stored[1:])
     if not all(map(math.isfinite, values)):
         raise ValueError('a statistic of the panel is not finite')

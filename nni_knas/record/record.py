@@ -306,7 +306,8 @@ class Record:
 
     def digests(self) -> dict[str, str]:
         """The digests of the data that the run began with, by name."""
-        return json.loads(self.get_meta(keys.DATA) or '{}')
+        digests: dict[str, str] = json.loads(self.get_meta(keys.DATA) or '{}')
+        return digests
 
     def get_meta(self, key: str) -> Any:
         """The value under a key, or ``None``."""
@@ -460,18 +461,17 @@ class Record:
 
     def __len__(self) -> int:
         """Number of candidates, failed ones and those that break a constraint included."""
-        return self._fetch_one('SELECT COUNT(*) FROM candidates')[0]
+        return int(self._fetch_one('SELECT COUNT(*) FROM candidates')[0])
 
     def count(self, *status: str) -> int:
         """Number of candidates of these statuses."""
         marks = ', '.join('?' * len(status))
-        return self._fetch_one(f'SELECT COUNT(*) FROM candidates WHERE status IN ({marks})', *status)[0]
+        return int(self._fetch_one(f'SELECT COUNT(*) FROM candidates WHERE status IN ({marks})', *status)[0])
 
     def scored(self) -> int:
         """Number of candidates that have a score, be it a quick one, and can be chosen."""
-        return self._fetch_one(
-            f'SELECT COUNT(*) FROM candidates WHERE COALESCE(score, quick) IS NOT NULL AND status NOT IN {_UNUSABLE}'
-        )[0]
+        where = f'COALESCE(score, quick) IS NOT NULL AND status NOT IN {_UNUSABLE}'
+        return int(self._fetch_one(f'SELECT COUNT(*) FROM candidates WHERE {where}')[0])
 
     def counted(self) -> int:
         """Number of candidates that count against the budget: all but filtered ones and those outside of the space."""
@@ -514,17 +514,18 @@ class Record:
             )
 
     def best_score(self) -> float | None:
-        return self._fetch_one('SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != ?', Status.OUTSIDE)[
-            0
-        ]
+        query = 'SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != ?'
+        best: float | None = self._fetch_one(query, Status.OUTSIDE)[0]
+        return best
 
     def frequent_reason(self, status: str) -> tuple[str, int] | None:
         """The most frequent reason of failures of this status, and how many candidates share it."""
-        return self._fetch_one(
+        frequent: tuple[str, int] | None = self._fetch_one(
             'SELECT reason, COUNT(*) FROM candidates WHERE status = ? '
             'GROUP BY reason ORDER BY COUNT(*) DESC, MIN(id) LIMIT 1',
             status,
         )
+        return frequent
 
     # Fine stage.
 
@@ -771,7 +772,7 @@ class Record:
                     self._write(f'UPDATE candidates SET {column} = NULL WHERE id = ?', number)
 
     def _names(self) -> Names:
-        names = json.loads(self.get_meta(keys.STATISTICS) or '[]')
+        names: Names = json.loads(self.get_meta(keys.STATISTICS) or '[]')
         if not all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in names):
             raise ValueError('the names of the statistics are none')
         return names
@@ -902,7 +903,7 @@ class Record:
         with self._lock, self._whole():
             return self._connection.execute(statement, values).fetchone()
 
-    def _fetch_all(self, table: str, statement: str, *values: Any) -> list[tuple]:
+    def _fetch_all(self, table: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a table that a record may lack, one of an earlier version or one that is just being made."""
         with self._lock, self._whole():
             if not self._connection.execute('SELECT 1 FROM sqlite_master WHERE name = ?', (table,)).fetchone():

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nni_knas import plots
 from nni_knas.basics.texts import count, duration, energy, known, mass, number
-from nni_knas.bridge.experiment import manager_lives
+from nni_knas.bridge.registry import manager_lives
 from nni_knas.footprint import Footprint
 from nni_knas.networks import COSTS
 from nni_knas.plots import ENERGIES, number_text, unit_of
@@ -275,5 +275,8 @@ def _failures(frame: pd.DataFrame) -> list[tuple[str, str, int, list[int]]]:
     """Status, reason, number and first candidates of what failed or was left out, the most frequent first."""
     gone = frame[frame.status.isin([Status.FAILED, Status.TRAINING_FAILED, Status.FILTERED, Status.OUTSIDE])]
     groups = gone.assign(reason=gone.reason.fillna('')).groupby(['status', 'reason']).candidate
-    found = [(STATUS_TEXTS[status], reason, len(numbers), sorted(numbers)[:5]) for (status, reason), numbers in groups]
+    found = [
+        (STATUS_TEXTS[Status(status)], str(reason), len(numbers), sorted(numbers)[:5])
+        for (status, reason), numbers in groups
+    ]
     return sorted(found, key=lambda failure: -failure[2])

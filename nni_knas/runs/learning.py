@@ -106,7 +106,8 @@ def tell(learner: Learner, record: Record, pool: pd.DataFrame, since: int = 0) -
 
 def _settings_of(record: Record) -> dict[str, Any]:
     """What the scores of a run depend on."""
-    return json.loads(record.get_meta(keys.KERNEL) or '{}')
+    settings: dict[str, Any] = json.loads(record.get_meta(keys.KERNEL) or '{}')
+    return settings
 
 
 def _prior_of(pool: pd.DataFrame) -> pd.Series:
@@ -171,5 +172,7 @@ def expected_in_full(quick: ArrayLike, full: ArrayLike, rest: ArrayLike) -> np.n
         q, f, r = np.log(q), np.log(f), np.log(r)
     spread = np.square(q - q.mean()).sum()
     slope = ((q - q.mean()) * (f - f.mean())).sum() / spread if spread > 0 else 0.0
-    expected = f.mean() + slope * (r - q.mean())
-    return np.exp(expected) if positive else expected
+    expected: np.ndarray = f.mean() + slope * (r - q.mean())
+    if positive:
+        expected = np.exp(expected)
+    return expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -100,7 +100,7 @@ def lessons_of(record: Record) -> Lessons | None:
 _NOTHING = pd.DataFrame({'weight': [], 'low': [], 'high': [], 'meaning': []}, index=pd.Index([], name='statistic'))
 
 
-def _is_known(weights: pd.DataFrame) -> Any:
+def _is_known(weights: pd.DataFrame) -> pd.Series[bool]:
     return (weights.low > 0) | (weights.high < 0)
 
 

@@ -86,7 +86,8 @@ class Run:
         if isinstance(source, (str, Path)):
             return open_run(source)
         if hasattr(source, 'open_run'):  # a strategy, which this module does not know
-            return source.open_run()
+            run: Run = source.open_run()
+            return run
         if hasattr(source, 'strategy'):
             return cls.of(source.strategy)
         raise TypeError(
@@ -226,7 +227,8 @@ class Run:
     @property
     def top_k(self) -> int | None:
         """How many of the best are to be trained; ``None`` where the record does not say."""
-        return self.record.get_meta(keys.TOP_K)
+        top_k: int | None = self.record.get_meta(keys.TOP_K)
+        return top_k
 
     def footprint(self) -> Footprint:
         """Time, energy and CO2-equivalent of the run; see :class:`nni_knas.footprint.Footprint`."""
@@ -276,7 +278,7 @@ class Run:
 
     def _measure_costs(self, lacking: pd.DataFrame, costs: Collection[str]) -> dict[int, dict[str, float]]:
         """Costs of candidates by number, as far as the time suffices."""
-        example, found = self.record.get_meta(keys.EXAMPLE), {}
+        example = self.record.get_meta(keys.EXAMPLE)
         if not example:
             return {}
         try:
@@ -285,12 +287,16 @@ class Run:
             return {}
         order = pd.concat([lacking[:100], lacking[100:].sample(frac=1, random_state=0)])
         inputs, end = example_inputs(example, batch=1), time.monotonic() + self.measuring_seconds
-        for row in tqdm(order.itertuples(), total=len(order), desc='Measuring', unit='candidate', disable=None, leave=False):
+        found: dict[int, dict[str, float]] = {}
+        candidates = zip(order.candidate, order.architecture)
+        for number, architecture in tqdm(
+            candidates, total=len(order), desc='Measuring', unit='candidate', disable=None, leave=False
+        ):
             if time.monotonic() > end:
                 break
             # One thread, as in a search: more are slower for one sample, and far slower beside other work.
             with contextlib.suppress(Exception), cpu_threads(1):  # it may take other inputs than the rest
-                found[row.candidate] = measure(builder.network(row.architecture), inputs, costs)
+                found[number] = measure(builder.network(architecture), inputs, costs)
         return found
 
     def _keep_costs(self, found: Mapping[int, Mapping[str, float]]) -> None:
@@ -424,10 +430,10 @@ class Run:
         LookupError
             If the space cannot be built again, since it is no class that can be imported.
         """
-        row = self.winner if rank is None else self.frame().loc[rank]
+        row: Any = self.winner if rank is None else self.frame().loc[rank]
         model = self._build_space()
         model.sample = row.architecture
-        network = model.executable_model()
+        network: nn.Module = model.executable_model()
         load_weights(network, weights_path(self.folder, int(row.candidate)))
         return network
 
@@ -554,7 +560,8 @@ def dump_space(space: ExecutableModelSpace) -> str:
     portable = SimplifiedModelSpace(space.model, {}, None)
     portable.status, portable.sample = ModelStatus.Frozen, {}
     try:
-        return nni.dump(portable, pickle_size_limit=2**26)  # a class of the user's script travels as a whole
+        dumped: str = nni.dump(portable, pickle_size_limit=2**26)  # a class of the user's script travels as a whole
+        return dumped
     except Exception as error:
         _logger.warning('The space cannot be recorded, open_run will give no networks: %s', error)
         return ''
@@ -567,7 +574,7 @@ def restore_model(space: ExecutableModelSpace, candidate: Candidate, weights: Pa
     if candidate.metric is not None:
         model.metrics.final = candidate.metric
     if weights is not None and weights.exists():
-        model.executable_model = _with_trained_weights(model.executable_model, weights)  # type: ignore[method-assign]
+        model.executable_model = _with_trained_weights(model.executable_model, weights)
     return model
 
 
@@ -585,7 +592,7 @@ _MODEL_STATUS = {
 
 def _with_trained_weights(build: Callable[[], Any], weights: Path) -> Callable[[], nn.Module]:
     def executable_model() -> nn.Module:
-        network = build()
+        network: nn.Module = build()
         load_weights(network, weights)
         return network
 

@@ -184,7 +184,7 @@ class _SearchScalars:
         self._quick = effort == ('adaptive',)
         return connection
 
-    def _rows(self, query: str, *values: Any) -> list[tuple]:
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         assert self._connection is not None
         return self._connection.execute(query, values).fetchall()
 

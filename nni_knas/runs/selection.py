@@ -40,7 +40,7 @@ def chosen(record: Record, k: int, front: str | None = None, within: Callable[[S
     if front is not None:
         rated = rated[rated.score.notna() & rated[front].notna()]
         rated = rated.iloc[choose(rated.score.to_numpy(), rated[front].to_numpy(), k)]
-    return [(row.rank, record.get(row.candidate)) for row in rated.head(k).itertuples()]
+    return [(rank, record.get(number)) for rank, number in zip(rated['rank'].head(k), rated.candidate.head(k))]
 
 
 def pareto_front(frame: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -64,7 +64,8 @@ def pareto_front(frame: pd.DataFrame, cost: str) -> pd.DataFrame:
         raise LookupError(
             f'the run has no candidate with a score and {cost}: search with front={cost!r} to have it measured'
         )
-    return scored[fronts(scored.score.to_numpy(), scored[cost].to_numpy()) == 0].sort_values(cost, kind='stable')
+    first: pd.DataFrame = scored[fronts(scored.score.to_numpy(), scored[cost].to_numpy()) == 0]
+    return first.sort_values(cost, kind='stable')
 
 
 def rated_among(frame: pd.DataFrame) -> pd.DataFrame:

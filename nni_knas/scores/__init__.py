@@ -6,8 +6,9 @@ its source and what it costs; :func:`get_score` finds it by name and :func:`regi
 
 from __future__ import annotations
 
+from nni_knas.basics.names import RECOMMENDED
 from nni_knas.scores.alignment import LabelAlignment
-from nni_knas.scores.base import RECOMMENDED, Score, get_score, register, score_names
+from nni_knas.scores.base import Score, get_score, register, score_names
 from nni_knas.scores.channel_entropy import ChannelEntropy, ChannelRank
 from nni_knas.scores.gradient_rank import GradientRank, mean_matrices
 from nni_knas.scores.half_covariance import HalfCovariance

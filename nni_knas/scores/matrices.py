@@ -84,7 +84,7 @@ def spectrum(matrix: Tensor) -> Tensor:
     largest = matrix.abs().max()
     if not largest > 0:
         return torch.zeros(len(matrix), dtype=torch.float64)
-    values = torch.linalg.eigvalsh(matrix.double() / largest).clamp(min=0)
+    values: Tensor = torch.linalg.eigvalsh(matrix.double() / largest).clamp(min=0)
     return (values / values.sum()).cpu()
 
 

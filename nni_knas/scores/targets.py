@@ -78,6 +78,6 @@ def _fits(kernels: Tensor, y: Tensor) -> Tensor:
     The mean of the targets is one of what is fitted: :math:`h_{ii}` has 1/n for it.
     """
     n = len(y)
-    hats = torch.linalg.solve(kernels + RIDGE * torch.eye(n, dtype=kernels.dtype), kernels)
+    hats: Tensor = torch.linalg.solve(kernels + RIDGE * torch.eye(n, dtype=kernels.dtype), kernels)
     left = (y - hats @ y) / (1 - hats.diagonal(dim1=1, dim2=2) - 1 / n)[..., None]
     return 1 - left.square().sum((1, 2)) / y.square().sum()

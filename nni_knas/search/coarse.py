@@ -126,7 +126,7 @@ class CoarseStage:
         if len(self.record) and before is not None:
             if before == 'adaptive' and self.request.effort == 'full':
                 raise ValueError('this run cannot be taken up with effort="full", since it began with "adaptive"')
-            return before == 'adaptive'
+            return bool(before == 'adaptive')
         fits = check_fit(scorer)
         # On a front there are candidates of low scores, which adaptive effort would not score in full.
         asked = self.request

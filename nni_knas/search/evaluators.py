@@ -43,8 +43,9 @@ _ERRORS = frozenset(
 
 def metric_of(evaluator: Any) -> str:
     """What the metric of an evaluator is, as far as is known: one of the user's own may report anything."""
-    if isinstance(getattr(evaluator, 'metric', None), str):
-        return evaluator.metric
+    metric = getattr(evaluator, 'metric', None)
+    if isinstance(metric, str):
+        return metric
     kinds = {kind.__name__ for kind in type(evaluator).__mro__ if kind.__module__.startswith('nni.')}
     if kinds & {'Classification', 'Regression'}:
         return 'accuracy' if 'Classification' in kinds else 'mean squared error'

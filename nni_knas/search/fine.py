@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, ModelEventType, TrainingEndEvent
@@ -86,7 +87,7 @@ class FineStage:
         self._no_number: dict[int, str] = {}  # what is wrong with the last metric of candidates in training
         self._resumed_trials: set[int] = set()  # candidates whose trials NNI starts again by itself after a restart
         self._events = threading.RLock()  # whoever sees that a training is over sees its end in the record
-        self._bar: tqdm | None = None
+        self._bar: tqdm[Any] | None = None
         self._meter: Meter | None = None
         self._harmless = Harmless('Something beside a training could not be done: the search goes on without it.')
         for kind, callback in self._callbacks():

@@ -302,11 +302,11 @@ class KNAS(Strategy):
             weights = weights_path(self._folder, candidate.id) if self._folder is not None else None
             yield restore_model(self._any_space(), candidate, weights)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Empty: the state of a run is its record."""
         return {}
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to load: the record was opened when the strategy was initialised."""
 
     # Before the run.

@@ -85,7 +85,7 @@ class FunctionSpace(ModelSpace):
         self.network = _build_network(network, watched_parameters(parameters))
 
     @property
-    def forward(self) -> Callable[..., Any]:  # type: ignore[override]
+    def forward(self) -> Callable[..., Any]:
         """Passes everything on to the network; it has the signature of the network's own ``forward``."""
         network = self.network
 

@@ -53,7 +53,8 @@ class Candidates:
         different = np.zeros((len(self), len(self)), dtype=np.float32)
         for column in self.choices.T:
             different += column[:, None] != column
-        return different / max(self.choices.shape[1], 1)
+        share: np.ndarray = different / max(self.choices.shape[1], 1)
+        return share
 
 
 class Search(ABC):

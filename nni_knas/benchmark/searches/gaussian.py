@@ -25,13 +25,15 @@ class Posterior(NamedTuple):
 
 def exponential(distances: np.ndarray) -> np.ndarray:
     """The kernel of Matérn with smoothness 1/2."""
-    return np.exp(-distances)
+    kernel: np.ndarray = np.exp(-distances)
+    return kernel
 
 
 def matern(distances: np.ndarray) -> np.ndarray:
     """The kernel of Matérn with smoothness 5/2."""
     scaled = np.sqrt(5) * distances
-    return (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+    kernel: np.ndarray = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+    return kernel
 
 
 def regress(
@@ -82,4 +84,5 @@ def _fit(
 def expected_improvement(posterior: Posterior, best: float) -> np.ndarray:
     """By how much each point is expected to exceed the best."""
     ahead = (posterior.mean - best) / posterior.deviation
-    return posterior.deviation * (ahead * ndtr(ahead) + np.exp(-0.5 * ahead**2) / np.sqrt(2 * np.pi))
+    improvement: np.ndarray = posterior.deviation * (ahead * ndtr(ahead) + np.exp(-0.5 * ahead**2) / np.sqrt(2 * np.pi))
+    return improvement

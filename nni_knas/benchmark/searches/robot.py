@@ -54,8 +54,8 @@ class Robot(Search):
         drawn = self.rng.uniform(-1, 1, (DRAWS, self.proxies.shape[1]))
         known = [(weights, self.told[first]) for weights, first in self.queries if first in self.told]
         if not known:
-            return drawn[0]
+            return np.asarray(drawn[0])
         weights = np.array([each for each, _ in known])
         reached = np.array([metric for _, metric in known])
         posterior = regress(cdist(weights, weights), cdist(drawn, weights), reached, matern, LENGTHS, NOISES)
-        return drawn[(posterior.mean + KAPPA * posterior.deviation).argmax()]
+        return np.asarray(drawn[(posterior.mean + KAPPA * posterior.deviation).argmax()])

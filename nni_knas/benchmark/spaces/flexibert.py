@@ -76,7 +76,8 @@ class FlexiBert(nn.Module):
             assert isinstance(layer, nn.ModuleList)
             mix, feed_forward = layer
             states = feed_forward(mix(states, there))
-        return self.classifier(states[:, 0])
+        logits: Tensor = self.classifier(states[:, 0])
+        return logits
 
 
 class _Layer(NamedTuple):

@@ -37,7 +37,8 @@ class Residual(nn.Module):
         self.module, self.norm = module, nn.LayerNorm(hidden)
 
     def forward(self, states: Tensor) -> Tensor:
-        return self.norm(states + self.module(states))
+        normed: Tensor = self.norm(states + self.module(states))
+        return normed
 
 
 class FeedForward(nn.Sequential):
@@ -57,12 +58,14 @@ class _Mixed(nn.Module):
         self.mix, self.dense, self.norm = mix, nn.Linear(hidden, hidden), nn.LayerNorm(hidden)
 
     def forward(self, states: Tensor, there: Tensor) -> Tensor:
-        return self.norm(states + self.dense(self.mix(states, there)))
+        normed: Tensor = self.norm(states + self.dense(self.mix(states, there)))
+        return normed
 
 
 def _heads_of(states: Tensor, heads: int) -> Tensor:
     """``n x length x width`` as ``n x heads x length x (width / heads)``."""
-    return states.unflatten(-1, (heads, -1)).transpose(1, 2)
+    split: Tensor = states.unflatten(-1, (heads, -1))
+    return split.transpose(1, 2)
 
 
 def _attend(parts: tuple[Tensor, Tensor, Tensor], there: Tensor, heads: int) -> Tensor:

@@ -66,7 +66,8 @@ class MicroCellNetwork(nn.Module):
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.cells(self.stem(images)))
+        logits: Tensor = self.classifier(self.cells(self.stem(images)))
+        return logits
 
 
 def _parse(architecture: str) -> tuple[str, ...]:
@@ -136,4 +137,5 @@ class _Reduce(nn.Module):
         images = images.relu()
         shifted = nn.functional.pad(images, (0, self.offset, 0, self.offset))[:, :, self.offset :, self.offset :]
         first, second = self.convolutions
-        return self.norm(torch.cat([first(images), second(shifted)], dim=1))
+        normed: Tensor = self.norm(torch.cat([first(images), second(shifted)], dim=1))
+        return normed

@@ -126,7 +126,7 @@ def _is_readable(boxes: Sequence[Box]) -> bool:
 
 def _common_forms(calls: list[Call]) -> list[tuple[Call, int]]:
     """The most common form of a block, and a second one where a third of its operations are others."""
-    forms: dict[tuple, list[Call]] = defaultdict(list)
+    forms: dict[tuple[Any, ...], list[Call]] = defaultdict(list)
     for call in calls:
         forms[structure(call)].append(call)
     ranked = sorted(forms, key=lambda form: (-len(forms[form]), -len({*forms[form][0].inputs})))

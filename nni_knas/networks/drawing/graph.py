@@ -115,7 +115,7 @@ def find_blocks(root: Call) -> list[Call]:
     return max(outer.values(), key=len, default=[])
 
 
-def structure(call: Call) -> tuple:
+def structure(call: Call) -> tuple[Any, ...]:
     """The operations in a call and how they are connected: equal for networks that differ in width only."""
     steps = [step for step in _all_steps(call) if not step.plumbing]
     places: dict[Value, Any] = {value: -1 - i for i, value in enumerate(dict.fromkeys(call.inputs))}

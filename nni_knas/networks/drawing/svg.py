@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from nni_knas.basics.extras import how_to_install
 from nni_knas.networks.drawing.graph import Box
@@ -32,6 +32,10 @@ _WIDTHS = {
     **dict.fromkeys('mwMWNOQGD@%×÷+−…', 0.86),
     **dict.fromkeys('ABCEFHKLPRSTUVXYZ', 0.7),
 }
+
+Point: TypeAlias = tuple[float, float]
+Spline: TypeAlias = tuple[list[Point], Box, bool]
+"""An arrow: its points, its source, and whether its line is whole where the source is no zero."""
 
 
 class _Text(NamedTuple):
@@ -116,8 +120,8 @@ def _size_of(box: Box, lines: list[_Text]) -> tuple[float, float]:
     return max(48, width + 22), sum(line.size * 1.35 for line in lines) + 11
 
 
-def _lay_out(boxes: list[Box], sizes: list[tuple[float, float]]) -> tuple[float, float, list[tuple[float, float]], list]:
-    """Width and height, the centre of each box, and the points of each arrow with its source, in pixels."""
+def _lay_out(boxes: list[Box], sizes: list[tuple[float, float]]) -> tuple[float, float, list[Point], list[Spline]]:
+    """Width and height, the centre of each box, and the arrows, in pixels."""
     import pygraphviz
 
     graph: Any = pygraphviz.AGraph(directed=True, strict=False, rankdir='TB', nodesep=0.3, ranksep=0.36, pad=0)
@@ -131,11 +135,11 @@ def _lay_out(boxes: list[Box], sizes: list[tuple[float, float]]) -> tuple[float,
     lines = [line.split() for line in graph.draw(format='plain', prog='dot').decode().replace('\\\n', '').splitlines()]
     width, height = (float(each) * 72 for each in lines[0][2:4])
 
-    def point(x: str, y: str) -> tuple[float, float]:
+    def point(x: str, y: str) -> Point:
         return float(x) * 72 + margin, height - float(y) * 72 + margin
 
     places = [(0.0, 0.0)] * len(boxes)
-    splines = []
+    splines: list[Spline] = []
     for line in lines:
         if line[0] == 'node':
             places[int(line[1])] = point(*line[2:4])

@@ -207,7 +207,7 @@ class _Recorder(TorchFunctionMode):
         self.samples = 0
 
     def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         given = [tensor for tensor in tree_leaves([args, kwargs]) if isinstance(tensor, Tensor)]
@@ -247,7 +247,7 @@ class _Recorder(TorchFunctionMode):
             module.register_forward_hook(self._leave_module, with_kwargs=True)
         yield
 
-    def _enter_module(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _enter_module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if module is self.root.module and self.call is self.root:
             self.root.inputs = _values_of(tree_leaves([args, kwargs]))
             return
@@ -255,7 +255,7 @@ class _Recorder(TorchFunctionMode):
         self.call.parts.append(call)
         self.call = call
 
-    def _leave_module(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
+    def _leave_module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         call = self.call
         direct = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
         alone = len({value for value in call.inputs if value.real}) < 2
@@ -307,7 +307,7 @@ def _as_new_view(tensor: Any, given: list[Tensor]) -> Any:
     return tensor
 
 
-def _operation_name(name: str, args: tuple) -> str:
+def _operation_name(name: str, args: tuple[Any, ...]) -> str:
     name = name.strip('_')
     name = _NAMES.get(name, name)
     times_zero = name == 'mul' and any(isinstance(arg, (int, float)) and arg == 0 for arg in args)
