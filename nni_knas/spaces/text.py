@@ -165,8 +165,10 @@ class TextClassifierSpace(ModelSpace):
         tokens = self.mix(self.layers(states))
         tokens = self.skip(tokens, self._run_cell(tokens, sentence > 0))
         features = self.pair(self.pooling, tokens, sentence)
-        logits = self.classifier(self.dropout(self.activation(self.norm(features))))
-        return logits if self.match is None else logits + self.match(states, sentence, self.pair.apart)
+        logits: Tensor = self.classifier(self.dropout(self.activation(self.norm(features))))
+        if self.match is not None:
+            logits = logits + self.match(states, sentence, self.pair.apart)
+        return logits
 
     def encoder_inputs(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder is given: token ids, and the sentence of each; each by itself where they are apart."""
@@ -176,12 +178,13 @@ class TextClassifierSpace(ModelSpace):
     @property
     def top_states(self) -> int:
         """How many hidden states of the encoder, counted from the last one, are read."""
-        return max(self.layers.count, 0 if self.match is None else self.match.states)
+        mixed: int = self.layers.count
+        return mixed if self.match is None else max(mixed, self.match.states)
 
     def _run_cell(self, tokens: Tensor, mask: Tensor) -> Tensor:
         nodes = [tokens]
         for j in range(1, self.nodes + 1):
-            nodes.append(sum(self.edges[f'{i}_{j}'](nodes[i], mask) for i in range(j)))  # type: ignore[arg-type]
+            nodes.append(sum(self.edges[f'{i}_{j}'](nodes[i], mask) for i in range(j)))
         return nodes[-1]
 
     def plain(self) -> Sample:

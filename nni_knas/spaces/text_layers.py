@@ -53,7 +53,8 @@ class WeightedLayers(nn.Module):
         nn.init.ones_(self.scale)
 
     def forward(self, states: Tensor) -> Tensor:
-        return self.scale * torch.tensordot(self.weight[: len(states)].softmax(0), states, 1)
+        mixed: Tensor = torch.tensordot(self.weight[: len(states)].softmax(0), states, 1)
+        return self.scale * mixed
 
 
 class AttendedLayers(nn.Module):
@@ -64,7 +65,8 @@ class AttendedLayers(nn.Module):
         self.query = nn.Linear(width, 1)
 
     def forward(self, states: Tensor) -> Tensor:
-        return (self.query(states).softmax(0) * states).sum(0)
+        weights: Tensor = self.query(states).softmax(0)
+        return (weights * states).sum(0)
 
 
 class Nothing(nn.Module):
@@ -112,7 +114,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         tokens = self.norm(tokens)
-        return self.attention(tokens, tokens, tokens, key_padding_mask=~mask, need_weights=False)[0]
+        attended: Tensor = self.attention(tokens, tokens, tokens, key_padding_mask=~mask, need_weights=False)[0]
+        return attended
 
 
 class Recurrent(nn.Module):
@@ -142,7 +145,8 @@ class FeedForward(nn.Module):
         self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return self.layers(tokens)
+        transformed: Tensor = self.layers(tokens)
+        return transformed
 
 
 class NoSkip(nn.Module):
@@ -199,7 +203,7 @@ class AttendedToken(nn.Module):
         self.query = nn.Linear(width, 1)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        logits = self.query(tokens).squeeze(2)
+        logits: Tensor = self.query(tokens).squeeze(2)
         weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(1)
         return (weights[..., None] * tokens).sum(1)
 

@@ -91,7 +91,8 @@ class Pair(nn.Module):
 
     def forward(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> Tensor:
         """Numbers of shape ``n x hidden``."""
-        return self.merge(torch.cat(self.pooled(pool, tokens, sentence), 1))
+        merged: Tensor = self.merge(torch.cat(self.pooled(pool, tokens, sentence), 1))
+        return merged
 
     def pooled(self, pool: Pooling, tokens: Tensor, sentence: Tensor) -> list[Tensor]:
         """The vectors that are merged, ``n x width`` each."""
@@ -213,7 +214,8 @@ class Match(nn.Module):
     def forward(self, states: tuple[Tensor, ...], sentence: Tensor, apart: bool) -> Tensor:
         """Logits of shape ``n x num_labels``."""
         numbers = [_match_numbers(sides_of(tokens, sentence, apart)) for tokens in states[-self.states :]]
-        return self.layers(torch.cat(numbers, 1))
+        logits: Tensor = self.layers(torch.cat(numbers, 1))
+        return logits
 
 
 def _match_numbers(sides: Sides) -> Tensor:

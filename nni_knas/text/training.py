@@ -161,9 +161,9 @@ class TextClassification(Lightning):
 
     def __init__(
         self,
-        train: Dataset,
-        validation: Dataset,
-        test: Dataset | None = None,
+        train: Dataset[Any],
+        validation: Dataset[Any],
+        test: Dataset[Any] | None = None,
         *,
         num_labels: int,
         metric: Metric = 'accuracy',
@@ -275,7 +275,7 @@ class TextClassification(Lightning):
             nni.report_final_result(self._summary_of_seeds())
         return self.results
 
-    def fit(self, model: nn.Module, seed: int = 0) -> SeedResult:  # type: ignore[override]
+    def fit(self, model: nn.Module, seed: int = 0) -> SeedResult:
         """Train a network with one seed; it is left with the weights of the best checkpoint.
 
         Parameters
@@ -352,7 +352,7 @@ class TextClassification(Lightning):
         datasets = [each for each in (self.train, self.validation, self.test) if each is not None]
         return keep_states(model, map(self._loader, datasets), device, shown)
 
-    def _loader(self, dataset: Dataset, seed: int | None = None) -> DataLoader:
+    def _loader(self, dataset: Dataset[Any], seed: int | None = None) -> DataLoader[Any]:
         """Batches of a dataset: shuffled to train on, or large ones in a fixed order to validate on."""
         training = seed is not None
         batches = LengthBatches(
@@ -400,7 +400,8 @@ class _TextModule(LightningModule):
         return self.options[0]
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.model(tokens)
+        logits: Tensor = self.model(tokens)
+        return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         tokens, targets = batch
@@ -430,7 +431,7 @@ class _TextModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.seen = []
 
-    def predicted(self, loader: DataLoader) -> list[int] | None:
+    def predicted(self, loader: DataLoader[Any]) -> list[int] | None:
         """The classes that the texts of a loader were given, in the order of its dataset; none if not all were looked at."""
         places = [place for batch in loader.batch_sampler for place in batch]  # type: ignore[union-attr]
         classes = dict(zip(places, self.seen))
@@ -438,7 +439,8 @@ class _TextModule(LightningModule):
 
     def epochs(self) -> float:
         """How many epochs were trained so far; a batch need not be a step, where gradients are accumulated."""
-        return (self.trainer.fit_loop.total_batch_idx + 1) / self.trainer.num_training_batches
+        batches: int = self.trainer.fit_loop.total_batch_idx + 1
+        return float(batches / self.trainer.num_training_batches)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.state.fn != TrainerFn.FITTING:
