@@ -1,5 +1,5 @@
-"""What any room may use, and knows no other: files that a kill leaves whole, work at intervals, checks, words for people,
-and the names that users may give.
+"""What any room may use, and knows no other.
 
-Its modules are its faces.
+Files that a kill leaves whole, work at intervals, checks, words for people, and the names that users may give. Its modules
+are its faces.
 """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.ranking import ranks_of
 from nni_knas.gradients import Gradients, ScoringError
@@ -33,7 +34,7 @@ class Aggregate(Score):
         """The scores that it puts together."""
         return [get_score(name) for name in self.parts]
 
-    def values(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+    def values(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """The aggregate of ``N`` architectures.
 
         Parameters
@@ -51,9 +52,9 @@ class Aggregate(Score):
         has_value = known.any(axis=0) & known.any(axis=1).all()
         return np.where(has_value, self.combine(ranks / len(parts[0])), np.nan)
 
-    def combine(self, ranks: np.ndarray) -> np.ndarray:
+    def combine(self, ranks: NDArray[Any]) -> NDArray[Any]:
         """One number an architecture of its ranks, from ``1 / N`` (worst) to 1, shape ``parts x N``."""
-        combined: np.ndarray = np.log(ranks).sum(axis=0)
+        combined: NDArray[Any] = np.log(ranks).sum(axis=0)
         return combined
 
     def check(self, samples: int) -> None:
@@ -95,8 +96,8 @@ class TeNas(Aggregate):
     name = 'te-nas'
     parts = ('ntk-condition', 'linear-regions')
 
-    def combine(self, ranks: np.ndarray) -> np.ndarray:
-        combined: np.ndarray = ranks.sum(axis=0)
+    def combine(self, ranks: NDArray[Any]) -> NDArray[Any]:
+        combined: NDArray[Any] = ranks.sum(axis=0)
         return combined
 
 

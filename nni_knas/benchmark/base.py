@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import SimplifiedModelSpace
+from numpy.typing import NDArray
 from torch import nn
 
 from nni_knas.data import load_object
@@ -132,8 +133,10 @@ class Benchmark:
             How many; all, where there are fewer.
         seed
             The same seed draws the same ones, whatever the order of the table; a larger sample begins with a smaller one.
+        metrics
+            Columns of the table.
         """
-        reached: np.ndarray = self.table[metrics].to_numpy(np.float64)
+        reached: NDArray[Any] = self.table[metrics].to_numpy(np.float64)
         complete = sorted(self.table.index[np.isfinite(reached).all(axis=1)])
         order = np.random.default_rng(seed).permutation(len(complete))
         return [complete[i] for i in order[:count]]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nni_knas.benchmark.baselines import Baseline
@@ -123,9 +125,21 @@ def within_table(
 def score_table(
     measurements: Sequence[Measurement], architectures: Sequence[str], scores: Sequence[Score], metrics: Sequence[str]
 ) -> pd.DataFrame:
-    """Metrics and scores of each architecture; with several seeds a column ``score@seed`` each."""
+    """Metrics and scores of each architecture; with several seeds a column ``score@seed`` each.
+
+    Parameters
+    ----------
+    measurements
+        One for each seed.
+    architectures
+        The rows, in their order.
+    scores
+        The columns that were measured; of a baseline there is one alone.
+    metrics
+        The columns of the benchmark's table.
+    """
     table = measurements[0].benchmark.table.loc[list(architectures), list(metrics)].rename_axis('architecture')
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for score in scores:
         alone = len(measurements) == 1 or isinstance(score, Baseline)
         for each in measurements[:1] if alone else measurements:
@@ -133,7 +147,7 @@ def score_table(
     return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
 
 
-def values_of(measurements: Sequence[Measurement], score: Score, architectures: Sequence[str]) -> list[np.ndarray]:
+def values_of(measurements: Sequence[Measurement], score: Score, architectures: Sequence[str]) -> list[NDArray[Any]]:
     """The scores of the architectures under each seed; a baseline is the same under all."""
     return [each.values(score, architectures) for each in measurements[: 1 if isinstance(score, Baseline) else None]]
 
@@ -143,11 +157,11 @@ def kind_of(score: Score) -> str:
     return 'baseline' if isinstance(score, Baseline) else 'score'
 
 
-def _column_of(measurements: Sequence[Measurement], architectures: Sequence[str], name: str) -> np.ndarray:
+def _column_of(measurements: Sequence[Measurement], architectures: Sequence[str], name: str) -> NDArray[Any]:
     return measurements[0].benchmark.table.loc[list(architectures), name].to_numpy(np.float64)
 
 
-def _correlations(values: Sequence[np.ndarray], accuracy: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+def _correlations(values: Sequence[NDArray[Any]], accuracy: NDArray[Any], counts: NDArray[Any]) -> dict[str, float]:
     row = {}
     for name, (correlation, resampled) in CORRELATIONS.items():
         each = np.array([correlation(scores, accuracy) for scores in values])
@@ -158,6 +172,6 @@ def _correlations(values: Sequence[np.ndarray], accuracy: np.ndarray, counts: np
     return row
 
 
-def _top_and_regret(values: Sequence[np.ndarray], accuracy: np.ndarray) -> dict[str, float]:
+def _top_and_regret(values: Sequence[NDArray[Any]], accuracy: NDArray[Any]) -> dict[str, float]:
     top = {f'top{k}': float(np.mean([top_accuracy(scores, accuracy, k) for scores in values])) for k in TOP}
     return top | {f'regret{k}': float(accuracy.max() - top[f'top{k}']) for k in TOP}

@@ -29,6 +29,17 @@ def cost(
 ) -> pd.DataFrame:
     """Time of each score by itself, on a few architectures, with nothing shared.
 
+    Parameters
+    ----------
+    benchmark
+        The benchmark that gives the networks.
+    kernel
+        Scores them; its minibatch and device are those that are timed.
+    architectures
+        The few architectures.
+    scores
+        The scores to be timed.
+
     Returns
     -------
     pandas.DataFrame

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.base import Benchmark
 
@@ -16,7 +18,7 @@ __all__ = ['encode', 'words_of']
 _WORD = re.compile(r'[A-Za-z0-9_.]+')
 
 
-def encode(benchmark: Benchmark, architectures: Sequence[str]) -> np.ndarray:
+def encode(benchmark: Benchmark, architectures: Sequence[str]) -> NDArray[Any]:
     """The choices of architectures as numbers, each choice by itself.
 
     Returns

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.summary import correlation_text
 
@@ -20,7 +21,19 @@ DARK = 0.6  # beyond it numbers are white
 
 
 def plot_summary(summary: pd.DataFrame, names: Sequence[str], title: str, folder: Path) -> list[Path]:
-    """Write :func:`draw_summary` to ``all.png`` and ``all.svg`` in a folder; both paths are returned."""
+    """Write :func:`draw_summary` to ``all.png`` and ``all.svg`` in a folder; both paths are returned.
+
+    Parameters
+    ----------
+    summary
+        The table that :func:`~nni_knas.benchmark.summary.summary_table` gives.
+    names
+        The benchmarks, which are columns of it.
+    title
+        What was measured.
+    folder
+        The folder.
+    """
     figure = draw_summary(summary, names, title)
     paths = [folder / 'all.png', folder / 'all.svg']
     for path in paths:
@@ -66,7 +79,7 @@ def draw_summary(summary: pd.DataFrame, names: Sequence[str], title: str) -> Any
     return figure
 
 
-def _draw_column(axes: Any, left: float, values: np.ndarray, marks: np.ndarray) -> None:
+def _draw_column(axes: Any, left: float, values: NDArray[Any], marks: NDArray[Any]) -> None:
     """A cell a score, with its number; grey where there is none."""
     from matplotlib import colormaps
 

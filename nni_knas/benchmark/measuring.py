@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 from tqdm import tqdm
@@ -120,7 +121,7 @@ class Measurement:
         self.benchmark, self.kernel, self.cache = benchmark, kernel, cache
         self._known: dict[str, dict[str, Measured]] = {}
 
-    def values(self, score: Score, architectures: Sequence[str]) -> np.ndarray:
+    def values(self, score: Score, architectures: Sequence[str]) -> NDArray[Any]:
         """The scores of the architectures; an aggregate's ranks are among these.
 
         Returns

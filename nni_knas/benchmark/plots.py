@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.ranking import ranks_of
 
@@ -47,14 +48,14 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
     accuracy = scores[metric].to_numpy()
     panels = [(row, _first_seed(scores, str(row.score))) for row in rows.itertuples()]
 
-    def score_panel(axes: Any, values: np.ndarray) -> None:
+    def score_panel(axes: Any, values: NDArray[Any]) -> None:
         fit = np.isfinite(values)
         axes.scatter(values[fit], accuracy[fit], **_dot_style(fit.sum()), color=axes.color)
         _scale_axis(axes, values[fit])
         low = np.quantile(accuracy, 0.05)  # a few that learned nothing would press the others together
         axes.set_ylim(low - 0.15 * (accuracy.max() - low) - 1e-9, accuracy.max() + 0.05 * (accuracy.max() - low) + 1e-9)
 
-    def rank_panel(axes: Any, values: np.ndarray) -> None:
+    def rank_panel(axes: Any, values: NDArray[Any]) -> None:
         places = [len(values) + 1 - ranks_of(each) for each in (values, accuracy)]
         axes.scatter(*places, **_dot_style(len(values)), color=axes.color)
         axes.plot([1, len(values)], [1, len(values)], color='black', linewidth=0.6, alpha=0.5)
@@ -84,7 +85,19 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
 
 
 def plot_search(results: pd.DataFrame, metric: str, title: str, folder: Path) -> list[Path]:
-    """What the search finds by each score: mean and deviation over the repeats, a panel a ``k``."""
+    """What the search finds by each score: mean and deviation over the repeats, a panel a ``k``.
+
+    Parameters
+    ----------
+    results
+        The table that :func:`~nni_knas.benchmark.protocol.search_table` gives.
+    metric
+        Which of its metrics is shown.
+    title
+        What was measured.
+    folder
+        The folder that the pictures go to.
+    """
     from matplotlib.figure import Figure
 
     blocks = [(k, block[::-1]) for k, block in results[results.metric == metric].groupby('k', sort=False)]
@@ -106,7 +119,7 @@ def plot_search(results: pd.DataFrame, metric: str, title: str, folder: Path) ->
 
 
 def _save_figure(
-    panels: list[tuple[Any, np.ndarray]], draw: Callable[[Any, np.ndarray], None], x: str, y: str, title: str, path: Path
+    panels: list[tuple[Any, NDArray[Any]]], draw: Callable[[Any, NDArray[Any]], None], x: str, y: str, title: str, path: Path
 ) -> Path:
     from matplotlib.figure import Figure
 
@@ -133,7 +146,7 @@ def _save_figure(
     return path
 
 
-def _first_seed(scores: pd.DataFrame, name: str) -> np.ndarray:
+def _first_seed(scores: pd.DataFrame, name: str) -> NDArray[Any]:
     column = next(column for column in scores.columns if column == name or column.startswith(f'{name}@'))
     return scores[column].to_numpy(np.float64)
 
@@ -142,7 +155,7 @@ def _dot_style(count: int) -> dict[str, Any]:
     return {'s': 14 if count < 200 else 5, 'alpha': 0.7 if count < 200 else 0.35, 'linewidths': 0}
 
 
-def _scale_axis(axes: Any, values: np.ndarray) -> None:
+def _scale_axis(axes: Any, values: NDArray[Any]) -> None:
     """A logarithmic axis where a linear one would lay most of the values on top of each other."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 

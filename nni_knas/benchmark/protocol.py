@@ -7,9 +7,11 @@ results. Source: Xu et al., "KNAS: Green Neural Architecture Search", ICML 2021 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.base import EARLY, Benchmark
 from nni_knas.benchmark.baselines import Baseline
@@ -37,7 +39,19 @@ def fine_metric(benchmark: Benchmark, metric: str) -> tuple[str, bool]:
 
 
 def draw_candidates(architectures: Sequence[str], candidates: int, repeats: int, seed: int) -> list[list[str]]:
-    """The candidates of each repeat: different ones within a repeat, drawn anew for each."""
+    """The candidates of each repeat: different ones within a repeat, drawn anew for each.
+
+    Parameters
+    ----------
+    architectures
+        Those to draw from.
+    candidates
+        How many in a repeat; all, where there are fewer.
+    repeats
+        How many repeats.
+    seed
+        The same seed draws the same ones.
+    """
     draws = [np.random.default_rng([seed, repeat]).permutation(len(architectures))[:candidates] for repeat in range(repeats)]
     return [[architectures[i] for i in draw] for draw in draws]
 
@@ -109,7 +123,7 @@ def search_table(
 
 def _orders_of_scores(
     measurements: Sequence[Measurement], draws: Sequence[Sequence[str]], scores: Sequence[Score], seed: int
-) -> dict[str, tuple[str, list[np.ndarray]]]:
+) -> dict[str, tuple[str, list[NDArray[Any]]]]:
     """By name: the kind of the score, and its order of the candidates in each repeat."""
     orders = {
         score.name: (
@@ -125,6 +139,6 @@ def _orders_of_scores(
     return orders
 
 
-def _metric_of_chosen(top: np.ndarray, fine: np.ndarray, metric: np.ndarray) -> float:
+def _metric_of_chosen(top: NDArray[Any], fine: NDArray[Any], metric: NDArray[Any]) -> float:
     """The metric of the one that the fine stage chooses; a candidate without a fine result is never chosen before others."""
     return float(metric[top[np.argmax(np.where(np.isnan(fine[top]), -np.inf, fine[top]))]])

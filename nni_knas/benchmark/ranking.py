@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 __all__ = [
@@ -22,7 +24,7 @@ __all__ = [
 BLOCK = 512  # rows of the matrix of pairs that are held at a time
 
 
-def ranks_of(scores: np.ndarray) -> np.ndarray:
+def ranks_of(scores: NDArray[Any]) -> NDArray[Any]:
     """Ranks from 1 (worst); ties share their mean rank, and ``nan`` scores are the worst, tied among themselves.
 
     Parameters
@@ -30,36 +32,36 @@ def ranks_of(scores: np.ndarray) -> np.ndarray:
     scores
         Shape ``... x N``; ranked along the last dimension.
     """
-    ranks: np.ndarray = stats.rankdata(np.where(np.isnan(scores), -np.inf, scores), axis=-1)
+    ranks: NDArray[Any] = stats.rankdata(np.where(np.isnan(scores), -np.inf, scores), axis=-1)
     return ranks
 
 
-def order_of(scores: np.ndarray) -> np.ndarray:
+def order_of(scores: NDArray[Any]) -> NDArray[Any]:
     """Indices from the best score to the worst, shape ``N``; ties stay in their order, ``nan`` comes last."""
     return np.argsort(-ranks_of(scores), kind='stable')
 
 
-def spearman(scores: np.ndarray, accuracy: np.ndarray) -> float:
+def spearman(scores: NDArray[Any], accuracy: NDArray[Any]) -> float:
     """Spearman's rank correlation of two arrays of shape ``N``; ``nan`` where one is constant."""
     return float(_pearson(ranks_of(scores), ranks_of(accuracy)))
 
 
-def kendall(scores: np.ndarray, accuracy: np.ndarray) -> float:
+def kendall(scores: NDArray[Any], accuracy: NDArray[Any]) -> float:
     """Kendall's tau-b, which accounts for ties, of two arrays of shape ``N``; ``nan`` where one is constant."""
     return float(stats.kendalltau(ranks_of(scores), ranks_of(accuracy), variant='b').statistic)
 
 
-def top_accuracy(scores: np.ndarray, accuracy: np.ndarray, k: int) -> float:
+def top_accuracy(scores: NDArray[Any], accuracy: NDArray[Any], k: int) -> float:
     """The best accuracy among the ``k`` best scores."""
     return float(accuracy[order_of(scores)[:k]].max())
 
 
-def bootstrap_counts(count: int, resamples: int, seed: int = 0) -> np.ndarray:
+def bootstrap_counts(count: int, resamples: int, seed: int = 0) -> NDArray[Any]:
     """How often each architecture is drawn in each bootstrap resample: shape ``resamples x count``."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
 
 
-def spearman_resampled(scores: np.ndarray, accuracy: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def spearman_resampled(scores: NDArray[Any], accuracy: NDArray[Any], counts: NDArray[Any]) -> NDArray[Any]:
     """Spearman's correlation in each resample.
 
     Parameters
@@ -77,7 +79,7 @@ def spearman_resampled(scores: np.ndarray, accuracy: np.ndarray, counts: np.ndar
     return _pearson(ranks_of(scores[drawn]), ranks_of(accuracy[drawn]))
 
 
-def kendall_resampled(scores: np.ndarray, accuracy: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def kendall_resampled(scores: NDArray[Any], accuracy: NDArray[Any], counts: NDArray[Any]) -> NDArray[Any]:
     r"""Kendall's tau-b in each resample, shapes as in :func:`spearman_resampled`.
 
     With :math:`s_{ij}` and :math:`a_{ij}` the signs of the differences of scores and accuracies and :math:`w` the counts,
@@ -93,10 +95,11 @@ def kendall_resampled(scores: np.ndarray, accuracy: np.ndarray, counts: np.ndarr
         for total, pairs in ((agreeing, sign_x * sign_y), (untied_x, np.abs(sign_x)), (untied_y, np.abs(sign_y))):
             total += np.einsum('bi,bi->b', weights @ pairs.T, weights[:, rows], dtype=np.float64)
     with np.errstate(invalid='ignore', divide='ignore'):
-        return agreeing / np.sqrt(untied_x * untied_y)
+        correlations: NDArray[Any] = agreeing / np.sqrt(untied_x * untied_y)
+    return correlations
 
 
-def interval(resampled: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+def interval(resampled: NDArray[Any], confidence: float = 0.95) -> tuple[float, float]:
     """The percentile bootstrap interval; resamples without a value are left aside."""
     values = resampled[np.isfinite(resampled)]
     if not len(values):
@@ -105,16 +108,16 @@ def interval(resampled: np.ndarray, confidence: float = 0.95) -> tuple[float, fl
     return float(low), float(high)
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _pearson(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     """Along the last dimension."""
     x, y = (values - values.mean(axis=-1, keepdims=True) for values in (x, y))
     with np.errstate(invalid='ignore', divide='ignore'):
-        correlations: np.ndarray = (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+        correlations: NDArray[Any] = (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
     return correlations
 
 
-Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-CORRELATIONS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], float], Resampled]] = {
+Resampled = Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], NDArray[Any]]
+CORRELATIONS: dict[str, tuple[Callable[[NDArray[Any], NDArray[Any]], float], Resampled]] = {
     'spearman': (spearman, spearman_resampled),
     'kendall': (kendall, kendall_resampled),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.search_protocol import Task, Traces
 from nni_knas.benchmark.search_summary import LEARNED, kind_of_search
@@ -79,7 +80,7 @@ def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _scale(axes: Any, kind: str, means: np.ndarray) -> None:
+def _scale(axes: Any, kind: str, means: NDArray[Any]) -> None:
     """Percentiles on a logarithmic axis; of metrics what is after an eighth of the trainings, since they begin far below."""
     from matplotlib.ticker import LogLocator, NullFormatter
 

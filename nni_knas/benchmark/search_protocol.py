@@ -10,10 +10,11 @@ import functools
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nni_knas.benchmark.processes import spread
@@ -49,10 +50,10 @@ class Pool:
 
     panels: Sequence[pd.DataFrame]
     others: Sequence[pd.DataFrame]
-    choices: np.ndarray
+    choices: NDArray[Any]
     metrics: pd.DataFrame
 
-    def draws(self, plan: Plan) -> list[np.ndarray]:
+    def draws(self, plan: Plan) -> list[NDArray[Any]]:
         """The places of the candidates of each repeat."""
         count = max(1, min(plan.candidates, int(SHARE * len(self.metrics))))
         places = [str(place) for place in range(len(self.metrics))]
@@ -92,8 +93,8 @@ class Traces(NamedTuple):
     """
 
     candidates: int
-    best: dict[str, np.ndarray]
-    ranks: dict[str, np.ndarray]
+    best: dict[str, NDArray[Any]]
+    ranks: dict[str, NDArray[Any]]
 
 
 def search_all(pools: Mapping[str, Pool], plan: Plan, processes: int = 1) -> dict[Task, Traces]:
@@ -119,7 +120,7 @@ def search_all(pools: Mapping[str, Pool], plan: Plan, processes: int = 1) -> dic
     }
 
 
-Found = tuple[int, dict[str, np.ndarray]]
+Found = tuple[int, dict[str, NDArray[Any]]]
 
 
 def _together(repeats: Sequence[Found]) -> Traces:
@@ -152,14 +153,14 @@ def _search_draw(pools: Mapping[str, Pool], plan: Plan, piece: tuple[str, int]) 
 
 
 def _runs(
-    kind: type[Search], candidates: Candidates, metric: np.ndarray, budgets: Sequence[int], seed: int, concurrency: int
+    kind: type[Search], candidates: Candidates, metric: NDArray[Any], budgets: Sequence[int], seed: int, concurrency: int
 ) -> Iterator[list[int]]:
     """What was trained, in order; a run for each budget where a search depends on it, else one for the largest."""
     for budget in sorted(set(budgets)) if kind.by_budget else [max(budgets)]:
         yield run(kind(candidates, budget, seed), metric, budget, concurrency)
 
 
-def run(search: Search, metric: np.ndarray, budget: int, concurrency: int = 1) -> list[int]:
+def run(search: Search, metric: NDArray[Any], budget: int, concurrency: int = 1) -> list[int]:
     """Let a search train, always so many at the same time; the one that began first ends first.
 
     Returns
@@ -178,7 +179,7 @@ def run(search: Search, metric: np.ndarray, budget: int, concurrency: int = 1) -
     return asked
 
 
-def _merge(runs: Iterator[list[int]], metric: np.ndarray) -> np.ndarray:
+def _merge(runs: Iterator[list[int]], metric: NDArray[Any]) -> NDArray[Any]:
     """One trace of the runs of several budgets, of each its end; or the whole of the only run."""
     traces = [_trace(asked, metric) for asked in runs]
     if len(traces) == 1:
@@ -189,7 +190,7 @@ def _merge(runs: Iterator[list[int]], metric: np.ndarray) -> np.ndarray:
     return merged
 
 
-def _trace(asked: Sequence[int], metric: np.ndarray) -> np.ndarray:
+def _trace(asked: Sequence[int], metric: NDArray[Any]) -> NDArray[Any]:
     """The best metric so far, and its rank among all candidates, shape ``2 x K``."""
     best = np.maximum.accumulate(metric[list(asked)])
     better = len(metric) - np.searchsorted(np.sort(metric), best, side='right')

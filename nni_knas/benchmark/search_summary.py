@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.ranking import bootstrap_counts, interval
 from nni_knas.benchmark.search_protocol import Task, Traces
@@ -39,7 +41,7 @@ class _Sample:
         counts = {name: bootstrap_counts(repeats, resamples, seed) / repeats for seed, name in enumerate(benchmarks)}
         self.counts = {task: counts[task.benchmark] for task in self.tasks}
 
-    def means(self) -> np.ndarray:
+    def means(self) -> NDArray[Any]:
         """Mean percentiles, shape ``tasks x searches``."""
         return np.array([self.percentiles[task].mean(axis=0) for task in self.tasks])
 
@@ -63,7 +65,7 @@ class _Sample:
         return interval(self.counts[task] @ behind)[0] <= 0
 
 
-def _column(traces: Mapping[str, np.ndarray], k: int) -> np.ndarray:
+def _column(traces: Mapping[str, NDArray[Any]], k: int) -> NDArray[Any]:
     """What there is after ``k`` trainings, or after all candidates: shape ``repeats x searches``."""
     return np.stack([each[:, min(k, each.shape[1]) - 1] for each in traces.values()], axis=1)
 

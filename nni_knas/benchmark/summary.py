@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.correlation import kind_of, values_of
 from nni_knas.benchmark.measuring import Measurement
@@ -83,7 +84,7 @@ def _row_of(benchmarks: Sequence[Ranked], score: Score, correlation: str, resamp
     return row | summary
 
 
-def _on_one(each: Ranked, score: Score, correlation: str, resamples: int) -> tuple[float, np.ndarray]:
+def _on_one(each: Ranked, score: Score, correlation: str, resamples: int) -> tuple[float, NDArray[Any]]:
     """The correlation on a benchmark, and that in each resample: means over the seeds."""
     plain, in_resamples = CORRELATIONS[correlation]
     values = values_of(each.measurements, score, each.architectures)

@@ -88,8 +88,11 @@ REPAIRS: dict[str, Callable[[Any], None]] = {
 
 
 def _with_repaired_manager(start: Any) -> Any:
-    """The manager listened to anybody, mixed up the parameters of trials that start at about the same time, and did not
-    survive the press of its TensorBoard button where there was no such command; see ``repairs.js``."""
+    """The manager is started with ``repairs.js``.
+
+    It listened to anybody, mixed up the parameters of trials that start at about the same time, and did not survive the
+    press of its TensorBoard button where there was no such command.
+    """
 
     @functools.wraps(start)
     def start_repaired(asked: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -166,8 +169,11 @@ def _skip_unknown(receive: Any) -> Any:
 
 
 def _with_honest_attributes(make_traceable: Any) -> Any:
-    """When a traced function returns an object, NNI adds attributes to the class of it, which other objects of the class had
-    as well, but which raised ``KeyError``: NNI took these objects for traced, and failed."""
+    """Other objects of a traced object's class are not taken for traced.
+
+    When a traced function returns an object, NNI adds attributes to the class of it, which other objects of the class had as
+    well, but which raised ``KeyError``: NNI took these objects for traced, and failed.
+    """
 
     def only_of_traced(name: str, get: Any) -> property:
         def value(self: Any) -> Any:
@@ -188,7 +194,7 @@ def _with_honest_attributes(make_traceable: Any) -> Any:
 
 
 def _load_checkpoint(self: Any, path: Path) -> Any:
-    """torch 2.6 and later load tensors only unless told otherwise; NNI's checkpoints hold numpy's random states, too.
+    """From 2.6 on torch loads tensors only unless told otherwise; NNI's checkpoints hold numpy's random states, too.
 
     One that was being written when the process was killed is none.
     """

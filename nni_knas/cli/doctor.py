@@ -174,6 +174,8 @@ def _extras() -> Finding:
 
 
 def writable(folder: Path, what: str) -> Callable[[], Finding]:
+    """Whether a folder can be written to."""
+
     def check() -> Finding:
         try:
             check_writable(folder, what)

@@ -17,6 +17,7 @@ __all__ = ['write_run_report', 'write_runs_comparison']
 
 
 def write_run_report(arguments: argparse.Namespace) -> None:
+    """Write a run as a page and as CSV, and say where."""
     write_report, write_csv = _report_function('write_report'), _report_function('write_csv')
     run = Run(run_folder(arguments.run, arguments.directory))
     if arguments.trust:
@@ -30,6 +31,7 @@ def write_run_report(arguments: argparse.Namespace) -> None:
 
 
 def write_runs_comparison(arguments: argparse.Namespace) -> None:
+    """Write several runs side by side as a page, and say where."""
     write_comparison = _report_function('write_comparison')
     runs = [Run(run_folder(run, arguments.directory)) for run in arguments.runs]
     page = _page_path(arguments.to or Path('comparison.html'))

@@ -34,6 +34,7 @@ __all__ = ['export_network', 'register_tuner', 'resume_run', 'show_run']
 
 
 def show_run(arguments: argparse.Namespace) -> None:
+    """Print the ranking of a run, once or for as long as it goes on."""
     if arguments.top < 1:
         raise ValueError(f'--top is {arguments.top}: it has to be 1 or more')
     run = Run(run_folder(arguments.run, arguments.directory))
@@ -112,6 +113,7 @@ def _print_what_next(run: Run) -> None:
 
 
 def resume_run(arguments: argparse.Namespace) -> None:
+    """Take up a run that was stopped or killed."""
     folder = run_folder(arguments.run, arguments.directory)
     check_port(arguments.port)
     check_idle(record_path(folder))
@@ -171,10 +173,12 @@ def _resume_by_nnictl(folder: Path, port: int | None, host: str | None) -> None:
 
 
 def register_tuner(arguments: argparse.Namespace) -> None:
+    """Make the tuner known to ``nnictl``."""
     algo_reg(argparse.Namespace(meta_path=str(meta_file())))
 
 
 def export_network(arguments: argparse.Namespace) -> None:
+    """Write the network of a candidate in files, and say where."""
     run = Run(run_folder(arguments.run, arguments.directory))
     for directory in _code_directories(run.folder):
         if directory not in sys.path:

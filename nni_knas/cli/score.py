@@ -37,6 +37,7 @@ _COLUMNS = ('score', 'seconds', 'parameters', 'reason', 'architecture')
 
 
 def run(parsed: argparse.Namespace) -> None:
+    """Score architectures without a search, and print them."""
     with stdout_kept(parsed.json):
         table = _score_table(parsed)
     if parsed.csv is not None:

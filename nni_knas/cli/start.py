@@ -13,6 +13,7 @@ __all__ = ['run']
 
 
 def run(parsed: argparse.Namespace) -> None:
+    """Check what a search is asked for, and begin it."""
     if parsed.concurrency is not None and parsed.concurrency < 1:
         raise ValueError(f'--concurrency is {parsed.concurrency}: it has to be 1 or more')
     search_options, search_space, config = _search_config(parsed)

@@ -72,6 +72,17 @@ def load_data(name: str, *, size: int = 32, limit: int | None = None) -> Data:
 
 
 def _image_data(name: str, part: Part, size: int = 32, limit: int | None = None) -> Dataset[Any]:
+    """One part of :func:`load_data`. What it returns is traced: in a trial it is loaded anew, by name.
+
+    Parameters
+    ----------
+    name, size
+        As of :func:`load_data`.
+    part
+        Which part.
+    limit
+        Largest number of samples, drawn by a fixed seed. Default: all.
+    """
     if name.startswith('text:'):
         return _load_texts(name.removeprefix('text:'), part, limit)
     dataset = _find_dataset(name, part, size)
@@ -82,7 +93,7 @@ def _image_data(name: str, part: Part, size: int = 32, limit: int | None = None)
 
 
 image_data: Callable[..., Dataset[Any]] = nni.trace(_image_data)
-"""One part of :func:`load_data`. What it returns is traced: in a trial it is loaded anew, by name."""
+image_data.__doc__ = _image_data.__doc__
 
 
 def load_object(path: str) -> Any:

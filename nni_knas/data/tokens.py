@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import nni
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -70,10 +71,10 @@ class TokenDataset(Dataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        ids: np.ndarray,
-        second: np.ndarray,
-        lengths: np.ndarray,
-        targets: np.ndarray,
+        ids: NDArray[Any],
+        second: NDArray[Any],
+        lengths: NDArray[Any],
+        targets: NDArray[Any],
         classes: list[str],
         sentences: int,
     ) -> None:
@@ -91,7 +92,7 @@ class TokenDataset(Dataset[tuple[Tensor, int]]):
         sentence = 1 + (torch.arange(int(length)) >= int(self._second[index])).long()
         return torch.stack([ids, sentence]), int(self.targets[index])
 
-    def part(self, indices: np.ndarray) -> TokenDataset:
+    def part(self, indices: NDArray[Any]) -> TokenDataset:
         """The texts at these places."""
         ids = [self._ids[self._ends[i] - self.lengths[i] : self._ends[i]] for i in indices]
         return TokenDataset(
@@ -129,7 +130,7 @@ class LengthBatches(Sampler[list[int]]):
 
     pool = 50
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, shuffle: bool = True, seed: int = 0) -> None:
+    def __init__(self, lengths: Sequence[int] | NDArray[Any], batch_size: int, shuffle: bool = True, seed: int = 0) -> None:
         if batch_size < 1:
             raise ValueError(f'batch_size is {batch_size!r}: it has to be a number of texts, 1 or more')
         check_seed(seed)
@@ -282,7 +283,7 @@ def _class_names(labels: Sequence[str]) -> list[str]:
     return sorted(names, key=float) if np.isfinite(numbers).all() else names  # nan has no order
 
 
-def _split_places(targets: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _split_places(targets: NDArray[Any], held_out: float, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Places of the texts to train on and of those to validate on, the same share of each class.
 
     Each class has a text to train on, and one to validate on where it has two or more.
@@ -323,7 +324,7 @@ def _tokenised_dataset(corpus: Corpus, classes: list[str], encoder: str, max_len
     return TokenDataset(kept['ids'], kept['second'], kept['lengths'], targets, classes, len(corpus.texts[0]))
 
 
-def _tokenise(corpus: Corpus, tokenizer: Any, max_length: int) -> dict[str, np.ndarray]:
+def _tokenise(corpus: Corpus, tokenizer: Any, max_length: int) -> dict[str, NDArray[Any]]:
     columns = [list(column) for column in zip(*corpus.texts)]
     encoded = tokenizer(*columns, truncation=True, max_length=max_length)
     lengths = np.array([len(ids) for ids in encoded['input_ids']])
@@ -336,7 +337,7 @@ def _tokenise(corpus: Corpus, tokenizer: Any, max_length: int) -> dict[str, np.n
     return {'ids': np.concatenate(encoded['input_ids']).astype(np.int32), 'second': second, 'lengths': lengths}
 
 
-def _read_cached(path: Path, texts: int) -> dict[str, np.ndarray] | None:
+def _read_cached(path: Path, texts: int) -> dict[str, NDArray[Any]] | None:
     try:
         with np.load(path) as kept:
             arrays = {name: kept[name] for name in ('ids', 'second', 'lengths')}
@@ -348,7 +349,7 @@ def _read_cached(path: Path, texts: int) -> dict[str, np.ndarray] | None:
     return arrays if len(arrays['lengths']) == texts and arrays['lengths'].sum() == len(arrays['ids']) else None
 
 
-def _write_cached(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_cached(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as unfinished, unfinished.open('wb') as file:

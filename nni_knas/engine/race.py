@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr  # type: ignore[import-untyped]
 
 __all__ = ['Race', 'expected_missed']
@@ -57,7 +58,7 @@ class Race:
         return expected_missed(quick[both], full[both], self._scores_of(self.quick, rest), self.k)
 
     @staticmethod
-    def _scores_of(scores: Mapping[int, float | None], candidates: Sequence[int]) -> np.ndarray:
+    def _scores_of(scores: Mapping[int, float | None], candidates: Sequence[int]) -> NDArray[Any]:
         return np.array([scores[candidate] for candidate in candidates], dtype=np.float64)  # None becomes nan
 
 

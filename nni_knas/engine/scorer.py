@@ -291,7 +291,7 @@ _BACKENDS = (('cudnn', 'deterministic'), ('cudnn', 'benchmark'), ('cudnn', 'allo
 
 
 def _numerics() -> dict[str, Any]:
-    """torch's settings that scores depend on."""
+    """The settings of torch that scores depend on."""
     return {
         'dtype': torch.get_default_dtype(),
         'precision': torch.get_float32_matmul_precision(),

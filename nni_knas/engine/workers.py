@@ -61,6 +61,11 @@ class Workers(Placement):
         Number of CPU threads that each uses; the kernel's by default.
     devices
         The devices that they score on, one for each worker; the kernel's device by default.
+
+    Raises
+    ------
+    ValueError
+        If a number is less than 1, or if there is not one device for each worker.
     """
 
     fed = 2
@@ -211,8 +216,9 @@ def gpus() -> Workers:
 
 
 class _Event(NamedTuple):
-    """What came from a worker: that it is ``ready``, a ``verdict``, why it ``failed`` to start, that it has ``retired``, or
-    its ``end``.
+    """What came from a worker.
+
+    That it is ``ready``, a ``verdict``, why it ``failed`` to start, that it has ``retired``, or its ``end``.
     """
 
     worker: _Worker

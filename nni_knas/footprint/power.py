@@ -57,8 +57,10 @@ class PowerSource:
         raise NotImplementedError
 
     def methods(self) -> dict[str, str]:
-        """How each of ``cpu``, ``gpu``, ``memory`` and ``co2`` is known: a text that begins with ``measured`` or
-        ``modelled``. A component that the machine lacks is not among them."""
+        """How each of ``cpu``, ``gpu``, ``memory`` and ``co2`` is known.
+
+        A text that begins with ``measured`` or ``modelled``. A component that the machine lacks is not among them.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -158,7 +160,7 @@ class CodeCarbon(PowerSource):
 
 @contextlib.contextmanager
 def _quick_cpuinfo() -> Iterator[None]:
-    """codecarbon asks ``cpuinfo`` for the CPU's name, which takes a second of CPU time to say what Linux has in a file."""
+    """While codecarbon asks ``cpuinfo`` for the CPU's name: a second of CPU time to say what Linux has in a file."""
     name = processor_name()
     if name is None:
         yield

@@ -89,14 +89,17 @@ class Footprint:
 
     @property
     def seconds(self) -> float:
+        """The time of all stages."""
         return float(self.stages.seconds.sum())
 
     @property
     def kwh(self) -> float:
+        """The energy of all stages, in kilowatt-hours."""
         return float(self.stages.kwh.sum())
 
     @property
     def co2_kg(self) -> float:
+        """The CO2-equivalent of all stages, in kilograms."""
         return float(self.stages.co2_kg.sum())
 
 

@@ -42,6 +42,7 @@ class CoupledSamples(Exception):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory is used up, be it the CPU's or a GPU's."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     message = str(error).lower()
@@ -62,5 +63,6 @@ def is_raised_by_user(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
+    """What an error says in its first line; the name of its class where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

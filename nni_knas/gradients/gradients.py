@@ -191,6 +191,11 @@ class Gradients:
         -------
         dict of str to Tensor
             A tensor of shape ``n x`` the parameter's shape for each parameter.
+
+        Raises
+        ------
+        ScoringError
+            If the network has no such parameter that can receive a gradient, or cannot be passed through.
         """
         chosen = {name: p for name, p in self.parameters.items() if names is None or name in names}
         if not chosen:

@@ -20,6 +20,7 @@ Loss = Callable[[Any, Any], Tensor]
 
 
 def sample_losses(loss: Loss | None, outputs: Any, targets: Any, n: int) -> Tensor:
+    """The loss of each of ``n`` samples by itself, shape ``n``; the cross-entropy where none is given."""
     if loss is None:
         logits = main_output(outputs)
         if isinstance(targets, Tensor) and logits.dim() == 2 and logits.shape[1] > 1:
@@ -80,7 +81,13 @@ def _aligned(targets: Any, outputs: Tensor) -> Any:
 
 
 def main_output(outputs: Any) -> Tensor:
-    """The output that is judged: the tensor, the first of a tuple (the others are auxiliary heads), a dict's logits."""
+    """The output that is judged: the tensor, the first of a tuple (the others are auxiliary heads), a dict's logits.
+
+    Raises
+    ------
+    MisfitError
+        If there is no tensor in it.
+    """
     while not isinstance(outputs, Tensor):
         if hasattr(outputs, 'logits'):
             outputs = outputs.logits

@@ -81,6 +81,11 @@ def undisturbed(network: nn.Module, *, seed: int = 0, device: torch.device | Non
     The network is in training mode, so that auxiliary heads answer and every BatchNorm normalises; dropout, drop-path and
     the like are off, since their noise says nothing about the architecture and would differ from part to part of a
     minibatch.
+
+    Raises
+    ------
+    ScoringError
+        If the network has lazy layers that do not know their shapes yet.
     """
     modules = modules_of(network)
     parameters = [p for module in modules for p in module._parameters.values() if p is not None]

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace
+from numpy.typing import NDArray
 from torch import nn
 
 from nni_knas.basics.checks import check_count, check_seed
@@ -159,6 +160,7 @@ class GradientKernelEvaluator(Evaluator):
         self._minibatch: Minibatch | None = None
 
     def extra_repr(self) -> str:
+        """What is said of it where NNI prints it."""
         return (
             f'score={self.score_function.name!r}, batch_size={self.batch_size}, seed={self.seed}, '
             f'normalization={self.normalization!r}, device={str(self.device)!r}'
@@ -204,7 +206,7 @@ class GradientKernelEvaluator(Evaluator):
         return self._suggested
 
     def for_evaluator(self, evaluator: Any) -> GradientKernelEvaluator:
-        """This kernel; where it was given no loss, and an evaluator has another criterion, a copy that takes that one."""
+        """The kernel itself; where it was given no loss, and an evaluator has another criterion, a copy that takes it."""
         criterion = criterion_of(evaluator) if self.loss is None else None
         if criterion is None:
             return self
@@ -309,7 +311,7 @@ class GradientKernelEvaluator(Evaluator):
         with cpu_threads(self.threads), undisturbed(network, seed=self.seed, device=self.device):
             yield self._gradients_of(network)
 
-    def score_many(self, networks: Iterable[nn.Module | Callable[[], nn.Module]]) -> np.ndarray:
+    def score_many(self, networks: Iterable[nn.Module | Callable[[], nn.Module]]) -> NDArray[Any]:
         """The scores of several networks.
 
         Parameters

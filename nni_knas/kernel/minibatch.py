@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, Subset, default_collate
@@ -119,7 +120,7 @@ def _collate_of(dataset: Dataset[Any]) -> Callable[[list[Any]], Any]:
     return own if callable(own) else default_collate
 
 
-def _choose_places(count: int, size: int, seed: int) -> np.ndarray:
+def _choose_places(count: int, size: int, seed: int) -> NDArray[Any]:
     """Indices of the samples to take."""
     if count <= size:
         return np.arange(count)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -18,7 +19,7 @@ __all__ = ['check_finite', 'is_float', 'split_batch', 'take', 'take_of_pair']
 TARGET_KEYS = ('labels', 'label', 'targets', 'target', 'y')
 
 
-def take_of_pair(pair: Sequence[Any], places: np.ndarray) -> Minibatch:
+def take_of_pair(pair: Sequence[Any], places: NDArray[Any]) -> Minibatch:
     """Samples of inputs and targets."""
 
     def of(leaf: Any) -> Any:
@@ -29,7 +30,7 @@ def take_of_pair(pair: Sequence[Any], places: np.ndarray) -> Minibatch:
     return Minibatch(*(tree_map(of, part) for part in pair))
 
 
-def take(dataset: Any, collate: Callable[[list[Any]], Any], places: np.ndarray) -> Minibatch:
+def take(dataset: Any, collate: Callable[[list[Any]], Any], places: NDArray[Any]) -> Minibatch:
     """Samples of a dataset, as a batch."""
     samples = [_sample(dataset, int(place)) for place in places]
     try:
@@ -93,7 +94,7 @@ def is_float(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
-def check_finite(samples: Minibatch, places: Sequence[int] | np.ndarray, parts: Sequence[str], looked: str) -> None:
+def check_finite(samples: Minibatch, places: Sequence[int] | NDArray[Any], parts: Sequence[str], looked: str) -> None:
     """Raise ``ValueError``, which names the first that is not finite of samples that stand in these places of the data."""
     for part in parts:
         for leaf in tree_flatten(getattr(samples, part))[0]:

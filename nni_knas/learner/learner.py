@@ -44,6 +44,11 @@ class Learner:
         Whether higher or lower metrics are better.
     seed
         The same seed gives the same choices.
+
+    Raises
+    ------
+    ValueError
+        If the panel or the prior cannot be learned from, or an option is none.
     """
 
     def __init__(
@@ -79,6 +84,11 @@ class Learner:
         -------
         list
             Labels of the panel's rows, the most promising first, none that was asked or told before.
+
+        Raises
+        ------
+        ValueError
+            If ``n`` is no whole number of at least 1.
         """
         if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
             raise ValueError(f'n is how many to train next, a whole number of at least 1, not {n!r}')
@@ -99,6 +109,11 @@ class Learner:
             Of the panel's row. Told again, the new metric counts.
         metric
             None, or a number that is not finite, where training failed.
+
+        Raises
+        ------
+        ValueError
+            If the panel has no such row, or the metric is no number.
         """
         place = self._place_of(label)
         try:
@@ -174,7 +189,8 @@ class Learner:
         """The next, and those of which the one after it is chosen: all, or the most promising of very many."""
         prior = self._known.prior[free]
         chosen = by_score = int(prior.argmax())
-        reason, rest = 'score', np.arange(len(free))
+        reason = 'score'
+        rest: Places = np.arange(len(free))
         metrics, belief = self._believed()
         if not self._is_owed(belief):
             mean, deviation, best = self._expected(free, metrics, belief)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 from nni_knas.footprint import Footprint
@@ -487,7 +488,7 @@ def _legend_once(traces: list[Any]) -> list[Any]:
     return traces
 
 
-def _best_so_far(rated: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+def _best_so_far(rated: pd.DataFrame, column: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """The candidates at which the best score of a column changes, and the last one, with that score."""
     explored = rated[rated[column].notna()].sort_values('candidate')
     best = explored[column].cummax().to_numpy()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 __all__ = ['histogram', 'spearman']
@@ -11,7 +13,7 @@ __all__ = ['histogram', 'spearman']
 MOST_BINS = 60
 
 
-def histogram(values: ArrayLike, wide: bool, edges: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def histogram(values: ArrayLike, wide: bool, edges: NDArray[Any] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
     """How many values are in each bin.
 
     Parameters
@@ -65,8 +67,8 @@ def spearman(scores: ArrayLike, metrics: ArrayLike, seed: int = 0) -> tuple[floa
     correlation = float(stats.spearmanr(x, y).statistic)
     ranks = stats.zscore(stats.rankdata(x)), stats.zscore(stats.rankdata(y)) / len(y)
 
-    def permuted(values: np.ndarray, axis: int = -1) -> np.ndarray:
-        products: np.ndarray = np.sum(values * ranks[1], axis=axis)
+    def permuted(values: NDArray[Any], axis: int = -1) -> NDArray[Any]:
+        products: NDArray[Any] = np.sum(values * ranks[1], axis=axis)
         return products
 
     test = stats.permutation_test(

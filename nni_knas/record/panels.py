@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:  # who only counts candidates does without
-    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ['Names', 'Panel', 'columns_of', 'pack', 'unpack']
 
@@ -41,7 +41,7 @@ def unpack(stored: Any, names: Names) -> Panel:
     return dict(zip(names[kind], values))
 
 
-def columns_of(stored: Sequence[Any], names: Names) -> dict[str, np.ndarray]:
+def columns_of(stored: Sequence[Any], names: Names) -> dict[str, NDArray[Any]]:
     """A column a statistic, with a row for each of what is stored; ``nan`` where that has no panel with the statistic.
 
     Raises
@@ -51,7 +51,7 @@ def columns_of(stored: Sequence[Any], names: Names) -> dict[str, np.ndarray]:
     """
     import numpy as np
 
-    columns = {name: np.full(len(stored), np.nan) for each in names for name in each}
+    columns: dict[str, NDArray[Any]] = {name: np.full(len(stored), np.nan) for each in names for name in each}
     kinds = [_kind(each, names) for each in stored]
     for number, each in enumerate(names):
         rows = [row for row, kind in enumerate(kinds) if kind == number]

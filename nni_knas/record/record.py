@@ -299,6 +299,7 @@ class Record:
         return ', '.join('NULL' if name in self._lacks else name for name in fields.split(', '))
 
     def close(self) -> None:
+        """Close the file."""
         with self._lock:
             self._connection.close()
 
@@ -315,6 +316,7 @@ class Record:
         return row[0] if row else None
 
     def set_meta(self, key: str, value: str | bytes | float) -> None:
+        """Keep a value of the run as a whole, by one of :mod:`nni_knas.record.keys`, in the place of an earlier one."""
         self._write('INSERT OR REPLACE INTO meta VALUES (?, ?)', key, value)
 
     def forget_meta(self, prefix: str) -> None:
@@ -514,6 +516,7 @@ class Record:
             )
 
     def best_score(self) -> float | None:
+        """The best score so far; the best quick one where there is no other; ``None`` where there is neither."""
         query = 'SELECT COALESCE(MAX(score), MAX(quick)) FROM candidates WHERE status != ?'
         best: float | None = self._fetch_one(query, Status.OUTSIDE)[0]
         return best

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from nni.mutable import Sample
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from nni_knas.basics.names import COSTS, OptimizeMode
 from nni_knas.learner import Learner
@@ -144,7 +144,7 @@ def _choices_of(pool: pd.DataFrame) -> pd.DataFrame:
     return chosen.map(repr).add_prefix('choice ').astype('category')
 
 
-def expected_in_full(quick: ArrayLike, full: ArrayLike, rest: ArrayLike) -> np.ndarray:
+def expected_in_full(quick: ArrayLike, full: ArrayLike, rest: ArrayLike) -> NDArray[Any]:
     r"""What a statistic is to be expected to be at full effort where it is known at little effort alone.
 
     The straight line :math:`f = a + b q`, fitted to the candidates that are known at both. Where all values are positive
@@ -172,7 +172,7 @@ def expected_in_full(quick: ArrayLike, full: ArrayLike, rest: ArrayLike) -> np.n
         q, f, r = np.log(q), np.log(f), np.log(r)
     spread = np.square(q - q.mean()).sum()
     slope = ((q - q.mean()) * (f - f.mean())).sum() / spread if spread > 0 else 0.0
-    expected: np.ndarray = f.mean() + slope * (r - q.mean())
+    expected: NDArray[Any] = f.mean() + slope * (r - q.mean())
     if positive:
         expected = np.exp(expected)
     return expected

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import bisect
 import math
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ['choose', 'crowding', 'fronts']
 
 
-def fronts(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
+def fronts(scores: ArrayLike, costs: ArrayLike) -> NDArray[Any]:
     """The number of each candidate's front.
 
     Parameters
@@ -53,7 +54,7 @@ def fronts(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
     return front
 
 
-def choose(scores: ArrayLike, costs: ArrayLike, k: int) -> np.ndarray:
+def choose(scores: ArrayLike, costs: ArrayLike, k: int) -> NDArray[Any]:
     """``k`` candidates front by front; of the last front, those that are farthest from their neighbours.
 
     Parameters
@@ -82,11 +83,12 @@ def choose(scores: ArrayLike, costs: ArrayLike, k: int) -> np.ndarray:
         chosen += members.tolist()
         if len(chosen) >= k:
             break
-    places = np.array(chosen, dtype=np.int64)
-    return places[np.lexsort((places, costs[places], -scores[places]))]
+    places: NDArray[np.int64] = np.array(chosen, dtype=np.int64)
+    order = np.lexsort((places, costs[places], -scores[places]))
+    return np.asarray(places[order])
 
 
-def crowding(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
+def crowding(scores: ArrayLike, costs: ArrayLike) -> NDArray[Any]:
     r"""How far each candidate of a front is from its neighbours.
 
     With the front in the order of an objective :math:`m`, candidate :math:`i` between :math:`i - 1` and :math:`i + 1`,
@@ -120,7 +122,7 @@ def crowding(scores: ArrayLike, costs: ArrayLike) -> np.ndarray:
     return distance
 
 
-def _checked_pair(scores: ArrayLike, costs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _checked_pair(scores: ArrayLike, costs: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     first, second = (np.asarray(values, dtype=np.float64) + 0.0 for values in (scores, costs))  # there is but one zero
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f'scores and costs have to be of one length, not of shapes {first.shape} and {second.shape}')

@@ -49,7 +49,19 @@ def progress_shown(record: Record, folder: Path | None, candidates: int, top_k: 
 
 
 def progress_of(record: Record, identity: str, candidates: int, top_k: int) -> dict[str, Any]:
-    """How far a run is, as the page's script takes it."""
+    """How far a run is, as the page's script takes it.
+
+    Parameters
+    ----------
+    record
+        The run's record.
+    identity
+        NNI's id of the experiment.
+    candidates
+        How many are to be scored.
+    top_k
+        How many are to be trained at most.
+    """
     sessions, state = record.sessions(), state_of(record)
     best, trained, near = record.best(_ROWS), record.trained(), near_of(record)
     choices = {choice.candidate: choice for choice in record.choices()}

@@ -116,6 +116,7 @@ class RankedEvaluator(Evaluator):
         self.predicted = predicted
 
     def extra_repr(self) -> str:
+        """What is said of it where NNI prints it."""
         return f'{self.evaluator!r}, score={self.kernel_score}, rank={self.kernel_rank}'
 
     def evaluate(self, model: Any) -> Any:
@@ -208,7 +209,23 @@ def ranked_model(
     keep_weights: bool,
     data: dict[str, str] | None = None,
 ) -> ExecutableModelSpace:
-    """Prepare a frozen model for its trial: NNI runs it and shows it with its score, its rank and why it was chosen."""
+    """Prepare a frozen model for its trial: NNI runs it and shows it with its score, its rank and why it was chosen.
+
+    Parameters
+    ----------
+    model
+        The frozen model, which is changed.
+    candidate
+        The candidate that it is of.
+    choice
+        How the candidate was chosen.
+    folder
+        The experiment's directory, for result and weights; ``None`` keeps nothing.
+    keep_weights
+        Whether trained weights are kept.
+    data
+        The digests of the evaluator's data when the search began; with others it does not train. Default: any will do.
+    """
     score, where = candidate.rated, str(folder) if folder is not None else None
     assert model.evaluator is not None and score is not None
     model.evaluator = RankedEvaluator(

@@ -49,6 +49,11 @@ class Run:
         The experiment's directory.
     record
         The run's record, where that is open already or not in the folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no run in the folder.
     """
 
     measuring_seconds = 30.0

@@ -240,7 +240,21 @@ def chooser_of(
     score_in_full: Callable[[int], None] | None = None,
     score_near: Callable[[list[int]], None] | None = None,
 ) -> Chooser:
-    """What chooses in a search: for the parameters see the classes."""
+    """What chooses in a search, as its request says.
+
+    Parameters
+    ----------
+    record
+        The record that has the candidates.
+    request
+        What the search is asked for.
+    within
+        Says which samples there are to choose from. Default: all.
+    score_in_full
+        Scores a candidate in full that has a quick score alone.
+    score_near
+        Scores candidates near those of these numbers, where the request asks for it.
+    """
     if request.choose == 'rank':
         return RankChooser(record, request, within)
     return LearnChooser(record, request, within, score_in_full, score_near)

@@ -223,6 +223,7 @@ class KNAS(Strategy):
         return self.request.top_k
 
     def extra_repr(self) -> str:
+        """What is said of it where NNI prints it."""
         return (
             f'kernel={self.kernel!r}, candidates={self.request.candidates}, top_k={self.request.top_k}, '
             f'explorer={self.explorer!r}, placement={self.placement!r}'

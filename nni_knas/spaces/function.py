@@ -261,6 +261,8 @@ def narrowed(space: ExecutableModelSpace, search_space: dict[str, Any]) -> Execu
     ValueError
         If a parameter, or a choice, is not in the space, or if no choice is left; or if a parameter that is no choice of the
         model, such as a number or a hyper-parameter of the evaluator, differs from the space's.
+    TypeError
+        If the space is in another format.
     """
     if isinstance(space, RawFormatModelSpace):
         space = SimplifiedModelSpace.from_model(space.model_space, space.evaluator)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GridSearchCV
@@ -82,7 +83,7 @@ def floor(data: TextData, encoder: str) -> FloorResult:
     )
 
 
-def _features(texts: TokenDataset, encoder: PretrainedEncoder) -> np.ndarray:
+def _features(texts: TokenDataset, encoder: PretrainedEncoder) -> NDArray[Any]:
     batches = list(LengthBatches(texts.lengths, BATCH, shuffle=False))
     inputs = [_inputs_of(texts, batch, encoder) for batch in batches]
     states = FrozenStates(encoder, 1)

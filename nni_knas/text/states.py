@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -107,7 +108,7 @@ class FrozenStates:
         frozen = encoder.layers - encoder.tuned
         self.wanted = range(min(frozen, encoder.layers + 1 - top), frozen + 1)
         self.names = [f'{i}-{weights}.npy' for i, weights in enumerate(encoder.names_of_states())]
-        self.places: dict[bytes, tuple[list[np.ndarray], int, int]] = {}
+        self.places: dict[bytes, tuple[list[NDArray[Any]], int, int]] = {}
 
     def add(self, inputs: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Compute the states of texts, batch by batch as the encoder is given them, where they are not there.
@@ -163,7 +164,7 @@ class FrozenStates:
             for one, other in zip(reversed(whole), reversed(parts))
         )
 
-    def _files_in(self, folder: Path, texts: Sequence[bytes], ends: Sequence[int]) -> list[np.ndarray]:
+    def _files_in(self, folder: Path, texts: Sequence[bytes], ends: Sequence[int]) -> list[NDArray[Any]]:
         shape = ends[-1], self.encoder.width
         paths = [folder / name for name in self.names]
         if not all([_is_whole(paths[i], shape) for i in self.wanted]):  # a list: all that are damaged are taken away
@@ -233,7 +234,7 @@ def _looked_at(encoder: PretrainedEncoder, device: Any) -> Iterator[None]:
         encoder.train(training)
 
 
-def _write(state: Tensor, places: Sequence[tuple[int, int]], file: np.ndarray) -> None:
+def _write(state: Tensor, places: Sequence[tuple[int, int]], file: NDArray[Any]) -> None:
     for row, (start, end) in zip(state.float().cpu().numpy(), places):
         with np.errstate(over='ignore'):
             file[start:end] = row[: end - start]

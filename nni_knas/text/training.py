@@ -257,6 +257,8 @@ class TextClassification(Lightning):
         ------
         ValueError
             If the training diverges.
+        RuntimeError
+            If an option is still to be chosen.
         """
         if self.is_mutable():
             raise RuntimeError('Mutable evaluator must first be `freeze()` before evaluation.')

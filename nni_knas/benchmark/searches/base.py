@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import rankdata  # type: ignore[import-untyped]
 
 __all__ = ['SCORE', 'Candidates', 'Search']
@@ -30,7 +31,7 @@ class Candidates:
     """
 
     panel: pd.DataFrame
-    choices: np.ndarray
+    choices: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.panel)
@@ -48,12 +49,12 @@ class Candidates:
         return pd.DataFrame(ranked, self.panel.index, self.panel.columns)
 
     @cached_property
-    def distances(self) -> np.ndarray:
+    def distances(self) -> NDArray[Any]:
         """Shape ``N x N``: the share of choices in which two candidates differ."""
         different = np.zeros((len(self), len(self)), dtype=np.float32)
         for column in self.choices.T:
             different += column[:, None] != column
-        share: np.ndarray = different / max(self.choices.shape[1], 1)
+        share: NDArray[Any] = different / max(self.choices.shape[1], 1)
         return share
 
 
@@ -98,12 +99,12 @@ class Search(ABC):
         """A random one of those that are free."""
         return int(self.rng.choice(np.flatnonzero(self.free)))
 
-    def best_free(self, values: np.ndarray) -> int:
+    def best_free(self, values: NDArray[Any]) -> int:
         """The one of those that are free with the highest value; among equals a random one."""
         open_to = np.flatnonzero(self.free)
         highest = values[open_to].max()
         return int(self.rng.choice(open_to[values[open_to] == highest]))
 
-    def nearest(self, choices: np.ndarray) -> int:
+    def nearest(self, choices: NDArray[Any]) -> int:
         """The one of those that are free that differs in the fewest choices from these, shape ``D``."""
         return self.best_free(-(self.candidates.choices != choices).sum(axis=1))

@@ -9,6 +9,7 @@ import numpy as np
 from nni.mutable import Categorical
 from nni.nas.strategy import RegularizedEvolution
 from nni.nas.strategy.evolution import Individual
+from numpy.typing import NDArray
 
 from nni_knas.benchmark.searches.base import Candidates, Search
 
@@ -59,7 +60,7 @@ class Evolution(Search):
 class _Choices:
     """What NNI's strategy asks of a model space: a choice for each column of the candidates' choices."""
 
-    def __init__(self, choices: np.ndarray) -> None:
+    def __init__(self, choices: NDArray[Any]) -> None:
         values = [np.unique(column).tolist() for column in choices.T]
         self.mutables = {_label(i): Categorical(each, label=_label(i)) for i, each in enumerate(values)}
 

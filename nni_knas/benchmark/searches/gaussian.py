@@ -4,42 +4,43 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular  # type: ignore[import-untyped]
 from scipy.special import ndtr  # type: ignore[import-untyped]
 
 __all__ = ['Posterior', 'expected_improvement', 'exponential', 'matern', 'regress']
 
-Kernel = Callable[[np.ndarray], np.ndarray]
+Kernel = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class Posterior(NamedTuple):
     """Mean and deviation of ``M`` points, and what each of the ``n`` observed is predicted as from the others."""
 
-    mean: np.ndarray
-    deviation: np.ndarray
-    held_out: np.ndarray
+    mean: NDArray[Any]
+    deviation: NDArray[Any]
+    held_out: NDArray[Any]
 
 
-def exponential(distances: np.ndarray) -> np.ndarray:
+def exponential(distances: NDArray[Any]) -> NDArray[Any]:
     """The kernel of Matérn with smoothness 1/2."""
-    kernel: np.ndarray = np.exp(-distances)
+    kernel: NDArray[Any] = np.exp(-distances)
     return kernel
 
 
-def matern(distances: np.ndarray) -> np.ndarray:
+def matern(distances: NDArray[Any]) -> NDArray[Any]:
     """The kernel of Matérn with smoothness 5/2."""
     scaled = np.sqrt(5) * distances
-    kernel: np.ndarray = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+    kernel: NDArray[Any] = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
     return kernel
 
 
 def regress(
-    among: np.ndarray,
-    across: np.ndarray,
-    observed: np.ndarray,
+    among: NDArray[Any],
+    across: NDArray[Any],
+    observed: NDArray[Any],
     kernel: Kernel,
     lengths: Sequence[float],
     noises: Sequence[float],
@@ -73,16 +74,16 @@ def regress(
 
 
 def _fit(
-    among: np.ndarray, targets: np.ndarray, kernel: Kernel, length: float, noise: float
-) -> tuple[float, float, np.ndarray]:
+    among: NDArray[Any], targets: NDArray[Any], kernel: Kernel, length: float, noise: float
+) -> tuple[float, float, NDArray[Any]]:
     """Log marginal likelihood, length, and the Cholesky factor of the covariance."""
     factor = cholesky(kernel(among / length) + noise * np.eye(len(targets)), lower=True)
     half = solve_triangular(factor, targets, lower=True)
     return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum()), length, factor
 
 
-def expected_improvement(posterior: Posterior, best: float) -> np.ndarray:
+def expected_improvement(posterior: Posterior, best: float) -> NDArray[Any]:
     """By how much each point is expected to exceed the best."""
     ahead = (posterior.mean - best) / posterior.deviation
-    improvement: np.ndarray = posterior.deviation * (ahead * ndtr(ahead) + np.exp(-0.5 * ahead**2) / np.sqrt(2 * np.pi))
+    improvement: NDArray[Any] = posterior.deviation * (ahead * ndtr(ahead) + np.exp(-0.5 * ahead**2) / np.sqrt(2 * np.pi))
     return improvement

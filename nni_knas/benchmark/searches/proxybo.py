@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax  # type: ignore[import-untyped]
 from scipy.stats import rankdata  # type: ignore[import-untyped]
 
@@ -48,7 +51,7 @@ class ProxyBO(Search):
         return self.best_free(ranks @ weights)
 
 
-def agreement(order: np.ndarray, metrics: np.ndarray) -> float:
+def agreement(order: NDArray[Any], metrics: NDArray[Any]) -> float:
     """The share of pairs that are ordered as the metrics order them, ties half; a half where there is no pair."""
     above, below = np.triu_indices(len(metrics), 1)
     if not len(above):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist  # type: ignore[import-untyped]
 
 from nni_knas.benchmark.searches.base import Candidates, Search
@@ -36,7 +39,7 @@ class Robot(Search):
     def __init__(self, candidates: Candidates, budget: int, seed: int) -> None:
         super().__init__(candidates, budget, seed)
         self.proxies = proxies_of(candidates.scaled)
-        self.queries: list[tuple[np.ndarray, int]] = []
+        self.queries: list[tuple[NDArray[Any], int]] = []
 
     def choose(self) -> int:
         while len(self.queries) < self.budget:
@@ -50,7 +53,7 @@ class Robot(Search):
             return self.anyone()
         return self.best_free(self.proxies @ self.queries[max(known)[1]][0])
 
-    def _next_weights(self) -> np.ndarray:
+    def _next_weights(self) -> NDArray[Any]:
         drawn = self.rng.uniform(-1, 1, (DRAWS, self.proxies.shape[1]))
         known = [(weights, self.told[first]) for weights, first in self.queries if first in self.told]
         if not known:

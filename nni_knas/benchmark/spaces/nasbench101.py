@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from nni.nas.hub.pytorch import NasBench101
 from nni.nas.space import SimplifiedModelSpace
+from numpy.typing import NDArray
 from torch import nn
 
 from nni_knas.benchmark.base import Benchmark, register_benchmark
@@ -81,7 +82,7 @@ def _choices(architecture: str) -> list[str]:
     return [*edges, *operations.split(',')]
 
 
-def _on_a_path(edges: np.ndarray) -> np.ndarray:
+def _on_a_path(edges: NDArray[Any]) -> NDArray[Any]:
     """The vertices that lie on a path from the first to the last."""
     reach = np.linalg.matrix_power(edges + np.eye(VERTICES, dtype=int), VERTICES) > 0
     return np.flatnonzero(reach[0] & reach[:, -1])
