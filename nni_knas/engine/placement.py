@@ -53,6 +53,11 @@ class Placement:
             Scores the candidates; a placement outside of this process sends it there.
         engine
             The experiment's own engine, for placements that run on it.
+
+        Raises
+        ------
+        ValueError
+            If candidates of this experiment cannot be scored there.
         """
 
     def put(self, task: Task) -> None:
