@@ -30,7 +30,7 @@ def encode(benchmark: Benchmark, architectures: Sequence[str]) -> NDArray[Any]:
     read = benchmark.choices
     rows = pd.DataFrame([dict(enumerate(read(each))) if read else words_of(each) for each in architectures])
     columns = [pd.factorize(rows[column].fillna(''), sort=True)[0] for column in rows]
-    varied = [codes for codes in columns if codes.max(initial=0) > 0]
+    varied = [codes for codes in columns if np.max(codes, initial=0) > 0]
     return np.column_stack(varied) if varied else np.zeros((len(architectures), 0), dtype=int)
 
 

@@ -50,7 +50,7 @@ def plot_scores(results: pd.DataFrame, scores: pd.DataFrame, metric: str, title:
 
     def score_panel(axes: Any, values: NDArray[Any]) -> None:
         fit = np.isfinite(values)
-        axes.scatter(values[fit], accuracy[fit], **_dot_style(fit.sum()), color=axes.color)
+        axes.scatter(values[fit], accuracy[fit], **_dot_style(int(fit.sum())), color=axes.color)
         _scale_axis(axes, values[fit])
         low = np.quantile(accuracy, 0.05)  # a few that learned nothing would press the others together
         axes.set_ylim(low - 0.15 * (accuracy.max() - low) - 1e-9, accuracy.max() + 0.05 * (accuracy.max() - low) + 1e-9)

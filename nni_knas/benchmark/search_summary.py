@@ -144,7 +144,7 @@ def _overall(sample: _Sample) -> pd.DataFrame:
     rows = []
     for place, name in enumerate(sample.names):
         low, high = interval(resampled[:, place])
-        worst = int(means[:, place].argmax())
+        worst = int(np.argmax(means[:, place]))
         rows.append(
             {
                 'search': name,

@@ -102,7 +102,7 @@ def expected_missed(quick: ArrayLike, full: ArrayLike, rest: ArrayLike, k: int) 
         return 0.0
     if m < max(k, LEAST):
         return math.inf
-    if min(q.min(), f.min(), r.min()) > 0:
+    if min(np.min(q), np.min(f), np.min(r)) > 0:
         q, f, r = np.log(q), np.log(f), np.log(r)
     threshold = np.sort(f)[-k]
     spread = np.square(q - q.mean()).sum()
@@ -110,7 +110,7 @@ def expected_missed(quick: ArrayLike, full: ArrayLike, rest: ArrayLike, k: int) 
     slope = max(slope, 0.0)  # a quick score that misleads says nothing
     predicted = f.mean() + slope * (r - q.mean())
     residuals = f - f.mean() - slope * (q - q.mean())
-    variance = np.square(residuals).sum() / (m - 2)
+    variance: Any = np.square(residuals).sum() / (m - 2)
     # How far a prediction is off: by the residual, and by the line itself, which is known less well far from the points.
     variance = variance * (1 + 1 / m + np.square(r - q.mean()) / spread) if spread > 0 else np.full_like(r, variance)
     deviation = np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 __all__ = ['name_of_loss']
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
-_ARRAYS = (torch.Tensor, NDArray[Any], np.generic)
+_ARRAYS = (torch.Tensor, np.ndarray, np.generic)
 _COUNTED = (*_PLAIN, *_ARRAYS, types.FunctionType, functools.partial, nn.Module, tuple, list)
 """What counts of the globals that a function reads."""
 

@@ -188,14 +188,14 @@ class Learner:
     def _choose(self, free: Places) -> tuple[int, Places]:
         """The next, and those of which the one after it is chosen: all, or the most promising of very many."""
         prior = self._known.prior[free]
-        chosen = by_score = int(prior.argmax())
+        chosen = by_score = int(np.argmax(prior))
         reason = 'score'
         rest: Places = np.arange(len(free))
         metrics, belief = self._believed()
         if not self._is_owed(belief):
             mean, deviation, best = self._expected(free, metrics, belief)
             promised = promise(mean, deviation, best, are_possible(prior, self._known.prior, belief.trust))
-            chosen = int(promised.argmax())
+            chosen = int(np.argmax(promised))
             if prior[chosen] != prior[by_score]:
                 reason = 'learned' if self._told and mean[chosen] >= mean[by_score] else 'explore'
             rest = np.sort(np.argsort(-promised, kind='stable')[: 1 + MOST])
@@ -214,7 +214,7 @@ class Learner:
             pending = np.array([*self._pending])
             scores = np.concatenate([scores, belief.expect(pending)[0]])
             belief = self._surrogate.told(np.concatenate([np.array([*self._told], int), pending]), scores)
-        return *belief.expect(free), scores.max()
+        return *belief.expect(free), np.max(scores)
 
     def _chances(self, metrics: Metrics, belief: Belief, hope: Floats) -> Floats:
         """By joint draws of those that promise the most, against the best that was told."""
@@ -225,7 +225,7 @@ class Learner:
         if max(self._told.values(), default=-math.inf) > -math.inf:
             # By ranks the best is further ahead of the second than by metrics: half of it, and chances are what comes true.
             ahead = np.sort(metrics.scores)[-2:].mean()
-            rest = np.append(rest, told[metrics.scores.argmax()])
+            rest = np.append(rest, told[np.argmax(metrics.scores)])
             drawn = np.column_stack([drawn, np.full(DRAWS, ahead)])
         if len(rest):  # else all have failed
             chance[rest] = chance_of_each(drawn)

@@ -50,7 +50,7 @@ def _is_choice(kind: object) -> bool:
 
 def _choices_of(chosen: pd.DataFrame) -> Choices:
     codes = [pd.factorize(chosen[name], use_na_sentinel=False)[0] for name in chosen]
-    varied = [column for column in codes if column.max() > 0]
+    varied = [column for column in codes if np.max(column) > 0]
     return np.array(varied, np.int32).reshape(len(varied), len(chosen)).T
 
 

@@ -167,7 +167,7 @@ def expected_in_full(quick: ArrayLike, full: ArrayLike, rest: ArrayLike) -> NDAr
     q, f = q[both], f[both]
     if len(q) < LEAST:
         return np.full(len(r), np.nan)
-    positive = min(q.min(), f.min(), np.nanmin(r, initial=math.inf)) > 0
+    positive = min(np.min(q), np.min(f), np.nanmin(r, initial=math.inf)) > 0
     if positive:
         q, f, r = np.log(q), np.log(f), np.log(r)
     spread = np.square(q - q.mean()).sum()

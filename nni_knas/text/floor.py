@@ -67,7 +67,7 @@ def floor(data: TextData, encoder: str) -> FloorResult:
     if data.test is None:
         raise ValueError('the floor is told on a dev split, which these data do not have')
     frozen = PretrainedEncoder(encoder, 0)
-    least = int(np.bincount(data.train.targets).min())
+    least = int(np.min(np.bincount(data.train.targets)))
     if least < 2:
         raise ValueError('a class has a single text to train on: the floor cannot be cross-validated')
     train, test = (_features(part, frozen) for part in (data.train, data.test))

@@ -61,4 +61,4 @@ class Robot(Search):
         weights = np.array([each for each, _ in known])
         reached = np.array([metric for _, metric in known])
         posterior = regress(cdist(weights, weights), cdist(drawn, weights), reached, matern, LENGTHS, NOISES)
-        return np.asarray(drawn[(posterior.mean + KAPPA * posterior.deviation).argmax()])
+        return np.asarray(drawn[np.argmax(posterior.mean + KAPPA * posterior.deviation)])
