@@ -31,8 +31,11 @@ format: $(VENV)/ready-test
 types: $(VENV)/ready-test
 	$(BIN)/mypy
 
+# What of the package the tests run, by branches; of a part of them it would say nothing.
+COVERAGE = $(if $(strip $(ARGS)),,--cov)
+
 unit: $(VENV)/ready-test
-	$(BIN)/$(PYTEST) $(ARGS)
+	$(BIN)/$(PYTEST) $(COVERAGE) $(ARGS)
 
 # Without NNI's manager, browsers and long trainings.
 test-fast: $(VENV)/ready-test
