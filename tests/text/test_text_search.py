@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from places import EXAMPLES
-from servers import free_port
+from servers import free_port, wait_until
 from text_encoders import save_encoder
 
 from nni_knas import open_run
@@ -122,6 +122,44 @@ def test_the_example(any_task, encoder, tmp_path):
     assert again.stdout.splitlines()[-6:] == table
     other = subprocess.run([sys.executable, *given, '--seeds', '3'], capture_output=True, text=True, cwd=tmp_path)
     assert other.returncode == 2 and 'was begun with other options' in other.stderr.splitlines()[-1]
+
+
+def test_the_example_goes_on_where_it_was_killed(task, encoder, tmp_path):
+    """While its search trains: what was scored and trained is there, and is not done again."""
+    options = {
+        **SMALL,
+        '--top-k': ['3'],
+        '--concurrency': ['1'],
+        '--epochs': ['3'],
+        '--data': [task],
+        '--encoder': [encoder],
+    }
+    given = [str(EXAMPLE), *(word for option, values in options.items() for word in (option, *values))]
+    begun = tmp_path / 'text-search' / 'TASK' / 'experiment.txt'
+
+    def record():
+        return open_run(begun.read_text()).scores(all=True).set_index('candidate')
+
+    def one_is_trained():
+        assert process.poll() is None
+        try:
+            return (record().status == 'trained').any()
+        except (FileNotFoundError, ValueError):  # nothing is there yet
+            return False
+
+    process = subprocess.Popen([sys.executable, *given, '--port', str(free_port())], stdout=subprocess.DEVNULL, cwd=tmp_path)
+    try:
+        wait_until(one_is_trained)
+    finally:
+        process.kill()
+        process.wait()
+    before = record()
+    run(*given, '--port', str(free_port()), cwd=tmp_path)
+    after = record()
+    assert len(before) == len(after) == 4 and before.score.equals(after.score[before.index])
+    assert (after.status == 'trained').sum() == 3
+    trained = before[before.status == 'trained']
+    assert after.loc[trained.index, ['metric', 'training_seconds']].equals(trained[['metric', 'training_seconds']])
 
 
 def test_a_mistake_gets_one_sentence_before_anything_is_trained(task, encoder, tmp_path):
