@@ -64,6 +64,8 @@ def shown_by(face: str) -> Iterator[Shown]:
 def methods_of(owner: str, kind: type) -> Iterator[Shown]:
     """Its public methods and properties; one that overrides another has its docstring where it has none."""
     for name in dir(kind):
+        if name.startswith('trace_'):  # what NNI adds to the class of what a traced function returns
+            continue
         method = inspect.getattr_static(kind, name)
         code = method.fget if isinstance(method, property) else getattr(method, '__func__', method)
         if not name.startswith('_') and inspect.isfunction(code) and is_ours(code):
