@@ -105,9 +105,13 @@ SMALL = {
 }
 
 
+def words(options):
+    """A command line of options and their values."""
+    return [word for option, values in options.items() for word in (option, *values)]
+
+
 def test_the_example(any_task, encoder, tmp_path):
-    small = [word for option, values in SMALL.items() for word in (option, *values)]
-    given = [str(EXAMPLE), '--data', any_task, '--encoder', encoder, *small, '--port', str(free_port())]
+    given = [str(EXAMPLE), '--data', any_task, '--encoder', encoder, *words(SMALL), '--port', str(free_port())]
     first = run(*given, cwd=tmp_path)
     table = first.stdout.splitlines()[-6:]
     names = [line.split('|')[1].strip() for line in table]
@@ -126,15 +130,8 @@ def test_the_example(any_task, encoder, tmp_path):
 
 def test_the_example_goes_on_where_it_was_killed(task, encoder, tmp_path):
     """While its search trains: what was scored and trained is there, and is not done again."""
-    options = {
-        **SMALL,
-        '--top-k': ['3'],
-        '--concurrency': ['1'],
-        '--epochs': ['3'],
-        '--data': [task],
-        '--encoder': [encoder],
-    }
-    given = [str(EXAMPLE), *(word for option, values in options.items() for word in (option, *values))]
+    slower = words({**SMALL, '--top-k': ['3'], '--concurrency': ['1'], '--epochs': ['3']})
+    given = [str(EXAMPLE), '--data', task, '--encoder', encoder, *slower]
     begun = tmp_path / 'text-search' / 'TASK' / 'experiment.txt'
 
     def record():
