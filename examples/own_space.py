@@ -47,7 +47,8 @@ class SmallNet(ModelSpace):
         self.head = MutableLinear(width, num_labels)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(self.stem(images)).mean((2, 3)))
+        outputs: torch.Tensor = self.head(self.body(self.stem(images)).mean((2, 3)))
+        return outputs
 
 
 def train(network: nn.Module, data: Data, epochs: int, learning_rate: float) -> None:
@@ -89,7 +90,8 @@ def main() -> None:
     run = open_run(experiment.id)
     print(run.ranking())
     print(run.choices())  # in which order they were trained, why, and what was expected of each
-    print(run.lessons().sentence)  # whether the score ranks this space
+    if (lessons := run.lessons()) is not None:  # nothing was trained, nothing learned
+        print(lessons.sentence)  # whether the score ranks this space
     print('Winner:', run.architecture, 'accuracy', run.metric)
     print(run.network())
 

@@ -29,10 +29,10 @@ from tqdm import tqdm
 SEARCHES = [(100, 5), (300, 3), (300, 20), (1000, 20), (1000, 40)]  # candidates, k
 
 
-def search(quick, full, k):
+def search(quick: np.ndarray, full: np.ndarray, k: int) -> list[int]:
     """The candidates that a search with adaptive effort scores in full, the best first."""
     race = Race(dict(enumerate(quick)), k)
-    done = []
+    done: list[int] = []
     while batch := race.next():
         for candidate in batch:
             race.add(candidate, full[candidate])
@@ -52,9 +52,13 @@ def main() -> None:
     torch.set_num_threads(1)
     table = pd.read_csv(options.table).sample(options.architectures, random_state=0)
     kernel = GradientKernelEvaluator(load_data(options.data).train, options.score)
-    kernels = {'quick': kernel.quick(), 'full': kernel}
+    quick_kernel = kernel.quick()
+    if quick_kernel is None:
+        parser.error(f'{kernel.score_function.name} has no quick score')
+    kernels = {'quick': quick_kernel, 'full': kernel}
     builder = NetworkBuilder(SimplifiedModelSpace.from_model(NasBench201()), kernel.seed)
-    scores, seconds = {name: [] for name in kernels}, {name: [] for name in kernels}
+    scores: dict[str, list[float]] = {name: [] for name in kernels}
+    seconds: dict[str, list[float]] = {name: [] for name in kernels}
     for architecture in tqdm(table.arch_str, desc='Scoring', disable=None):
         network = builder.network(to_sample(architecture))
         for name, each in kernels.items():

@@ -13,7 +13,9 @@ import contextlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nni_knas import KNAS, GradientKernelEvaluator
 from nni_knas.benchmark import to_sample
@@ -29,9 +31,11 @@ import torch
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.hub.pytorch import NasBench201
-from nni.nas.space import SimplifiedModelSpace
+from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.nas.strategy import GridSearch
 from scoring import authors_loop, forward_backward, seconds
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 AUTHORS = "authors' procedure: 50 passes of one image, Gram mean"
 ADAPTIVE = 'steady-rank, 16 images, adaptive effort'
@@ -44,27 +48,34 @@ SETTINGS = {  # score, images, pixels
 }
 
 
-def authors_procedure(model, images, labels):
+def authors_procedure(model: ExecutableModelSpace, images: Tensor, labels: Tensor) -> float:
     """Build the network through NNI; then a pass a sample; the mean of the Gram matrix."""
     return authors_loop(build_network(model, 0), images, labels)
 
 
-def candidate(space, scorer, record, random_state, architecture):
+def candidate(
+    space: SimplifiedModelSpace,
+    scorer: Scorer,
+    record: Record,
+    random_state: np.random.RandomState,
+    architecture: str | None,
+) -> float:
     """What a search does for a candidate: sample, build, score, record."""
     model = space.random(random_state=random_state)  # timed; the architecture that is asked for takes its place
     sample = model.sample if architecture is None else to_sample(architecture)
     verdict = scorer.score(sample)
+    assert verdict.score is not None, verdict.reason
     text = encode_sample(sample)
     if record.find(sample) is None:
         record.add_scored(sample, text, verdict.score, verdict.seconds)
     return verdict.score
 
 
-def best_of(repeats, function, *arguments):
+def best_of(repeats: int, function: Callable[..., object], *arguments: Any) -> float:
     return min(seconds(function, *arguments)[0] for _ in range(repeats))
 
 
-def costs(options, space, data) -> None:
+def costs(options: argparse.Namespace, space: SimplifiedModelSpace, data: Dataset[Any]) -> None:
     architectures, accuracies = [None] * options.architectures, None
     if options.table is not None:
         table = pd.read_csv(options.table).sample(options.architectures, random_state=0)
@@ -94,14 +105,14 @@ def costs(options, space, data) -> None:
             scores[name].append(score)
     print(f'a whole candidate, {options.architectures} architectures, one thread:')
     print(f'{"ms":>8} {"authors / it":>13}' + (f' {"Spearman":>9}' if accuracies is not None else ''))
-    for name, took in times.items():
-        line = f'{1000 * statistics.mean(took):8.1f} {statistics.mean(times[AUTHORS]) / statistics.mean(took):13.1f}'
+    for name, each in times.items():
+        line = f'{1000 * statistics.mean(each):8.1f} {statistics.mean(times[AUTHORS]) / statistics.mean(each):13.1f}'
         if accuracies is not None:
             line += f' {pd.Series(scores[name], index=accuracies.index).corr(accuracies, method="spearman"):9.3f}'
         print(f'{line}  {name}')
 
 
-def overheads(options, space, data) -> None:
+def overheads(options: argparse.Namespace, space: SimplifiedModelSpace, data: Dataset[Any]) -> None:
     """A score against a plain forward-backward pass of the same network and images, and formats of memory and numbers."""
     print(f'\nagainst a plain forward-backward pass, median of {options.networks} networks:')
     models = random_models(space, options.networks, 2)
@@ -129,7 +140,7 @@ def overheads(options, space, data) -> None:
             print(f'{statistics.median(values):8.2f}  {name}, {n} images')
 
 
-def everything(options, data) -> None:
+def everything(options: argparse.Namespace, data: Dataset[Any]) -> None:
     """All architectures of the space in one search, as a user runs it."""
     if options.setting == ADAPTIVE:
         kernel, k = GradientKernelEvaluator(data), 20
@@ -155,7 +166,7 @@ def everything(options, data) -> None:
     )
 
 
-def report_nothing(network) -> None:
+def report_nothing(network: nn.Module) -> None:
     """In the place of training."""
     nni.report_final_result(0.0)
 

@@ -49,7 +49,7 @@ def free_port() -> int:
     """A port for NNI's manager."""
     with socket.socket() as probe:
         probe.bind(('', 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def report(run: nni_knas.Run) -> None:

@@ -90,7 +90,7 @@ def strike(search: Search, way: str, draw: random.Random) -> Kill | None:
 
 def judged(kills: list[Kill], log: list[Line], after: Snapshot) -> Counter[str]:
     """What was lost and what was done twice since each kill; each once."""
-    found = {name: set() for name in COUNTED[:4]}
+    found: dict[str, set[str]] = {name: set() for name in COUNTED[:4]}
     for kill in kills:
         found['candidates lost'] |= {a for a, score in kill.before.scores.items() if after.scores.get(a) != score}
         found['trainings lost'] |= {a for a, metric in kill.before.metrics.items() if after.metrics.get(a) != metric}
@@ -170,7 +170,8 @@ def main() -> int:
     print(
         f'{arguments.kills} kills, seed {arguments.seed}; {CANDIDATES} candidates, the best {TOP_K} trained, in each search'
     )
-    counts, ways = Counter(dict.fromkeys(COUNTED, 0)), Counter()
+    counts = Counter(dict.fromkeys(COUNTED, 0))
+    ways: Counter[str] = Counter()
     start, number = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as temporary:
         while remaining:

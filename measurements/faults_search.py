@@ -18,10 +18,12 @@ import nni_knas
 from nni_knas.scores import MGM, register
 
 import nni
+import pandas as pd
 import psutil
 import torch
 from nni.nas.evaluator import FunctionalEvaluator
 from torch import nn
+from torch.utils.data import DataLoader
 
 CANDIDATES, TOP_K = 60, 3
 SECONDS_TO_SCORE, SECONDS_TO_TRAIN = 0.1, 4.0
@@ -90,7 +92,7 @@ def train(network: nn.Module) -> None:
     """A training that takes its time, and notes when it begins and has completed."""
     note('began', network)
     data = nni_knas.data.load_data('digits', size=8, limit=200)
-    images, labels = (torch.stack([torch.as_tensor(sample[part]) for sample in data.train]) for part in (0, 1))
+    images, labels = next(iter(DataLoader(data.train, batch_size=200)))
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(10):
         optimizer.zero_grad()
@@ -120,6 +122,10 @@ class Snapshot(NamedTuple):
     scores: dict[str, float]
     metrics: dict[str, float]
     failed: dict[str, str | None]
+
+
+def by_architecture(column: pd.Series) -> dict[str, Any]:
+    return {str(architecture): value for architecture, value in column.items()}
 
 
 class Search:
@@ -188,7 +194,7 @@ class Search:
         frame = nni_knas.open_run(run).scores(all=True)
         frame.index = frame.architecture.map(spelled)
         failed = frame[frame.status == 'training-failed']
-        return Snapshot(frame.score.dropna().to_dict(), frame.metric.dropna().to_dict(), failed.reason.to_dict())
+        return Snapshot(*map(by_architecture, (frame.score.dropna(), frame.metric.dropna(), failed.reason)))
 
     def training(self) -> list[int]:
         """The processes that train now."""

@@ -20,13 +20,15 @@ from nni_knas.networks import Canonical, Identity, encode_sample
 import nni
 import numpy as np
 import torch
+from nni.mutable import Sample
 from nni.nas.hub.pytorch import DARTS, NasBench201
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableConv2d, MutableLinear, Repeat
 from nni.nas.space import SimplifiedModelSpace
+from torch import Tensor
 from tqdm import tqdm
 
 
-def canonical(sample) -> str:
+def canonical(sample: Sample) -> str:
     """The text by which the authors of NAS-Bench-201 count 6,466 different cells."""
     nodes = ['0']
     for node in (1, 2, 3):
@@ -57,11 +59,12 @@ class Depths(ModelSpace):
         )
         self.head = MutableLinear(width, 10)
 
-    def forward(self, images):
-        return self.head(torch.relu(self.body(self.stem(images))).mean((2, 3)))
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.head(torch.relu(self.body(self.stem(images))).mean((2, 3)))
+        return outputs
 
 
-def leave_out_unused(kernel) -> None:
+def leave_out_unused(kernel: GradientKernelEvaluator) -> None:
     spaces = {
         'depths': Depths(),
         'NAS-Bench-201': NasBench201(),
@@ -100,7 +103,7 @@ def main() -> None:
     identity, scorer = Identity(space, kernel.minibatch), Scorer(kernel, space)
     choices = {label: mutable.values for label, mutable in space.simplify().items()}
     samples = [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
-    np.random.RandomState(0).shuffle(samples)
+    samples = [samples[i] for i in np.random.RandomState(0).permutation(len(samples))]
     samples = samples[: len(samples) // options.every]
     for sample in samples[:: max(1, len(samples) // 30)]:  # the skeletons are made and proven once a run
         identity.fingerprint(sample), scorer.build(sample)

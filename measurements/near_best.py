@@ -74,7 +74,7 @@ class Pool(NamedTuple):
 def pool_of(name: str, options: argparse.Namespace) -> Pool:
     data = load_data(options.data, size=declaration_of(name).image_size)
     table = find_table(name, options.tables)
-    benchmark = load_benchmark(name, table=table and str(table), classes=data.classes)
+    benchmark = load_benchmark(name, table=str(table) if table else None, classes=data.classes)
     kernel = GradientKernelEvaluator(data.train, batch_size=16, device='cpu')
     architectures = benchmark.sample(pool_size(1000), 0, benchmark.searched)
     cache = ScoreCache(options.output / name / 'scores.sqlite')
@@ -89,7 +89,8 @@ def search(pool: Pool, metric: pd.Series, kind: Kind, repeat: int) -> list[int]:
     rng = np.random.default_rng(repeat)
     order = rng.permutation(len(metric))
     known, rest = np.split(order, [kind.candidates - kind.near])
-    learner, trained = Learner(pool.panel.loc[known], seed=repeat), []
+    learner = Learner(pool.panel.loc[known], seed=repeat)
+    trained: list[int] = []
     for place in range(TRAINED):
         if kind.near and place == kind.after:
             best = learner.predictions()['mean'].sort_values(ascending=False, kind='stable').index[: kind.parents]

@@ -12,43 +12,49 @@ import logging
 import time
 
 import nni_knas
-from nni_knas.engine import InProcess, Workers
+from nni_knas.engine import InProcess, Placement, Task, Verdict, Workers
 
 import numpy as np
+import pandas as pd
 import torch
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.hub.pytorch import NasBench201
+from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import SimplifiedModelSpace
 
 
-def timed(placement):
-    """Have a placement note when verdicts come."""
-    get, placement.times = placement.get, []
+def noted(placement: Placement) -> list[float]:
+    """When a placement gives verdicts: a list that grows while it does."""
+    get = placement.get
+    times: list[float] = []
 
-    def noted():
+    def get_and_note() -> list[tuple[Task, Verdict]]:
         verdicts = get()
-        placement.times += [time.perf_counter()] * len(verdicts)
+        times.extend([time.perf_counter()] * len(verdicts))
         return verdicts
 
-    placement.get = noted
-    return placement
+    placement.get = get_and_note  # type: ignore[method-assign]
+    return times
 
 
-def search(space, placement, arguments):
+def search(
+    space: ModelSpace, placement: Placement, arguments: argparse.Namespace
+) -> tuple[pd.DataFrame, float, float, float]:
     """Scores, seconds a candidate, seconds that each is in work, and seconds until the first verdict."""
     generator = torch.Generator().manual_seed(0)
     data = torch.randn(arguments.batch_size, 3, 32, 32, generator=generator), torch.arange(arguments.batch_size) % 10
     kernel = nni_knas.GradientKernelEvaluator(data, score=arguments.score, batch_size=arguments.batch_size, device='cpu')
-    strategy = nni_knas.KNAS(kernel, arguments.candidates, 0, placement=timed(placement))
+    strategy = nni_knas.KNAS(kernel, arguments.candidates, 0, placement=placement)
+    times = noted(placement)
     start = time.perf_counter()
     strategy(SimplifiedModelSpace.from_model(space), SequentialExecutionEngine())
-    times, scores = placement.times, strategy.scores(all=True)
+    scores = strategy.scores(all=True)
     at_work = getattr(placement, 'workers', 1)
     seconds = (times[-1] - times[at_work - 1]) / (len(times) - at_work)
     return scores, seconds, scores.seconds.mean(), times[0] - start
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--candidates', type=int, default=24)

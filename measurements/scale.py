@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nni_knas
 from nni_knas.networks import COSTS, encode_sample
-from nni_knas.engine import InProcess, Verdict
+from nni_knas.engine import InProcess, Task, Verdict
 
 import psutil
 import torch
@@ -50,7 +50,7 @@ class Free(InProcess):
         self.candidates, self.kill_at, self.seconds = candidates, kill_at, 0.0
         self.names = [f'statistic {number}' for number in range(1, statistics + 1)]
 
-    def get(self) -> list:
+    def get(self) -> list[tuple[Task, Verdict]]:
         start = time.perf_counter()
         task = self._waiting.popleft()
         digest = hashlib.blake2b(encode_sample(task.sample).encode(), digest_size=6).digest()
@@ -119,7 +119,7 @@ def run(record: Path, arguments: argparse.Namespace, *more: str) -> None:
 
 def search(arguments: argparse.Namespace, record: Path) -> None:
     kernel = nni_knas.GradientKernelEvaluator((torch.zeros(4, 3, 32, 32), torch.arange(4) % 3))
-    kernel.check = lambda network: None
+    kernel.check = lambda network: None  # type: ignore[method-assign]
     explorer = RegularizedEvolution(seed=0) if arguments.explorer == 'evolution' else None
     space = Edges() if arguments.space == 'edges' else DARTS(16, 8, 'cifar')
     placement = Free(arguments.candidates, arguments.kill_at, arguments.statistics)
@@ -143,12 +143,12 @@ def count_checkpoints() -> dict[str, float]:
     def set_meta(self: nni_knas.record.Record, key: str, value: str | bytes | float) -> None:
         start = time.perf_counter()
         write(self, key, value)
-        if key.startswith('checkpoint'):
+        if key.startswith('checkpoint') and isinstance(value, (str, bytes)):
             notes['number'] += 1
             notes['bytes'] += len(value)
             notes['seconds'] += time.perf_counter() - start
 
-    nni_knas.record.Record.set_meta = set_meta
+    nni_knas.record.Record.set_meta = set_meta  # type: ignore[method-assign]
     return notes
 
 

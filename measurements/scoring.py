@@ -8,20 +8,25 @@ import argparse
 import copy
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from nni_knas import GradientKernelEvaluator
 from nni_knas.networks import build_network
 from nni_knas.data import load_data
-from nni_knas.gradients import Gradients, undisturbed
+from nni_knas.gradients import Gradients, Minibatch, undisturbed
 
 import numpy as np
 import torch
 from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import SimplifiedModelSpace
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+T = TypeVar('T')
 
-def authors_loop(network, images, labels):
+
+def authors_loop(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """The authors' procedure: a forward and backward pass a sample, at batch size 1 in training mode; the Gram mean."""
     network.train()
     parameters = list(network.parameters())
@@ -34,12 +39,12 @@ def authors_loop(network, images, labels):
     return float(sum((g / len(images)).double().square().sum() for g in total))
 
 
-def forward_backward(network, images, labels):
+def forward_backward(network: nn.Module, images: Tensor, labels: Tensor) -> Sequence[Tensor]:
     network.train()
     return torch.autograd.grad(F.cross_entropy(network(images), labels), list(network.parameters()), allow_unused=True)
 
 
-def half_covariance_loop(network, minibatch):
+def half_covariance_loop(network: nn.Module, minibatch: Minibatch) -> list[list[Tensor | None]]:
     """Per-sample gradients by a Python loop over samples."""
     with undisturbed(network):
         gradients = Gradients(network, minibatch)
@@ -48,13 +53,13 @@ def half_covariance_loop(network, minibatch):
         return [gradients._differentiate(minibatch.part(i, i + 1), chosen) for i in range(minibatch.size)]
 
 
-def difference(kernel, network):
+def difference(kernel: GradientKernelEvaluator, network: nn.Module) -> float:
     network = copy.deepcopy(network).double()
     score, reference = kernel.score(network), authors_loop(network, *kernel.minibatch.to(kernel.device, torch.float64))
     return abs(score - reference) / reference
 
 
-def seconds(function, *arguments):
+def seconds(function: Callable[..., T], *arguments: Any) -> tuple[float, T]:
     start = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - start, result

@@ -15,6 +15,7 @@ from nni_knas.spaces import TextClassifierSpace
 from nni_knas.text import TextClassification, text_data
 
 import torch
+from nni.mutable import Sample
 from nni.nas.space import SimplifiedModelSpace
 from pytorch_lightning.callbacks import Callback
 
@@ -45,7 +46,7 @@ def main() -> None:
     )
     space = TextClassifierSpace('minilm', len(train.classes), sentences=train.sentences)
 
-    def epoch(sample: dict, precision: str, cache: bool) -> float:
+    def epoch(sample: Sample, precision: str, cache: bool) -> float:
         timer = EpochTimer()
         evaluator = TextClassification(
             train,

@@ -27,7 +27,7 @@ def main() -> None:
     edges = choices.filter(like='edge_')
     for operation in sorted(set(edges.to_numpy().ravel())):
         choices[f'has {operation}'] = (edges == operation).any(axis=1)
-    for label in [name for name in choices if not name.startswith('edge_')]:
+    for label in [name for name in map(str, choices) if not name.startswith('edge_')]:
         means = ranks.groupby(choices[label]).mean()
         means.insert(0, 'networks', choices[label].value_counts())
         spread = means[options.metric].max() - means[options.metric].min()

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nni_knas
 from nni_knas.benchmark import autoformer_digits_space, darts_cifar10_space
@@ -84,7 +85,7 @@ PRESETS = {
 }
 
 
-def in_memory(dataset: torch.utils.data.Dataset, indices: np.ndarray) -> Images:
+def in_memory(dataset: torch.utils.data.Dataset[Any], indices: np.ndarray) -> Images:
     """Images once decoded stay in memory: decoding them in each epoch would take longer than small networks do."""
     samples = [dataset[int(i)] for i in tqdm(indices, desc='Reading images', leave=False, disable=None)]
     images = torch.stack([image for image, _ in samples])

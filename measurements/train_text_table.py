@@ -51,6 +51,8 @@ def main() -> None:
     first, step = map(int, options.part.split('/'))
 
     data = load_text(options.data, 'minilm', max_length=options.max_length)
+    if data.test is None:
+        parser.error(f'{options.data} has no dev split')
     evaluator = TextClassification(
         data.train,
         data.validation,
@@ -72,7 +74,7 @@ def main() -> None:
         network = model.executable_model()
         results = evaluator.evaluate(network)
         valid = [100 * result.validation['accuracy'] for result in results]
-        test = [100 * result.test['accuracy'] for result in results]
+        test = [100 * result.test['accuracy'] for result in results if result.test]
         both = [(v * held_out + t * dev) / (held_out + dev) for v, t in zip(valid, test)]
         row = (
             architecture,

@@ -58,10 +58,10 @@ register_functions(
 def tables(folder: Path) -> Iterator[tuple[str, pd.DataFrame, pd.Series]]:
     """Of each space its name, the logarithms of the statistics, a row an architecture, and the accuracies."""
     witnesses = pd.read_csv(folder / 'all.csv').query('witness').groupby('benchmark', sort=False).metric.first()
-    for space, witness in witnesses.items():
+    for space, witness in zip(witnesses.index.astype(str), witnesses):
         table = pd.read_csv(folder / space / 'scores.csv')
         least = TwoWayRank.least
-        yield space, np.log(table[USED].clip(lower=least)).fillna(np.log(least)), table[witness]
+        yield space, table[USED].clip(lower=least).transform(np.log).fillna(np.log(least)), table[witness]
 
 
 def correlations(folder: Path, products: list[Powers]) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def correlations(folder: Path, products: list[Powers]) -> pd.DataFrame:
 def rank_sums(folder: Path) -> pd.DataFrame:
     """The same of the sum of the ranks by each factor among the candidates, in the place of the product."""
     found = {
-        space: sum(power * logs[name].rank() for name, power in FACTORS.items()).corr(accuracies, method='spearman')
+        space: (logs[list(FACTORS)].rank() * pd.Series(FACTORS)).sum(axis=1).corr(accuracies, method='spearman')
         for space, logs, accuracies in tables(folder)
     }
     return pd.DataFrame(found, index=['sum of ranks by the same factors'])
@@ -98,7 +98,7 @@ def leave_one_out(found: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for space in found.columns:
         others = found.drop(columns=space)
-        best = goodness(others).idxmax()
+        best = str(goodness(others).idxmax())
         rows.append((space, best, others.loc[best].mean(), found.loc[best, space], found[space].max()))
     return pd.DataFrame(rows, columns=['left out', 'chosen on the others', 'mean there', 'here', 'best here']).set_index(
         'left out'

@@ -11,6 +11,7 @@ the loss. How the gradient's size enters: as the score has it; its logarithm lay
 is among layers; and the other way round, as a factor, as the paper has it.
 """
 
+import math
 import sys
 from collections.abc import Callable
 
@@ -69,7 +70,7 @@ def with_samples(gradients: Gradients) -> float:
 
 def over_layers(gradients: Gradients, power: float) -> float:
     """The score divided by a power of the number of layers that receive a gradient."""
-    return GradientRank()(gradients) / len(mean_matrices(gradients)) ** power
+    return GradientRank()(gradients) / math.pow(len(mean_matrices(gradients)), power)
 
 
 def sizes(gradients: Gradients) -> Tensor:

@@ -1,11 +1,13 @@
 """A function from parameters to a network; search_space.json says what the parameters may be."""
 
+from typing import Any
+
 from torch import nn
 
 ACTIVATIONS = {'relu': nn.ReLU, 'gelu': nn.GELU, 'tanh': nn.Tanh}
 
 
-def build(parameters: dict) -> nn.Module:
+def build(parameters: dict[str, Any]) -> nn.Module:
     width, kernel = parameters['width'], parameters['kernel']
     layers, channels = [], 3
     for _ in range(parameters['depth']):

@@ -32,7 +32,16 @@ from nni_knas import KNAS, GradientKernelEvaluator, open_run
 from nni_knas.networks import decode_sample, encode_sample, random_models
 from nni_knas.scores import score_names
 from nni_knas.spaces import TextClassifierSpace, light_text_classifiers
-from nni_knas.text import Contender, TextClassification, TextData, comparison_table, floor, load_text, text_data
+from nni_knas.text import (
+    Contender,
+    TextClassification,
+    TextData,
+    TokenDataset,
+    comparison_table,
+    floor,
+    load_text,
+    text_data,
+)
 
 import torch
 from nni.nas.experiment import NasExperiment
@@ -224,8 +233,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add('--output', type=Path, help='folder (default: text-search/NAME of the data)')
 
 
-def begin(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Path, TextData]:
-    """The folder of the results, and the texts; what is wrong with the options is said before anything is trained."""
+def begin(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Path, TextData, TokenDataset]:
+    """The folder of the results, the texts, and the dev split. What is wrong is said before anything is trained."""
     try:
         data = load(options)
         make_space(options)
@@ -245,14 +254,14 @@ def begin(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple
         kept.write_text(json.dumps(asked, indent=2))
     if json.loads(kept.read_text()) != asked:
         parser.error(f'{folder} was begun with other options ({kept}): name another folder with --output')
-    return folder, data
+    return folder, data, data.test
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     options = parser.parse_args()
-    folder, data = begin(parser, options)
+    folder, data, test = begin(parser, options)
     lowest = floor(data, options.encoder)
     kept = folder / 'search.json'
     if not kept.exists():
@@ -266,11 +275,11 @@ def main() -> None:
         f'best of {options.top_k} random': random,
     }
     contenders = {**compare(options, recipes, trainings), 'floor': Contender([lowest.predicted])}
-    table = comparison_table(contenders, data.test.targets)
+    table = comparison_table(contenders, test.targets.tolist())
     (folder / 'table.md').write_text(table + '\n')
     for name, recipe in recipes.items():
         print(f'{name}: {recipe.epochs} epochs, {recipe.encoder_learning_rate:g} for the encoder, {recipe.sample}')
-    print(f'\nOn the dev split ({len(data.test)} texts), {options.seeds} seeds:\n\n{table}')
+    print(f'\nOn the dev split ({len(test)} texts), {options.seeds} seeds:\n\n{table}')
 
 
 if __name__ == '__main__':
