@@ -41,6 +41,7 @@ __all__ = [
     'has_checkpoint',
     'is_local',
     'known_port',
+    'last_line_of_chunk',
     'last_words',
     'last_words_of_training',
     'max_duration',
@@ -240,11 +241,21 @@ def cancel_trials(experiment: NasExperiment, numbers: Collection[int], patience:
         _logger.debug('The manager cancels no more trials: %s', error)
 
 
+def last_line_of_chunk(experiment: NasExperiment, number: int) -> str:
+    """The last line of the error output of a trial of the coarse stage; empty where there is none."""
+    trial = _chunk_trial(experiment, number)
+    return last_line(_manager_address(experiment), trial.id) if trial is not None else ''
+
+
+def _chunk_trial(experiment: NasExperiment, number: int) -> ChunkTrial | None:
+    with contextlib.suppress(requests.RequestException):
+        return next((trial for trial in chunk_trials(experiment) if trial.number == number), None)
+    return None
+
+
 def last_words(experiment: NasExperiment, number: int) -> str:
     """Why a trial of the coarse stage failed: the last line of its error output, and where to find all of it."""
-    trial = None
-    with contextlib.suppress(requests.RequestException):
-        trial = next((trial for trial in chunk_trials(experiment) if trial.number == number), None)
+    trial = _chunk_trial(experiment, number)
     if trial is None:
         return "NNI's manager did not start it; see log/nnimanager.log in the experiment's folder"
     where, said = f'its output is in {trial.folder}', last_line(_manager_address(experiment), trial.id)

@@ -13,6 +13,7 @@ if (address) {
     repairListening(require('net'));
 }
 
+const { repairMachines } = require('./machines.js');
 const Module = require('module');
 const load = Module._load;
 Module._load = function (...request) {
@@ -22,6 +23,9 @@ Module._load = function (...request) {
     }
     if (loaded && loaded.NNITensorboardManager && !loaded.NNITensorboardManager.repairedByKnas) {
         repairTensorboard(loaded.NNITensorboardManager);
+    }
+    if (loaded) {
+        repairMachines(loaded);
     }
     return loaded;
 };

@@ -28,7 +28,16 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 
 from nni_knas.basics.checks import check_count
 from nni_knas.bridge import fields
-from nni_knas.bridge.experiment import allow_another_trial, answer_of, cancel_trials, chunk_trials, last_words, trial_limits
+from nni_knas.bridge.experiment import (
+    allow_another_trial,
+    answer_of,
+    cancel_trials,
+    chunk_trials,
+    last_line_of_chunk,
+    last_words,
+    trial_limits,
+)
+from nni_knas.bridge.machines import lost_machine
 from nni_knas.engine.placement import Placement, Task
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.networks import COSTS, decode_sample, encode_sample
@@ -439,22 +448,27 @@ class Trials(Placement):
             len(lost),
             len(chunk.tasks),
         )
-        if chunk.times.started is None:
-            self._failed_starts += 1
-            if self._failed_starts == self.patience:
-                raise RuntimeError(
-                    f'{self._failed_starts} trials in a row ended before they had scored a candidate: '
-                    f'{last_words(self._experiment, chunk.number)}'
-                )
-        else:
-            self._suspect_candidate(lost.pop(0))
+        host = lost_machine(last_line_of_chunk(self._experiment, chunk.number))
+        if chunk.times.started is not None:
+            self._suspect_candidate(lost.pop(0), host)
+        elif host is None:
+            self._count_failed_start(chunk)
         self._waiting.extendleft(reversed(lost))
 
-    def _suspect_candidate(self, task: Task) -> None:
-        """A trial died in which this candidate was in work. The second time it counts as the cause."""
+    def _count_failed_start(self, chunk: Chunk) -> None:
+        self._failed_starts += 1
+        if self._failed_starts == self.patience:
+            raise RuntimeError(
+                f'{self._failed_starts} trials in a row ended before they had scored a candidate: '
+                f'{last_words(self._experiment, chunk.number)}'
+            )
+
+    def _suspect_candidate(self, task: Task, host: str | None) -> None:
+        """A trial died, maybe with its machine, over this candidate. The second time it counts as the cause."""
         if task.number in self._suspects:
             del self._open[task.number]
-            self._add_verdict(task, Verdict(None, 'the trials that scored it died twice', 0.0))
+            at_last = f', at last with the machine {host}' if host else ''
+            self._add_verdict(task, Verdict(None, f'the trials that scored it died twice{at_last}', 0.0))
         else:
             self._suspects.add(task.number)
             self._alone.append(task)

@@ -14,6 +14,7 @@ from nni_knas.record.record import (
     record_path,
     result_path,
     settings_path,
+    unfetched_path,
     weights_path,
 )
 from nni_knas.record.salvaging import salvage
@@ -43,5 +44,6 @@ __all__ = [
     'set_stop',
     'settings_path',
     'stop_of',
+    'unfetched_path',
     'weights_path',
 ]

@@ -38,6 +38,7 @@ __all__ = [
     'record_path',
     'result_path',
     'settings_path',
+    'unfetched_path',
     'weights_path',
 ]
 
@@ -136,6 +137,11 @@ def record_path(folder: Path) -> Path:
 def weights_path(folder: Path, candidate: int) -> Path:
     """The path at which the trained weights of a candidate are kept."""
     return folder / 'knas' / 'weights' / f'{candidate}.pt'
+
+
+def unfetched_path(folder: Path, candidate: int) -> Path:
+    """The path of what there is to say of weights that could not be had from another machine."""
+    return folder / 'knas' / 'weights' / f'{candidate}.txt'
 
 
 def result_path(folder: Path, candidate: int) -> Path:

@@ -31,6 +31,7 @@ from torch import nn
 
 from nni_knas.basics.files import atomic_write
 from nni_knas.bridge import fields
+from nni_knas.bridge.machines import trial_folder
 from nni_knas.data import check_same_data
 from nni_knas.footprint import cpu_seconds, energy_within
 from nni_knas.record import Candidate, Choice, Record, result_path, weights_path
@@ -93,6 +94,8 @@ class RankedEvaluator(Evaluator):
         The digests of the evaluator's data when the search began; with others it does not train.
     predicted
         The metric that was expected of the candidate, where one was.
+    fetched
+        Whether a trial keeps result and weights in its own folder instead, from where they are fetched when it ends.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class RankedEvaluator(Evaluator):
         keep_weights: bool = True,
         data: dict[str, str] | None = None,
         predicted: float | None = None,
+        fetched: bool = False,
     ) -> None:
         self.data = data or {}
         self.evaluator = evaluator
@@ -114,6 +118,7 @@ class RankedEvaluator(Evaluator):
         self.folder = Path(folder) if folder is not None else None
         self.keep_weights = keep_weights
         self.predicted = predicted
+        self.fetched = fetched
 
     def extra_repr(self) -> str:
         """What is said of it where NNI prints it."""
@@ -123,6 +128,8 @@ class RankedEvaluator(Evaluator):
         return self.evaluator.evaluate(model)
 
     def _execute(self, model: ExecutableModelSpace) -> Any:
+        if self.fetched:  # on another machine: the experiment's folder is not there, or is another's of the same name
+            self.folder = trial_folder()
         with _beside_metrics(self._about()) as channel:
             before = kept_result(self.folder, self.candidate)
             if before is not None:  # NNI takes up trials whose end it did not see, though they had finished
@@ -208,6 +215,7 @@ def ranked_model(
     folder: Path | None,
     keep_weights: bool,
     data: dict[str, str] | None = None,
+    fetched: bool = False,
 ) -> ExecutableModelSpace:
     """Prepare a frozen model for its trial: NNI runs it and shows it with its score, its rank and why it was chosen.
 
@@ -225,11 +233,13 @@ def ranked_model(
         Whether trained weights are kept.
     data
         The digests of the evaluator's data when the search began; with others it does not train. Default: any will do.
+    fetched
+        Whether the trial keeps result and weights in its own folder, from where they are fetched.
     """
     score, where = candidate.rated, str(folder) if folder is not None else None
     assert model.evaluator is not None and score is not None
     model.evaluator = RankedEvaluator(
-        model.evaluator, candidate.id, score, choice.rank, where, keep_weights, data, choice.predicted
+        model.evaluator, candidate.id, score, choice.rank, where, keep_weights, data, choice.predicted, fetched
     )
     if isinstance(model, SimplifiedModelSpace):
         dump = model._dump

@@ -26,7 +26,17 @@ from nni_knas.footprint import Footprint, footprint_of
 from nni_knas.gradients import cpu_threads, seeded
 from nni_knas.learner import Learner
 from nni_knas.networks import NetworkBuilder, check_formats, example_inputs, export, measure
-from nni_knas.record import Candidate, Record, Session, Status, keys, record_path, settings_path, weights_path
+from nni_knas.record import (
+    Candidate,
+    Record,
+    Session,
+    Status,
+    keys,
+    record_path,
+    settings_path,
+    unfetched_path,
+    weights_path,
+)
 from nni_knas.runs.columns import score_table
 from nni_knas.runs.learning import learner_of, pool_of
 from nni_knas.runs.lessons import Lessons, choices_of, lessons_of
@@ -442,6 +452,12 @@ class Run:
         load_weights(network, weights_path(self.folder, int(row.candidate)))
         return network
 
+    def _why_no_weights(self, row: Any) -> str:
+        if row.status != Status.TRAINED:
+            return 'it was not trained'
+        unfetched = unfetched_path(self.folder, int(row.candidate))
+        return unfetched.read_text() if unfetched.exists() else 'its weights were not kept'
+
     def _build_space(self) -> SimplifiedModelSpace:
         """The run's space, ready to be given a sample.
 
@@ -507,9 +523,8 @@ class Run:
         row: Any = self.winner if rank is None else scores.loc[rank]
         trained = weights_path(self.folder, int(row.candidate)).exists()
         if not (trained or untrained):
-            what = 'its weights were not kept' if row.status == Status.TRAINED else 'it was not trained'
             raise ValueError(
-                f'the candidate of rank {row.name} in {self!r} has no trained weights, since {what}; '
+                f'the candidate of rank {row.name} in {self!r} has no trained weights, since {self._why_no_weights(row)}; '
                 'untrained=True exports it with new ones'
             )
         if example is None:

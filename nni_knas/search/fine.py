@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from tqdm import tqdm
 from nni_knas.basics.failures import failure
 from nni_knas.basics.harmless import Harmless
 from nni_knas.basics.texts import duration, number
-from nni_knas.bridge.experiment import UNSUCCESSFUL, answer_of, last_words_of_training, trials
+from nni_knas.bridge.experiment import UNSUCCESSFUL, allow_another_trial, answer_of, last_words_of_training, trials
 from nni_knas.bridge.fields import number_of, why_no_number
+from nni_knas.bridge.machines import lost_machine
 from nni_knas.bridge.trial_errors import with_last_line
 from nni_knas.footprint import Meter
 from nni_knas.record import Candidate, Choice, Record, Status
@@ -56,6 +59,8 @@ class FineStage:
         ``time.monotonic()`` after which none is started.
     local
         Whether trials run on this machine.
+    fetched
+        Whether what trials keep is fetched from their machines. One that was lost with its machine is begun anew on another.
     """
 
     patience = 30.0
@@ -72,6 +77,7 @@ class FineStage:
         max_trials: float = math.inf,
         deadline: float = math.inf,
         local: bool = True,
+        fetched: bool = False,
     ) -> None:
         self.space = space
         self.engine = engine
@@ -81,6 +87,9 @@ class FineStage:
         self.max_trials = max_trials
         self.deadline = deadline
         self.local = local
+        self.fetched = fetched
+        self._again: deque[Choice] = deque()  # whose machine was lost
+        self._lost: dict[int, str] = {}  # the machine that was lost first, by candidate
         self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
         self._choices: dict[int, Choice] = {}  # by candidate
         self._total = 0  # that are to be trained
@@ -121,6 +130,7 @@ class FineStage:
             If every training failed.
         """
         self._meter = meter
+        self._allow_another_trial()  # one more than there are: NNI's manager gives no worker any more once it has them all
         self._adopt_resumed_trials()
         self._choices = {choice.candidate: choice for choice in self.record.choices()}
         chooser = choose()
@@ -141,25 +151,34 @@ class FineStage:
             )
 
     def _train(self, chooser: Chooser) -> None:
-        """Train one after the other, as many at a time as the engine takes."""
-        while chooser.left:
+        """Train one after the other, as many at a time as the engine takes, and again what was lost with its machine."""
+        while self._submit_trainings(chooser) and self._wait_for_trials() and self._again:
+            pass
+
+    def _submit_trainings(self, chooser: Chooser) -> bool:
+        """Begin to train what is chosen; ``False`` where the experiment's budget ends before."""
+        while chooser.left or self._again:
             if self._is_trial_limit_reached():
                 _logger.warning(
                     'max_trial_number allows no more than %d trials: %d of the best candidates are not trained.',
                     self.max_trials,
-                    chooser.left,
+                    chooser.left + len(self._again),
                 )
                 break
             if not self._wait_for_worker():
                 _logger.warning(
-                    "The experiment's budget is used up: %d of the best candidates are not trained.", chooser.left
+                    "The experiment's budget is used up: %d of the best candidates are not trained.",
+                    chooser.left + len(self._again),
                 )
                 break
             self._record_ended_resumed_trials()
-            choice = chooser.next()
+            choice = self._again.popleft() if self._again else chooser.next()
             if choice is not None:
                 self._submit_training(choice)
+        else:
+            return True
         self._wait_for_trials()
+        return False
 
     def _is_trial_limit_reached(self) -> bool:
         """Whether the experiment's number of trials allows no more."""
@@ -177,7 +196,8 @@ class FineStage:
 
     def _submit_training(self, choice: Choice) -> None:
         candidate, data = self.record.get(choice.candidate), self.record.digests()
-        model = ranked_model(self.space.freeze(candidate.sample), candidate, choice, self.folder, self.keep_weights, data)
+        frozen = self.space.freeze(candidate.sample)
+        model = ranked_model(frozen, candidate, choice, self.folder, self.keep_weights, data, self.fetched)
         self._choices[candidate.id] = choice
         self.record.start_training(candidate.id)
         self._running[model] = candidate, time.monotonic()
@@ -189,7 +209,7 @@ class FineStage:
             self._running.pop(model, None)
             self.record.end_training(candidate.id, None, failure(error))
 
-    def _wait_for_trials(self) -> None:
+    def _wait_for_trials(self) -> bool:
         """Wait for all trials to end. When the experiment's budget ends, NNI starts none of those that still wait."""
         idle_since = time.monotonic()
         while self._is_any_under_way():
@@ -207,6 +227,7 @@ class FineStage:
             for candidate_id in [*(candidate.id for candidate, _ in self._running.values()), *self._resumed_trials]:
                 self.record.stop_training(candidate_id)
             self._running.clear()
+        return True
 
     def _is_any_under_way(self) -> bool:
         with self._events:
@@ -238,7 +259,7 @@ class FineStage:
                 if trial.status == 'SUCCEEDED':
                     self._record_end(trial.candidate, trial.metric)
                 elif trial.status in UNSUCCESSFUL:
-                    self._record_end(trial.candidate, None, self._reason(trial.status.lower(), trial.candidate))
+                    self._record_failure(trial.candidate, self._reason(trial.status.lower(), trial.candidate))
         return alive
 
     def _reason(self, status: str, candidate_id: int) -> str:
@@ -247,6 +268,29 @@ class FineStage:
         if error is not None:
             return failure(error)
         return with_last_line(_REASON.format(status), last_words_of_training(self.engine, candidate_id))
+
+    def _record_failure(self, candidate_id: int, reason: str, seconds: float | None = None) -> None:
+        """Record that a training has failed; one that was lost with its machine, once only, is begun anew instead."""
+        host = lost_machine(reason)
+        choice = self._choices.get(candidate_id)
+        if host is None or choice is None:
+            self._record_end(candidate_id, None, reason, seconds)
+        elif candidate_id in self._lost:
+            reason = f'its machines were lost while they trained it: {self._lost[candidate_id]}, and then {host}'
+            self._record_end(candidate_id, None, reason, seconds)
+        else:
+            self._lost[candidate_id] = host
+            self._resumed_trials.discard(candidate_id)
+            self.record.stop_training(candidate_id)
+            self._mark_energy_interval()
+            self._allow_another_trial()
+            self._again.append(choice)
+
+    def _allow_another_trial(self) -> None:
+        """NNI counts the trials that were lost, too."""
+        if self.fetched:
+            experiment = self.engine.nodejs_binding
+            answer_of(experiment, functools.partial(allow_another_trial, experiment))
 
     def _record_end(
         self, candidate_id: int, metric: float | None, reason: str | None = None, seconds: float | None = None
@@ -323,6 +367,8 @@ class FineStage:
                 reason = self._no_number.pop(candidate.id, None)
                 if reason is None and event.status != ModelStatus.Trained:
                     reason = self._reason(event.status.value, candidate.id)
+                    self._record_failure(candidate.id, reason, time.monotonic() - start)
+                    return
                 self._record_end(candidate.id, None, reason, time.monotonic() - start)
 
 

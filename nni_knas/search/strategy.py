@@ -21,7 +21,9 @@ from nni.nas.strategy import Random
 from nni.nas.strategy.base import Strategy
 
 from nni_knas.basics.harmless import Harmless
+from nni_knas.basics.periodic import repeated
 from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
+from nni_knas.bridge.machines import MachineNews, is_fetched
 from nni_knas.bridge.portal import progress_path, write_portal_page
 from nni_knas.data import check_same_data, digests_of
 from nni_knas.engine import Placement, Scorer
@@ -354,6 +356,7 @@ class KNAS(Strategy):
             max_trials=max_trials(experiment),
             deadline=deadline,
             local=is_local(experiment),
+            fetched=is_fetched(experiment),
         )
         return model_space
 
@@ -424,13 +427,19 @@ class KNAS(Strategy):
         record.set_meta(keys.METRIC, metric_of(self._fine.space.evaluator))
         shown = progress_shown(record, self._folder, self.request.candidates, self.request.top_k)
         with shown, session(record, self.asked(), name=self._experiment_name, country=self.request.country) as meter:
-            with failures_recorded(record):
+            with self._machines_watched(), failures_recorded(record):
                 self._run_stages(record, meter)
             record.set_meta(keys.LIMIT, self._limit_reached())
             record.set_meta(keys.COMPLETE, 1)
             with self._harmless():
                 self.open_run().prepare_report(report_seconds(record))
         logging.getLogger('nni.knas').info('Energy: %s.', record.get_meta(keys.STATEMENT))  # NNI shows it, unless silenced
+
+    def _machines_watched(self) -> contextlib.AbstractContextManager[None]:
+        """What becomes of the machines of NNI's remote service is told while the context lasts."""
+        if self._folder is None or self._fine is None or not self._fine.fetched:
+            return contextlib.nullcontext()
+        return repeated(MachineNews(self._folder).tell, 2.0, last=True)
 
     def _run_stages(self, record: Record, meter: Meter) -> None:
         assert self._coarse is not None and self._fine is not None

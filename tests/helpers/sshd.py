@@ -7,11 +7,14 @@ import getpass
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
+from nni.experiment.config import RemoteMachineConfig
 from servers import free_port, wait_until
 
 
@@ -21,10 +24,41 @@ class Server(NamedTuple):
     port: int
     user: str
     key: Path
+    home: Path
+    address: str
+
+    def machine(self) -> RemoteMachineConfig:
+        """The server as NNI's remote service is told of it."""
+        return RemoteMachineConfig(
+            host=self.address,
+            port=self.port,
+            user=self.user,
+            ssh_key_file=str(self.key),
+            python_path=str(Path(sys.executable).parent),
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """The server, and all that was started by way of it."""
+        own = [process for process in psutil.process_iter() if _belongs_to(process, self.home)]
+        with contextlib.suppress(psutil.Error):
+            own += [child for process in own for child in process.children(recursive=True)]
+        return list(dict.fromkeys(own))
+
+    def die(self) -> None:
+        """As a machine that is switched off: nothing of it is left."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+def _belongs_to(process: psutil.Process, home: Path) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get('HOME') == str(home) or any(str(home) in word for word in process.cmdline())
+    return False
 
 
 @contextlib.contextmanager
-def ssh_server(folder: Path) -> Iterator[Server]:
+def ssh_server(folder: Path, address: str = '127.0.0.1') -> Iterator[Server]:
     """A server with keys of its own, while the context lasts; ``folder`` is the home of those who log in."""
     missing = [name for name in ('sshd', 'ssh-keygen') if shutil.which(name, path=f'{os.environ["PATH"]}:/usr/sbin') is None]
     if missing:
@@ -36,12 +70,12 @@ def ssh_server(folder: Path) -> Iterator[Server]:
     for name in ('host', 'client'):
         subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', str(folder / name)], check=True)
     shutil.copy(folder / 'client.pub', folder / 'authorized')
-    server = Server(free_port(), getpass.getuser(), folder / 'client')
+    server = Server(free_port(), getpass.getuser(), folder / 'client', folder, address)
     (folder / 'config').write_text(
         '\n'.join(
             [
                 f'Port {server.port}',
-                'ListenAddress 127.0.0.1',
+                f'ListenAddress {address}',
                 f'HostKey {folder / "host"}',
                 f'PidFile {folder / "pid"}',
                 f'AuthorizedKeysFile {folder / "authorized"}',
@@ -51,7 +85,7 @@ def ssh_server(folder: Path) -> Iterator[Server]:
                 'StrictModes no',
                 'UsePAM no',
                 'Subsystem sftp internal-sftp',
-                f'SetEnv HOME={folder} OMP_NUM_THREADS=1',
+                f'SetEnv HOME={folder} OMP_NUM_THREADS=1 PYTHONPATH={os.environ.get("PYTHONPATH", "")}',
                 '',
             ]
         )

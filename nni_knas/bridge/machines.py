@@ -1,0 +1,54 @@
+"""The machines of NNI's remote service, as ``machines.js`` in its manager tells of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from nni.nas.experiment import NasExperiment
+from nni.runtime.env_vars import trial_env_vars
+
+__all__ = ['MachineNews', 'is_fetched', 'lost_machine', 'trial_folder']
+
+_logger = logging.getLogger('nni.knas')  # as NNI's own log shows it
+
+
+def is_fetched(experiment: NasExperiment | None) -> bool:
+    """Whether what trials keep in folders of their own is fetched from their machines, over NNI's SSH connections."""
+    service = getattr(experiment.config, 'training_service', None) if experiment is not None else None
+    return getattr(service, 'platform', 'local') == 'remote' and not getattr(service, 'reuse_mode', False)
+
+
+def trial_folder() -> Path | None:
+    """The folder on its own machine that a trial keeps things in; ``None`` outside of trials."""
+    folder = trial_env_vars.NNI_OUTPUT_DIR
+    return Path(folder) if folder and trial_env_vars.NNI_TRIAL_JOB_ID else None
+
+
+def lost_machine(line: str) -> str | None:
+    """The machine that was lost while it ran a trial, by what the trial's error output says last."""
+    found = re.search(r'nni_knas: the machine (\S+) was lost', line)
+    return found[1] if found else None
+
+
+class MachineNews:
+    """Passes on what the manager of an experiment says of its machines, a sentence each, once.
+
+    Parameters
+    ----------
+    folder
+        The experiment's directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / 'log' / 'machines.log'
+        self._told = 0
+
+    def tell(self) -> None:
+        """Tell what is new."""
+        if self._file.exists():
+            sentences = self._file.read_text().split('\n')[:-1]
+            for sentence in sentences[self._told :]:
+                _logger.warning('%s', sentence)
+            self._told = len(sentences)
