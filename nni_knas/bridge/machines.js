@@ -31,6 +31,7 @@ exports.repairMachines = function (loaded) {
 const REPAIRS = [
     ['RpcHelper', 'waitResponse', repairCalls],
     ['RemoteTrialKeeper', 'setChannel', repairKeeper],
+    ['Client', 'forwardIn', repairClient],
     ['Ssh', 'sftp', repairSsh],
     ['Worker', 'downloadTrialLog', repairWorker],
     ['RemoteTrainingServiceV3', 'launchWorker', repairService],
@@ -78,13 +79,20 @@ function repairKeeper(RemoteTrialKeeper) {
     };
 }
 
-// The end of a connection with an error ended the manager, since nobody listened to it.
+// A connection that ended with an error ended the manager, since nobody listened to it; and one that was silent never ended.
+function repairClient(Client) {
+    const connect = Client.prototype.connect;
+    Client.prototype.connect = function (config) {
+        this.on('error', () => {}); // who uses it hears of it, too
+        return connect.call(this, { keepaliveInterval: 10_000, keepaliveCountMax: SILENT, ...config });
+    };
+}
+
 function repairSsh(Ssh) {
     const connect = Ssh.prototype.connect;
-    Ssh.prototype.connect = async function () {
-        this.sftpSession = null;
-        await connect.call(this);
-        this.client.on('error', error => this.log.warning('Connection error:', reasonOf(error)));
+    Ssh.prototype.connect = function () {
+        this.sftpSession = null; // of the connection before
+        return connect.call(this);
     };
 }
 

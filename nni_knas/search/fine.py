@@ -26,7 +26,7 @@ from nni_knas.bridge.fields import number_of, why_no_number
 from nni_knas.bridge.machines import lost_machine
 from nni_knas.bridge.trial_errors import with_last_line
 from nni_knas.footprint import Meter
-from nni_knas.record import Candidate, Choice, Record, Status
+from nni_knas.record import BEGUN, Candidate, Choice, Record, Status
 from nni_knas.runs import energy_of, kept_result, ranked_model
 from nni_knas.search.choosing import Chooser
 
@@ -172,13 +172,20 @@ class FineStage:
                 )
                 break
             self._record_ended_resumed_trials()
-            choice = self._again.popleft() if self._again else chooser.next()
+            choice = self._next_choice(chooser)
             if choice is not None:
                 self._submit_training(choice)
         else:
             return True
         self._wait_for_trials()
         return False
+
+    def _next_choice(self, chooser: Chooser) -> Choice | None:
+        while self._again:
+            choice = self._again.popleft()
+            if self.record.get(choice.candidate).status not in BEGUN:  # what learns may have chosen it again itself
+                return choice
+        return chooser.next()
 
     def _is_trial_limit_reached(self) -> bool:
         """Whether the experiment's number of trials allows no more."""
