@@ -9,15 +9,23 @@ from pathlib import Path
 from nni.nas.experiment import NasExperiment
 from nni.runtime.env_vars import trial_env_vars
 
-__all__ = ['MachineNews', 'is_fetched', 'lost_machine', 'trial_folder']
+__all__ = ['MachineNews', 'is_fetched', 'lost_machine', 'shared_folder', 'trial_folder']
 
 _logger = logging.getLogger('nni.knas')  # as NNI's own log shows it
 
 
 def is_fetched(experiment: NasExperiment | None) -> bool:
-    """Whether what trials keep in folders of their own is fetched from their machines, over NNI's SSH connections."""
+    """Whether what trials keep in their own folders comes here, over NNI's SSH connections or by its shared storage."""
     service = getattr(experiment.config, 'training_service', None) if experiment is not None else None
-    return getattr(service, 'platform', 'local') == 'remote' and not getattr(service, 'reuse_mode', False)
+    by_ssh = getattr(service, 'platform', 'local') == 'remote' and not getattr(service, 'reuse_mode', False)
+    return by_ssh or shared_folder(experiment) is not None
+
+
+def shared_folder(experiment: NasExperiment | None) -> Path | None:
+    """Where this machine sees the folders of an experiment's trials in NNI's shared storage, if there is one."""
+    storage = getattr(experiment.config, 'shared_storage', None) if experiment is not None else None
+    point = getattr(storage, 'local_mount_point', None)
+    return Path(point).expanduser() / 'nni' / experiment.id / 'trials' if point and experiment is not None else None
 
 
 def trial_folder() -> Path | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nni_knas.runs.learning import learner_of, pool_of, tell
     from nni_knas.runs.lessons import REASONS, Lessons
     from nni_knas.runs.progress import progress_of, progress_shown
-    from nni_knas.runs.ranked import RankedEvaluator, energy_of, kept_result, ranked_model
+    from nni_knas.runs.ranked import RankedEvaluator, collect_kept, energy_of, kept_result, ranked_model
     from nni_knas.runs.run import Run, dump_space, open_run, report_seconds, restore_model
     from nni_knas.runs.scalars import search_scalars
     from nni_knas.runs.selection import Ranked, chosen, pareto_front, rated_among
@@ -28,6 +28,7 @@ __all__ = [
     'State',
     'check_idle',
     'chosen',
+    'collect_kept',
     'dump_space',
     'energy_of',
     'failures_recorded',
@@ -53,7 +54,7 @@ __all__ = [
 
 _PLACES = {
     **dict.fromkeys(('State', 'failures_recorded', 'state_of'), 'state'),
-    **dict.fromkeys(('RankedEvaluator', 'energy_of', 'kept_result', 'ranked_model'), 'ranked'),
+    **dict.fromkeys(('RankedEvaluator', 'collect_kept', 'energy_of', 'kept_result', 'ranked_model'), 'ranked'),
     **dict.fromkeys(('Run', 'dump_space', 'open_run', 'report_seconds', 'restore_model'), 'run'),
     **dict.fromkeys(('learner_of', 'pool_of', 'tell'), 'learning'),
     **dict.fromkeys(('REASONS', 'Lessons'), 'lessons'),

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ from nni_knas.record import Candidate, Choice, Record, result_path, weights_path
 from nni_knas.runs.lightning import quiet_lightning
 from nni_knas.runs.scalars import trial_scalars
 
-__all__ = ['RankedEvaluator', 'Result', 'energy_of', 'kept_result', 'load_weights', 'ranked_model']
+__all__ = ['RankedEvaluator', 'Result', 'collect_kept', 'energy_of', 'kept_result', 'load_weights', 'ranked_model']
 
 _logger = logging.getLogger(__name__)
 
@@ -256,6 +257,26 @@ def kept_result(folder: Path | None, candidate: int) -> Result | None:
         return Result(**json.loads(result_path(folder, candidate).read_text())) if folder is not None else None
     except (OSError, ValueError, TypeError):
         return None
+
+
+def collect_kept(shared: Path, folder: Path, candidate: int) -> None:
+    """Copy the result and the weights of a candidate from NNI's shared storage into the experiment's folder.
+
+    Parameters
+    ----------
+    shared
+        The folder of the trials' folders.
+    folder
+        The experiment's directory.
+    candidate
+        The candidate's number in the record.
+    """
+    for here in (weights_path(folder, candidate), result_path(folder, candidate)):
+        found = shared.glob(f'*/nnioutput/{here.relative_to(folder)}')
+        latest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+        if latest is not None:
+            with atomic_write(here) as unfinished:
+                shutil.copyfile(latest, unfinished)
 
 
 def energy_of(record: Record, result: Result | None, seconds: float | None) -> float | None:

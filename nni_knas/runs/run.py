@@ -449,14 +449,18 @@ class Run:
         model = self._build_space()
         model.sample = row.architecture
         network: nn.Module = model.executable_model()
-        load_weights(network, weights_path(self.folder, int(row.candidate)))
+        if not load_weights(network, weights_path(self.folder, int(row.candidate))) and self._unfetched(row).exists():
+            _logger.warning('The network of rank %s has new weights: %s.', row.name, self._why_no_weights(row))
         return network
 
     def _why_no_weights(self, row: Any) -> str:
         if row.status != Status.TRAINED:
             return 'it was not trained'
-        unfetched = unfetched_path(self.folder, int(row.candidate))
+        unfetched = self._unfetched(row)
         return unfetched.read_text() if unfetched.exists() else 'its weights were not kept'
+
+    def _unfetched(self, row: Any) -> Path:
+        return unfetched_path(self.folder, int(row.candidate))
 
     def _build_space(self) -> SimplifiedModelSpace:
         """The run's space, ready to be given a sample.

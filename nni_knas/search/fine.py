@@ -19,6 +19,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from tqdm import tqdm
 
 from nni_knas.basics.failures import failure
+from nni_knas.basics.files import atomic_write
 from nni_knas.basics.harmless import Harmless
 from nni_knas.basics.texts import duration, number
 from nni_knas.bridge.experiment import UNSUCCESSFUL, allow_another_trial, answer_of, last_words_of_training, trials
@@ -26,8 +27,8 @@ from nni_knas.bridge.fields import number_of, why_no_number
 from nni_knas.bridge.machines import lost_machine
 from nni_knas.bridge.trial_errors import with_last_line
 from nni_knas.footprint import Meter
-from nni_knas.record import BEGUN, Candidate, Choice, Record, Status
-from nni_knas.runs import energy_of, kept_result, ranked_model
+from nni_knas.record import BEGUN, Candidate, Choice, Record, Status, unfetched_path, weights_path
+from nni_knas.runs import collect_kept, energy_of, kept_result, ranked_model
 from nni_knas.search.choosing import Chooser
 
 __all__ = ['FineStage']
@@ -35,6 +36,10 @@ __all__ = ['FineStage']
 _logger = logging.getLogger(__name__)
 _said = logging.getLogger('nni.knas')  # what NNI's own log is to show of a search, on the console and in its file
 
+_OUT_OF_REACH = (
+    "it was trained on another machine, and neither the run's folder nor NNI's shared storage is there and here; without "
+    'reuse_mode they are fetched by SSH'
+)
 _REASON = "the trial ended as {} (its own log is in the experiment's folder)"
 
 
@@ -61,6 +66,8 @@ class FineStage:
         Whether trials run on this machine.
     fetched
         Whether what trials keep is fetched from their machines. One that was lost with its machine is begun anew on another.
+    shared
+        The folder in NNI's shared storage that the trials' folders are in, where it is fetched from there.
     """
 
     patience = 30.0
@@ -78,6 +85,7 @@ class FineStage:
         deadline: float = math.inf,
         local: bool = True,
         fetched: bool = False,
+        shared: Path | None = None,
     ) -> None:
         self.space = space
         self.engine = engine
@@ -88,6 +96,7 @@ class FineStage:
         self.deadline = deadline
         self.local = local
         self.fetched = fetched
+        self.shared = shared
         self._again: deque[Choice] = deque()  # whose machine was lost
         self._lost: dict[int, str] = {}  # the machine that was lost first, by candidate
         self._running: dict[ExecutableModelSpace, tuple[Candidate, float]] = {}  # with the time of submission
@@ -306,6 +315,9 @@ class FineStage:
         self._resumed_trials.discard(candidate_id)
         if metric is not None:
             self.record.set_metric(candidate_id, metric)
+        if reason is None and not self.local:
+            with self._harmless():
+                self._see_to_weights(candidate_id)
         result = kept_result(self.folder, candidate_id)  # its time is without NNI's queue and start-up
         self.record.end_training(candidate_id, result.seconds if result is not None else seconds, reason)
         self._mark_energy_interval()
@@ -318,6 +330,21 @@ class FineStage:
                 self._bar.update()
         with self._harmless():
             self._say_end(candidate_id)
+
+    def _see_to_weights(self, candidate_id: int) -> None:
+        """Collect the weights of a training on another machine, and note where they cannot be had."""
+        if self.folder is None or not self.keep_weights:
+            return
+        if self.shared is not None:
+            collect_kept(self.shared, self.folder, candidate_id)
+        unfetched = unfetched_path(self.folder, candidate_id)
+        if weights_path(self.folder, candidate_id).exists():
+            return
+        if not self.fetched:
+            with atomic_write(unfetched) as note:
+                note.write_text(_OUT_OF_REACH)
+        if unfetched.exists():
+            _said.warning('The trained weights of candidate %d: %s.', candidate_id, unfetched.read_text())
 
     def _say_end(self, candidate_id: int) -> None:
         """A line a training: where there is no terminal, nothing else is seen of it until all are over."""

@@ -23,7 +23,7 @@ from nni.nas.strategy.base import Strategy
 from nni_knas.basics.harmless import Harmless
 from nni_knas.basics.periodic import repeated
 from nni_knas.bridge.experiment import UNNAMED, calling_experiment, experiment_folder, is_local, max_duration, max_trials
-from nni_knas.bridge.machines import MachineNews, is_fetched
+from nni_knas.bridge.machines import MachineNews, is_fetched, shared_folder
 from nni_knas.bridge.portal import progress_path, write_portal_page
 from nni_knas.data import check_same_data, digests_of
 from nni_knas.engine import Placement, Scorer
@@ -357,6 +357,7 @@ class KNAS(Strategy):
             deadline=deadline,
             local=is_local(experiment),
             fetched=is_fetched(experiment),
+            shared=shared_folder(experiment),
         )
         return model_space
 
