@@ -9,6 +9,8 @@ from pathlib import Path
 from nni.nas.experiment import NasExperiment
 from nni.runtime.env_vars import trial_env_vars
 
+from nni_knas.bridge.experiment import experiment_folder
+
 __all__ = ['MachineNews', 'is_fetched', 'lost_machine', 'shared_folder', 'trial_folder']
 
 _logger = logging.getLogger('nni.knas')  # as NNI's own log shows it
@@ -23,9 +25,13 @@ def is_fetched(experiment: NasExperiment | None) -> bool:
 
 def shared_folder(experiment: NasExperiment | None) -> Path | None:
     """Where this machine sees the folders of an experiment's trials in NNI's shared storage, if there is one."""
-    storage = getattr(experiment.config, 'shared_storage', None) if experiment is not None else None
+    if experiment is None:
+        return None
+    service, storage = experiment.config.training_service, getattr(experiment.config, 'shared_storage', None)
     point = getattr(storage, 'local_mount_point', None)
-    return Path(point).expanduser() / 'nni' / experiment.id / 'trials' if point and experiment is not None else None
+    if point is None and getattr(getattr(service, 'storage', None), 'storage_type', None) == 'nfs' and service.reuse_mode:
+        point = experiment_folder(experiment) / 'nfs-root'  # where NNI mounts what it shares with Kubernetes
+    return Path(point).expanduser() / 'nni' / experiment.id / 'trials' if point else None
 
 
 def trial_folder() -> Path | None:

@@ -84,7 +84,7 @@ def test_no_news_where_nothing_was_said(tmp_path):
     [(None, False), (LocalConfig(), False), (RemoteConfig(machine_list=[]), True), (RemoteConfig(reuse_mode=True), False)],
 )
 def test_what_is_fetched(service, fetched):
-    experiment = SimpleNamespace(config=SimpleNamespace(training_service=service))
+    experiment = SimpleNamespace(id='ab12', config=SimpleNamespace(training_service=service))
     assert is_fetched(experiment) == fetched
     assert not is_fetched(None)
 

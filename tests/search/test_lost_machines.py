@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from nni.experiment.config import K8sNfsConfig, KubeflowConfig, RemoteConfig
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
@@ -19,7 +20,7 @@ import nni_knas.runs.ranked as ranked_module
 import nni_knas.search.fine as fine_module
 import nni_knas.search.strategy as strategy_module
 from nni_knas import KNAS, open_run
-from nni_knas.bridge.machines import shared_folder
+from nni_knas.bridge.machines import is_fetched, shared_folder
 from nni_knas.record import result_path, unfetched_path, weights_path
 
 
@@ -93,9 +94,21 @@ def test_weights_in_a_shared_storage_come_here(tmp_path, monkeypatch):
 
 def test_the_place_of_trials_in_a_shared_storage(tmp_path):
     storage = SimpleNamespace(local_mount_point=tmp_path)
-    experiment = SimpleNamespace(id='ab12', config=SimpleNamespace(shared_storage=storage))
-    assert shared_folder(experiment) == tmp_path / 'nni' / 'ab12' / 'trials'
-    assert shared_folder(SimpleNamespace(id='ab12', config=SimpleNamespace(shared_storage=None))) is None
+    config = SimpleNamespace(shared_storage=storage, training_service=RemoteConfig(reuse_mode=True))
+    experiment = SimpleNamespace(id='ab12', config=config)
+    assert shared_folder(experiment) == tmp_path / 'nni' / 'ab12' / 'trials' and is_fetched(experiment)
+    config.shared_storage = None
+    assert shared_folder(experiment) is None and not is_fetched(experiment)
+
+
+def test_the_place_of_trials_that_kubernetes_runs(tmp_path):
+    """NNI mounts there what it shares with them."""
+    config = SimpleNamespace(experiment_working_directory=tmp_path, canonical_copy=lambda: config)
+    config.training_service = KubeflowConfig(storage=K8sNfsConfig(storage_type='nfs'), reuse_mode=True)
+    experiment = SimpleNamespace(id='ab12', config=config)
+    assert shared_folder(experiment) == tmp_path / 'ab12' / 'nfs-root' / 'nni' / 'ab12' / 'trials' and is_fetched(experiment)
+    config.training_service.reuse_mode = False
+    assert shared_folder(experiment) is None
 
 
 def test_where_weights_cannot_be_had_a_sentence_says_why(tmp_path, monkeypatch, caplog):
