@@ -70,10 +70,12 @@ def _options_with(changes: Mapping[str, Any]) -> SearchOptions:
 
 
 def _experiment_folder() -> Path | None:
+    """The experiment's directory; on another machine there is one of the same name, in which no record is."""
     try:
-        return find_folder(trial_env_vars.NNI_EXP_ID) if trial_env_vars.NNI_EXP_ID else None
+        folder = find_folder(trial_env_vars.NNI_EXP_ID) if trial_env_vars.NNI_EXP_ID else None
     except FileNotFoundError:
         return None
+    return folder if folder is not None and record_path(folder).exists() else None
 
 
 def _build_space(options: SearchOptions, data: Data, parameters: Mapping[str, Any]) -> ExecutableModelSpace:
@@ -148,6 +150,7 @@ def _train_candidate(options: SearchOptions) -> None:
             str(folder) if folder is not None else None,
             data=Record(record_path(folder)).digests() if folder is not None else None,
             predicted=parameters.get(fields.PREDICTED_METRIC),
+            fetched=folder is None,
         )
     model.execute()
 
