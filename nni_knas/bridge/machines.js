@@ -109,14 +109,15 @@ function repairWorker(Worker) {
             }
         }, 1000);
     };
-    // NNI upgraded itself on each machine, from PyPI and whatever version was there.
+    // NNI upgraded itself on each machine, from PyPI and whatever version was there, and then imported itself to see which.
     Worker.prototype.start = function () {
         const run = this.ssh.run;
         this.ssh.run = async command => {
-            if (command.endsWith(' -m pip install nni --upgrade')) {
-                const there = await this.ssh.exec(`${this.python} -c "import nni_node"`);
+            if (/ -m pip install nni --upgrade$| -c "import nni ; print\(nni.__version__\)"$/.test(command)) {
+                const version = 'import importlib.metadata ; print(importlib.metadata.version(\'nni\'))';
+                const there = await this.ssh.exec(`${this.python} -c "${version}"`);
                 if (there.code === 0) {
-                    return '';
+                    return there.stdout.trim();
                 }
             }
             return await run.call(this.ssh, command);
