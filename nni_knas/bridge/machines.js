@@ -142,7 +142,7 @@ function repairService(Service) {
             }
         });
         if (this.workers.length === 0) {
-            throw new Error('no machine can be used');
+            throw new Error('no machine can be used'); // it ends the manager, see repairs.py
         }
         machines.filter((_, i) => launched[i].status === 'rejected').forEach(machine => this.awaitMachine(machine));
         return this.workers.map(worker => worker.env);

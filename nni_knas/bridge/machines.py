@@ -11,7 +11,7 @@ from nni.runtime.env_vars import trial_env_vars
 
 from nni_knas.bridge.experiment import experiment_folder
 
-__all__ = ['MachineNews', 'is_fetched', 'lost_machine', 'shared_folder', 'trial_folder']
+__all__ = ['MachineNews', 'is_fetched', 'lost_machine', 'said_of_machines', 'shared_folder', 'trial_folder']
 
 _logger = logging.getLogger('nni.knas')  # as NNI's own log shows it
 
@@ -46,6 +46,12 @@ def lost_machine(line: str) -> str | None:
     return found[1] if found else None
 
 
+def said_of_machines(folder: Path) -> list[str]:
+    """The sentences that the manager of the experiment in a folder has said of its machines."""
+    file = folder / 'log' / 'machines.log'
+    return file.read_text().split('\n')[:-1] if file.exists() else []
+
+
 class MachineNews:
     """Passes on what the manager of an experiment says of its machines, a sentence each, once.
 
@@ -56,13 +62,12 @@ class MachineNews:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / 'log' / 'machines.log'
+        self._folder = folder
         self._told = 0
 
     def tell(self) -> None:
         """Tell what is new."""
-        if self._file.exists():
-            sentences = self._file.read_text().split('\n')[:-1]
-            for sentence in sentences[self._told :]:
-                _logger.warning('%s', sentence)
-            self._told = len(sentences)
+        sentences = said_of_machines(self._folder)
+        for sentence in sentences[self._told :]:
+            _logger.warning('%s', sentence)
+        self._told = len(sentences)

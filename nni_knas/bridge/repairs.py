@@ -243,9 +243,22 @@ def _with_checked_strategy(start: Any) -> Any:
             self._refused_by_knas = True
             check(_folder_of(self))
             self._refused_by_knas = False
-        return start(self, *arguments, **keywords)
+        try:
+            return start(self, *arguments, **keywords)
+        except requests.ConnectionError as error:
+            _check_machines(_folder_of(self), error)
+            raise
 
     return start_checked
+
+
+def _check_machines(folder: Path, error: Exception) -> None:
+    """Raise what a manager that is gone has said of its machines: it ends where it can use none."""
+    from nni_knas.bridge.machines import said_of_machines
+
+    said = said_of_machines(folder)
+    if said:
+        raise RuntimeError(f'NNI has ended the experiment, since no machine can be used. {" ".join(said)}') from error
 
 
 def _in_private(save: Any) -> Any:

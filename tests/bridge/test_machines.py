@@ -60,18 +60,25 @@ def test_a_machine_that_is_being_lost_gets_no_trial(told):
     assert told.created is None
 
 
+def test_machines_that_were_lost_or_not_there_take_part_again(told):
+    assert told.none == 0
+    assert told.again == ['a', 'b', 'c', 'off']
+
+
 def test_the_user_is_told_once(told, caplog):
     news = MachineNews(told.folder)
     with caplog.at_level(logging.WARNING, 'nni.knas'):
         news.tell()
         news.tell()
-    assert [record.getMessage().partition(' every')[0] for record in caplog.records] == [
+    said = [record.getMessage().partition(' every')[0] for record in caplog.records]
+    assert [*said[:5], *sorted(said[5:])] == [
         'The machine off cannot be used: connect ECONNREFUSED.',
         *(
             f'The machine {host} was lost: what ran there is begun anew on the others, and it is tried again'
             for host in ('a', 'b', 'c')
         ),
         'No machine is left: the search waits until one can be reached again.',
+        *(f'The machine {host} takes part again.' for host in told.again),
     ]
 
 

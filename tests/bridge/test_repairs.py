@@ -8,6 +8,8 @@ from nni.common.serializer import is_traceable
 from nni.runtime.tuner_command_channel import CommandType, TunerCommandChannel
 from nni.runtime.tuner_command_channel.command_type import RequestTrialJobs, Terminate
 
+from nni_knas.bridge.repairs import _check_machines
+
 
 class Table:
     pass
@@ -46,6 +48,15 @@ def test_commands_that_are_wrong_still_raise():
         channel_of(Manager(('GE', '{}'))).receive()
     with pytest.raises(ValueError):
         channel_of(Manager(('XX', ''))).receive()
+
+
+def test_a_manager_that_ended_for_want_of_machines_is_told_of(tmp_path):
+    error = OSError('nobody listens')
+    _check_machines(tmp_path, error)
+    (tmp_path / 'log').mkdir()
+    (tmp_path / 'log' / 'machines.log').write_text('The machine a cannot be used: no.\nThe machine b cannot be used: no.\n')
+    with pytest.raises(RuntimeError, match=r'no machine can be used\. The machine a .*: no\. The machine b .*: no\.$'):
+        _check_machines(tmp_path, error)
 
 
 def test_what_a_traced_function_returns_makes_no_others_of_its_class_traced():

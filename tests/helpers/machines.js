@@ -7,6 +7,9 @@ const path = require('path');
 require(path.join(node, 'node_modules/app-module-path')).addPath(node);
 process.chdir(node); // as the manager
 const nothing = () => {};
+const start = global.setTimeout;
+const pause = milliseconds => new Promise(resolve => start(resolve, milliseconds));
+global.setTimeout = (work, milliseconds, ...rest) => start(work, milliseconds / 100, ...rest); // a minute is 0.6 seconds
 global.nni = {
     args: { logLevel: 'fatal' }, paths: { experimentRoot: folder }, logStream: { writeLine: nothing, writeLineSync: nothing },
     rest: { registerWebSocketHandler: nothing, getFullUrl: () => 'ws://', urlJoin: (...parts) => parts.join('/') },
@@ -39,6 +42,7 @@ class Worker {
     }
     async start() { if (this.config.off) { throw new Error('connect ECONNREFUSED'); } }
     async upload() {}
+    async stop() {}
     setChannel() {}
     downloadTrialLog() {}
 }
@@ -91,6 +95,13 @@ async function main() {
     await service.endTrial(a, 'running', 0, 0); // too late
     service.restartWorker(b);
     service.restartWorker(c);
+    told.none = service.workers.length;
+    machineList[1].off = false;
+    for (let i = 0; i < 500 && service.workers.length < 4; i++) {
+        await pause(10);
+    }
+    told.again = service.workers.map(worker => worker.config.host).sort();
+    await service.stop();
     console.log(JSON.stringify(told));
     process.exit(0);
 }
