@@ -9,7 +9,7 @@ from nni.nas.execution import ExecutionEngine
 
 from nni_knas.engine.scorer import Scorer, Verdict
 
-__all__ = ['Placement', 'Task']
+__all__ = ['Placement', 'Task', 'check_scored_alone']
 
 
 class Task(NamedTuple):
@@ -81,3 +81,10 @@ class Placement:
 
     def stop(self) -> None:
         """Give up what is under way, and leave nothing running. It may be called twice, or without :meth:`start`."""
+
+
+def check_scored_alone(scorer: Scorer) -> None:
+    """Raise ``ValueError`` where candidates are to be scored together: which ones would depend on what is free when."""
+    together = scorer.kernel.together
+    if together > 1:
+        raise ValueError(f'together={together} is for scoring in the searching process: take placement="process"')

@@ -1,4 +1,4 @@
-"""Score in this process, one candidate after the other."""
+"""Score in this process: one candidate after the other, or several together where the kernel says so."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ class InProcess(Placement):
 
     def get(self) -> list[tuple[Task, Verdict]]:
         assert self._scorer is not None
-        task = self._waiting.popleft()
-        return [(task, self._scorer.score(task.sample, task.quick, task.measured))]
+        tasks = [self._waiting.popleft()]
+        while self._waiting and len(tasks) < self._scorer.kernel.together and self._waiting[0].quick == tasks[0].quick:
+            tasks.append(self._waiting.popleft())
+        samples, measured = [task.sample for task in tasks], [task.measured for task in tasks]
+        return list(zip(tasks, self._scorer.score_many(samples, tasks[0].quick, measured)))
 
     def stop(self) -> None:
         self._waiting.clear()

@@ -7,7 +7,7 @@ import math
 import pickle
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -17,7 +17,7 @@ from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, SimplifiedM
 from torch import nn
 
 from nni_knas.gradients import cpu_threads
-from nni_knas.kernel import GradientKernelEvaluator, Judgement
+from nni_knas.kernel import GradientKernelEvaluator, Judgement, Together
 from nni_knas.networks import (
     COSTS,
     Canonical,
@@ -59,6 +59,11 @@ class Verdict(NamedTuple):
     costs: Mapping[str, float] = {}
     filtered: bool = False
     panel: Panel = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing was found yet."""
+        return self.score is None and self.reason is None
 
 
 class _Broken(Exception):
@@ -117,6 +122,11 @@ class Scorer:
         """The kernel that scores quickly."""
         return self.kernel.quick() or self.kernel
 
+    @functools.cached_property
+    def _together(self) -> dict[bool, Together]:
+        """What judges several candidates at a time, in full and quickly."""
+        return {quick: Together(self.quick if quick else self.kernel, self._builder) for quick in (False, True)}
+
     def score(self, sample: Sample, quick: bool = False, measured: bool = False) -> Verdict:
         """Score a candidate; whatever goes wrong with it is the verdict's reason.
 
@@ -130,17 +140,47 @@ class Scorer:
             Whether its costs are known, and keep to the constraints.
         """
         start = time.perf_counter()
+        verdict = self._scored(sample, quick, measured)
+        return verdict._replace(seconds=time.perf_counter() - start)
+
+    def score_many(self, samples: Sequence[Sample], quick: bool, measured: Sequence[bool]) -> list[Verdict]:
+        """Score candidates as :meth:`score` does, as many in one pass as the kernel takes together.
+
+        Parameters
+        ----------
+        samples
+            The candidates, as NNI's samples.
+        quick
+            Whether to score them quickly.
+        measured
+            Of each, whether its costs are known, and keep to the constraints.
+        """
+        if self.kernel.together == 1:
+            return [self.score(sample, quick, known) for sample, known in zip(samples, measured)]
+        start = time.perf_counter()
+        verdicts = [self._scored(sample, quick, known, later=True) for sample, known in zip(samples, measured)]
+        left = [place for place, verdict in enumerate(verdicts) if verdict.is_open]
+        for place, judgement in zip(left, self._together[quick].judge([samples[place] for place in left])):
+            verdicts[place] = _verdict_of(judgement)._replace(costs=verdicts[place].costs)
+        seconds = (time.perf_counter() - start) / len(samples)
+        return [verdict._replace(seconds=seconds) for verdict in verdicts]
+
+    def _scored(self, sample: Sample, quick: bool, measured: bool, later: bool = False) -> Verdict:
+        """The verdict on a candidate, without the time; with ``later`` an open one where it can be scored with others."""
         costs: dict[str, float] = {}
         try:
             network = self.build(sample)
             if not measured:
                 self._measure_within_constraints(network, costs)
-            verdict = _verdict_of((self.quick if quick else self.kernel).judge(network))
+            if later and self._builder.skeleton(sample) is not None:
+                verdict = Verdict(None, None, 0.0)
+            else:
+                verdict = _verdict_of((self.quick if quick else self.kernel).judge(network))
         except _Broken as constraint:
             verdict = Verdict(None, str(constraint), 0.0, filtered=True)
         except Exception as error:
             verdict = Verdict(None, reason_of(error), 0.0)
-        return verdict._replace(seconds=time.perf_counter() - start, costs=costs)
+        return verdict._replace(costs=costs)
 
     def settings(self) -> dict[str, Any]:
         """What verdicts depend on besides the candidate."""

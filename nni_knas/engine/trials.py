@@ -38,7 +38,7 @@ from nni_knas.bridge.experiment import (
     trial_limits,
 )
 from nni_knas.bridge.machines import lost_machine
-from nni_knas.engine.placement import Placement, Task
+from nni_knas.engine.placement import Placement, Task, check_scored_alone
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.networks import COSTS, decode_sample, encode_sample
 
@@ -336,6 +336,7 @@ class Trials(Placement):
     # The interface.
 
     def start(self, scorer: Scorer, engine: ExecutionEngine) -> None:
+        check_scored_alone(scorer)
         if not isinstance(engine, TrainingServiceExecutionEngine):
             raise ValueError(
                 f'scoring in trials needs an experiment with a training service, and this one runs on '

@@ -27,7 +27,7 @@ from nni.nas.execution import ExecutionEngine
 
 from nni_knas.basics.checks import check_count
 from nni_knas.basics.cores import available_cores
-from nni_knas.engine.placement import Placement, Task
+from nni_knas.engine.placement import Placement, Task, check_scored_alone
 from nni_knas.engine.scorer import Scorer, Verdict
 from nni_knas.record import reason_of
 
@@ -105,6 +105,7 @@ class Workers(Placement):
         return self.fed * self.workers
 
     def start(self, scorer: Scorer, engine: ExecutionEngine) -> None:
+        check_scored_alone(scorer)
         self._setting = _Setting(scorer.dumps(), self.threads or scorer.kernel.threads)
         self._pool = []
         self._events = queue.SimpleQueue()  # none of an earlier run

@@ -8,8 +8,8 @@ What is made of the gradients is the business of :mod:`nni_knas.scores`.
 from __future__ import annotations
 
 from nni_knas.gradients.activations import first_embedding, input_jacobian, module_outputs, rectifier_patterns
-from nni_knas.gradients.errors import MisfitError, NotApplicable, ScoringError, first_line
-from nni_knas.gradients.gradients import Gradients, arguments_of
+from nni_knas.gradients.errors import Apart, MisfitError, NotApplicable, ScoringError, first_line, is_out_of_memory
+from nni_knas.gradients.gradients import Gradients, Share, arguments_of
 from nni_knas.gradients.losses import Loss, main_output
 from nni_knas.gradients.samples import Minibatch
 from nni_knas.gradients.scoring_mode import (
@@ -22,9 +22,12 @@ from nni_knas.gradients.scoring_mode import (
     undisturbed,
     wait_for_device,
 )
+from nni_knas.gradients.together import Fork, pass_together
 from nni_knas.gradients.traces import Trace, has_weights
 
 __all__ = [
+    'Apart',
+    'Fork',
     'Gradients',
     'Loss',
     'Minibatch',
@@ -32,6 +35,7 @@ __all__ = [
     'Normalization',
     'NotApplicable',
     'ScoringError',
+    'Share',
     'Trace',
     'arguments_of',
     'cpu_threads',
@@ -40,10 +44,12 @@ __all__ = [
     'first_line',
     'has_weights',
     'input_jacobian',
+    'is_out_of_memory',
     'is_scoring',
     'main_output',
     'module_outputs',
     'modules_of',
+    'pass_together',
     'rectifier_patterns',
     'seeded',
     'undisturbed',

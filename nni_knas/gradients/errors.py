@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 __all__ = [
+    'Apart',
     'CoupledSamples',
     'MisfitError',
     'NotApplicable',
@@ -35,6 +36,10 @@ class NotApplicable(ScoringError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f'n/a: {why}')
+
+
+class Apart(Exception):
+    """A network cannot share a pass with others: it has to be scored by itself."""
 
 
 class CoupledSamples(Exception):

@@ -6,7 +6,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from nni_knas.basics.failures import failure
 from nni_knas.gradients.errors import (
+    Apart,
     CoupledSamples,
     MisfitError,
     ScoringError,
@@ -27,9 +28,24 @@ from nni_knas.gradients.samples import Minibatch, described, per_sample_leaves
 from nni_knas.gradients.scoring_mode import Normalization, ScoringMode
 from nni_knas.gradients.traces import Trace, Tracer, joined
 
-__all__ = ['Gradients', 'arguments_of']
+__all__ = ['Gradients', 'Share', 'arguments_of']
 
 T = TypeVar('T')
+
+
+class Share(NamedTuple):
+    """What one of several networks has of their pass.
+
+    Attributes
+    ----------
+    mean
+        The mean gradients by the parameters' ``id``.
+    traces
+        As of :meth:`~nni_knas.gradients.Gradients.traces`.
+    """
+
+    mean: dict[int, Tensor]
+    traces: list[Trace]
 
 
 class Gradients:
@@ -93,6 +109,7 @@ class Gradients:
         self._traced = False
         self._traces: list[Trace] | None = None
         self._begun = False
+        self._adopted = False
         self._mean_came_first = False
 
     @functools.cached_property
@@ -150,6 +167,18 @@ class Gradients:
         if self._traces is None:
             raise ScoringError('samples go different ways through the network: its layers cannot be compared')
         return self._traces
+
+    def adopt(self, share: Share) -> None:
+        """Take mean gradient and traces from a pass of several networks. What needs another pass raises ``Apart`` then."""
+        self._mean = {name: share.mean[id(p)] for name, p in self.parameters.items() if id(p) in share.mean} or None
+        self._traces, self.tracing, self._traced = share.traces, True, True
+        self._adopted = True
+
+    def _begin(self) -> None:
+        """There will be a pass."""
+        if self._adopted:
+            raise Apart('a score needs more than the pass that networks share')
+        self._begun = True
 
     def _differentiate_mean(self, samples: Minibatch) -> tuple[list[Tensor | None], list[Trace]]:
         parameters, weight = list(self.parameters.values()), 1 / self.minibatch.size
@@ -320,6 +349,8 @@ class Gradients:
         return self._of_predictions
 
     def _gradients_with(self, minibatch: Minibatch, loss: Loss | None) -> Gradients:
+        if self._adopted:
+            self._begin()
         return Gradients(
             self.network,
             minibatch,
@@ -348,7 +379,7 @@ class Gradients:
         """
         samples = self.minibatch.part(0, 1) if self.normalization == 'sample' else self.minibatch
         with torch.no_grad(), ScoringMode(self.normalization, samples.size):
-            self._losses(self._forward(samples), samples)
+            self.losses(samples)
 
     def _in_parts(self, function: Callable[[Minibatch], T], refuse_coupled: bool = False) -> Iterator[T]:
         """``function`` of each micro-batch. When memory runs out, the part is repeated as two of half the size.
@@ -382,7 +413,7 @@ class Gradients:
     def _differentiate(self, samples: Minibatch, parameters: list[nn.Parameter], weight: float = 1) -> list[Tensor | None]:
         """Gradient of the sum of the samples' losses, times ``weight``."""
         with ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
-            losses = self._losses(self._forward(samples), samples)
+            losses = self.losses(samples)
             return _gradient(losses.sum() * weight, parameters)
 
     def _differentiate_outputs(self, samples: Minibatch) -> dict[str, Tensor]:
@@ -411,7 +442,7 @@ class Gradients:
         return _stack_samples(chosen, rows)
 
     def _map_with_functorch(self, samples: Minibatch, chosen: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-        self._begun = True
+        self._begin()
         n = samples.size
         inputs, one_input = per_sample_leaves(samples.inputs, n)
         targets, one_target = per_sample_leaves(samples.targets, n)
@@ -453,7 +484,7 @@ class Gradients:
         """Coupled samples: one forward pass of all, then the derivative of each one's loss."""
         parameters = list(chosen.values())
         with ScoringMode(self.normalization, self.minibatch.size):
-            losses = self._losses(self._forward(self.minibatch), self.minibatch)
+            losses = self.losses(self.minibatch)
             try:
                 every = torch.autograd.grad(
                     losses,
@@ -470,7 +501,7 @@ class Gradients:
         return {name: p.new_zeros(len(losses), *p.shape) if g is None else g for (name, p), g in zip(chosen.items(), every)}
 
     def _forward(self, samples: Minibatch) -> Any:
-        self._begun = True
+        self._begin()
         arguments, keywords = arguments_of(self.network, samples.inputs)
         try:
             return self.network(*arguments, **keywords)
@@ -480,6 +511,10 @@ class Gradients:
             # torch says of inputs that do not fit all there is to say; any other error is one of the network's code
             said = first_line(error) if isinstance(error, (RuntimeError, ValueError, TypeError)) else failure(error)
             raise MisfitError(f'the network cannot take inputs {described(self.minibatch.inputs)}: {said}') from error
+
+    def losses(self, samples: Minibatch) -> Tensor:
+        """The loss of each of these samples, in place of the minibatch's, from one forward pass."""
+        return self._losses(self._forward(samples), samples)
 
     @property
     def _is_cross_entropy(self) -> bool:

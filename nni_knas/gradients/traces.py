@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_flatten
 
-__all__ = ['ROWS', 'Trace', 'Tracer', 'has_weights', 'joined']
+__all__ = ['ROWS', 'Trace', 'Tracer', 'has_weights', 'is_frozen', 'joined']
 
 ROWS, POSITIONS = 128, 16
 """Rows of features that a layer is judged by: of all samples together about, and of each sample at most."""
@@ -38,7 +39,8 @@ def has_weights(module: nn.Module) -> bool:
     return any(p is not None and p.dim() > 1 for p in module._parameters.values())
 
 
-def _is_frozen(module: nn.Module) -> bool:
+def is_frozen(module: nn.Module) -> bool:
+    """Whether none of a module's own parameters is trained."""
     return not any(p is not None and p.requires_grad for p in module._parameters.values())
 
 
@@ -58,17 +60,21 @@ class Tracer:
     """
 
     def __init__(self, network: nn.Module, samples: int) -> None:
-        self._layers = [module for module in network.modules() if has_weights(module) and not _is_frozen(module)]
+        self._layers = [module for module in network.modules() if has_weights(module) and not is_frozen(module)]
         self._positions = min(POSITIONS, -(-ROWS // samples))
         self._places: dict[tuple[int, torch.device], Tensor] = {}
         self._calls: list[list[Any]] = []
         self._hooks: list[Any] = []
-        self._samples = samples
 
     def begin(self, samples: int) -> None:
         """Watch a pass of this many samples."""
-        self._samples, self._calls = samples, []
-        self._hooks = [layer.register_forward_hook(self._look) for layer in self._layers]
+        self._calls = []
+        self._hooks = [layer.register_forward_hook(functools.partial(self.look, samples)) for layer in self._layers]
+
+    @property
+    def calls(self) -> int:
+        """How many calls were kept."""
+        return len(self._calls)
 
     def end(self) -> list[Trace]:
         """Watch no more, and give the calls in their order."""
@@ -77,26 +83,26 @@ class Tracer:
         traces, self._calls = [Trace(*call) for call in self._calls], []
         return traces
 
-    def _look(self, layer: nn.Module, inputs: Any, output: Any) -> None:
+    def look(self, samples: int, layer: nn.Module, inputs: Any, output: Any) -> None:
+        """Forward hook: keep a call of this many samples, if it leaves a trace."""
         output = output[0] if isinstance(output, (tuple, list)) and output else output
         takes_tensors = any(isinstance(leaf, Tensor) for leaf in tree_flatten(inputs)[0])
         if not takes_tensors or not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() < 2:
             return
-        rows = self._rows_of(layer, output.detach())
+        rows = self._rows_of(layer, output.detach(), samples)
         if rows is None:
             return
-        call: list[Any] = [rows, None, output.numel() // self._samples]
+        call: list[Any] = [rows, None, output.numel() // samples]
         self._calls.append(call)
         if output.requires_grad:
 
             def keep(gradient: Tensor) -> None:
-                call[1] = self._rows_of(layer, gradient.detach())
+                call[1] = self._rows_of(layer, gradient.detach(), samples)
 
             output.register_hook(keep)
 
-    def _rows_of(self, layer: nn.Module, values: Tensor) -> Tensor | None:
+    def _rows_of(self, layer: nn.Module, values: Tensor, n: int) -> Tensor | None:
         """Some positions of each sample, ``n x positions x channels``: copies, since a later layer may write into it."""
-        n = self._samples
         if getattr(layer, 'batch_first', True) is False and values.dim() > 2:
             values = values.transpose(0, 1)
         if values.shape[0] % n or not values.numel():

@@ -27,6 +27,7 @@ from nni_knas.gradients import (
     MisfitError,
     Normalization,
     ScoringError,
+    Share,
     cpu_threads,
     seeded,
     undisturbed,
@@ -42,6 +43,7 @@ __all__ = ['GradientKernelEvaluator', 'Judgement']
 _logger = logging.getLogger(__name__)
 
 T = TypeVar('T')
+A = TypeVar('A')
 
 _shared: contextvars.ContextVar[tuple[Any, Gradients] | None] = contextvars.ContextVar('shared', default=None)
 """A kernel and the gradients by which it judges a network; of this thread alone, so kernels can be copied and shared."""
@@ -101,6 +103,10 @@ class GradientKernelEvaluator(Evaluator):
     threads
         CPU threads that scoring uses. Sums are rounded differently with another number of them, so that one thread, the
         default, is what makes a score the same in this process and in one of many.
+    together
+        Number of candidates that go through one pass where a search scores them, if they differ in chosen layers alone:
+        for a GPU, which waits for a small network's operations to be launched. Scores are the same to rounding. Default 1:
+        each by itself.
 
     Raises
     ------
@@ -127,6 +133,7 @@ class GradientKernelEvaluator(Evaluator):
         *,
         resolution: int | None = None,
         threads: int = 1,
+        together: int = 1,
     ) -> None:
         check_data(dataset)
         for name, value, unit in (
@@ -134,6 +141,7 @@ class GradientKernelEvaluator(Evaluator):
             ('micro_batch', micro_batch, 'samples'),
             ('resolution', resolution, 'pixels'),
             ('threads', threads, 'CPU threads'),
+            ('together', together, 'candidates'),
         ):
             if value is not None:
                 check_count(name, value, what=f'a number of {unit}')
@@ -154,6 +162,7 @@ class GradientKernelEvaluator(Evaluator):
         self.micro_batch = micro_batch
         self.resolution = resolution
         self.threads = threads
+        self.together = together
         self._criterion: nn.Module | None = None  # the evaluator's
         self._is_told = False  # an evaluator has said what the loss is
         self._suggested: Loss | None = None  # what the targets suggest
@@ -174,6 +183,7 @@ class GradientKernelEvaluator(Evaluator):
             'normalization': self.normalization,
             'loss': name_of_loss(self.used_loss),
             'minibatch': self.minibatch.digest(),
+            **({'together': self.together} if self.together > 1 else {}),
         }
 
     @property
@@ -261,7 +271,7 @@ class GradientKernelEvaluator(Evaluator):
         """
         _check_network('score', network)
         with self.gradients(network) as gradients:
-            return float(self.score_function(gradients))
+            return self._score_of(gradients)
 
     def statistics(self, network: nn.Module) -> dict[str, float]:
         """The panel of a network at its present weights, from one forward-backward pass: see :mod:`nni_knas.scores.panel`.
@@ -297,6 +307,27 @@ class GradientKernelEvaluator(Evaluator):
                 return Judgement(score, _result_or_error(self.statistics, network))
         del gradients  # those of each sample may be large
         return Judgement(score, _result_or_error(self.statistics, network))  # of the network as it was found
+
+    def judge_shares(self, shares: Iterable[tuple[nn.Module, Share]]) -> list[Judgement]:
+        """Score and panel of networks that went through a pass together: see :func:`nni_knas.gradients.pass_together`.
+
+        Parameters
+        ----------
+        shares
+            Each network with its share. They are gone through once, so that one module may become the next network.
+        """
+        every = []
+        for network, share in shares:
+            every.append(self._gradients_of(network))
+            every[-1].adopt(share)
+        with cpu_threads(self.threads):
+            return [
+                Judgement(_result_or_error(self._score_of, gradients), _result_or_error(statistics, gradients))
+                for gradients in every
+            ]
+
+    def _score_of(self, gradients: Gradients) -> float:
+        return float(self.score_function(gradients))
 
     @contextlib.contextmanager
     def gradients(self, network: nn.Module) -> Iterator[Gradients]:
@@ -390,9 +421,9 @@ def _check_network(method: str, network: Any) -> None:
         raise TypeError(f'{method} takes a torch.nn.Module, not {type(network).__name__}')
 
 
-def _result_or_error(method: Callable[[nn.Module], T], network: nn.Module) -> T | Exception:
+def _result_or_error(method: Callable[[A], T], argument: A) -> T | Exception:
     try:
-        return method(network)
+        return method(argument)
     except Exception as error:
         return error
 

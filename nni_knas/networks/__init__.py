@@ -3,7 +3,7 @@
 :mod:`nni_knas.networks.drawing` draws them.
 """
 
-from nni_knas.networks.builder import NetworkBuilder, past_the_watch, watched_parameters
+from nni_knas.networks.builder import NetworkBuilder, Skeleton, past_the_watch, watched_parameters
 from nni_knas.networks.candidates import (
     architecture_of,
     build_network,
@@ -24,6 +24,7 @@ __all__ = [
     'Canonical',
     'Identity',
     'NetworkBuilder',
+    'Skeleton',
     'architecture_of',
     'build_network',
     'check_constraints',

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import nni.nas.nn.pytorch.base as nni_layers
@@ -21,9 +21,18 @@ from nni.nas.nn.pytorch import LayerChoice, Repeat
 from nni.nas.space import ExecutableModelSpace, model_context
 from torch import nn
 
+from nni_knas.gradients import Fork
 from nni_knas.networks.candidates import build_network
 
-__all__ = ['NetworkBuilder', 'Watch', 'are_alike', 'past_the_watch', 'watched_construction', 'watched_parameters']
+__all__ = [
+    'NetworkBuilder',
+    'Skeleton',
+    'Watch',
+    'are_alike',
+    'past_the_watch',
+    'watched_construction',
+    'watched_parameters',
+]
 
 _logger = logging.getLogger(__name__)
 _LOCK = threading.Lock()  # constructors are watched through names that all threads share
@@ -68,7 +77,7 @@ class NetworkBuilder:
         self.seed = seed
         self.device = device
         self.prepare = prepare
-        self._skeletons: list[_Skeleton] = []  # the one used last at the end
+        self._skeletons: list[Skeleton] = []  # the one used last at the end
         self._misses = 0
 
     def network(self, sample: Sample) -> nn.Module:
@@ -95,6 +104,11 @@ class NetworkBuilder:
         self._stop_reusing()
         return constructed
 
+    def skeleton(self, sample: Sample) -> Skeleton | None:
+        """The skeleton that bears a candidate's network, if there is one, and its options were compared with NNI's."""
+        skeleton = next((each for each in self._skeletons if each.fits(sample)), None)
+        return skeleton if skeleton is not None and not skeleton.unproven(sample) else None
+
     def _construct(self, sample: Sample) -> nn.Module:
         """The network as NNI constructs it."""
         return self._prepare(build_network(self.space.freeze(sample), self.seed))
@@ -116,7 +130,7 @@ class NetworkBuilder:
             network = build_network(self.space.freeze(sample), self.seed)
         try:
             read = {label: sample[label] for label in watch.reads & sample.keys()}
-            skeleton = _Skeleton(network, read, _layer_slots(network), sample)
+            skeleton = Skeleton(network, read, _layer_slots(network), sample)
         except _NotSwappable:
             self._stop_reusing()
         else:
@@ -143,7 +157,7 @@ class _Slot(NamedTuple):
     options: dict[Any, nn.Module]
 
 
-class _Skeleton:
+class Skeleton:
     """A network with all options of its layer choices.
 
     Parameters
@@ -178,6 +192,19 @@ class _Skeleton:
         if _CONTEXT in self.network.__dict__:
             self.network.__dict__[_CONTEXT] = {**sample, '__arch__': True}
         return self.network
+
+    @contextlib.contextmanager
+    def forked(self, samples: Sequence[Sample]) -> Iterator[nn.Module]:
+        """The network of several candidates inside, with a fork where they differ."""
+        for place, name, label, options in self.slots:
+            used = list(dict.fromkeys(sample[label] for sample in samples))
+            layers = [options[each] for each in used]
+            chosen = [used.index(sample[label]) for sample in samples]
+            place[name] = layers[0] if len(used) == 1 else Fork(layers, chosen)
+        try:
+            yield self.network
+        finally:
+            self.set(samples[-1])
 
     def others(self) -> list[nn.Module]:
         """The options that do not stand in the network at present."""

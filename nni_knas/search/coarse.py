@@ -144,7 +144,8 @@ class CoarseStage:
     def _scoring_engine(self, scorer: Scorer, quick: bool, deadline: float) -> ScoringEngine:
         """A resumed run is as far ahead as it was, wherever it goes on, since the exploration depends on that."""
         place = self._placement()
-        ahead = self.request.ahead or self.record.get_meta(keys.AHEAD) or max(ScoringEngine.least_ahead, place.ahead)
+        least = max(ScoringEngine.least_ahead, place.ahead, self.kernel.together)
+        ahead = self.request.ahead or self.record.get_meta(keys.AHEAD) or least
         ahead = int(min(ahead, farthest_ahead(self.explorer)))
         engine = ScoringEngine(scorer, self.record, self._explored, place, ahead=ahead, deadline=deadline, quick=quick)
         self.record.set_meta(keys.AHEAD, engine.ahead)
