@@ -36,7 +36,7 @@ from nni_knas.kernel.identity import name_of_loss
 from nni_knas.kernel.losses import criterion_of, is_plain_cross_entropy, loss_in_words, needs_all_targets, suggested_loss
 from nni_knas.kernel.minibatch import check_data, check_samples, draw_minibatch
 from nni_knas.networks import build_network
-from nni_knas.scores import Score, get_score, statistics
+from nni_knas.scores import Score, get_score, prepare_statistics, statistics
 
 __all__ = ['GradientKernelEvaluator', 'Judgement']
 
@@ -321,6 +321,7 @@ class GradientKernelEvaluator(Evaluator):
             every.append(self._gradients_of(network))
             every[-1].adopt(share)
         with cpu_threads(self.threads):
+            prepare_statistics(every)
             return [
                 Judgement(_result_or_error(self._score_of, gradients), _result_or_error(statistics, gradients))
                 for gradients in every

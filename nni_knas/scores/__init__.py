@@ -16,7 +16,7 @@ from nni_knas.scores.kernel_spectrum import KernelSpectrum
 from nni_knas.scores.matrices import effective_ranks
 from nni_knas.scores.mean_gradient import GradientNorm, LogL1, LogMGM, MGMLogits, Snip
 from nni_knas.scores.mgm import MGM, MGMSampled
-from nni_knas.scores.panel import statistics
+from nni_knas.scores.panel import prepare_statistics, statistics
 from nni_knas.scores.peers import (
     VKDNW,
     Complexity,
@@ -75,6 +75,7 @@ __all__ = [
     'flops',
     'get_score',
     'mean_matrices',
+    'prepare_statistics',
     'register',
     'score_names',
     'statistics',

@@ -43,9 +43,11 @@ Sums grow with depth and width, means and shares do not; which of them counts di
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -56,7 +58,7 @@ from nni_knas.gradients import Gradients, ScoringError, Trace
 from nni_knas.scores.matrices import norms
 from nni_knas.scores.targets import of_targets
 
-__all__ = ['statistics']
+__all__ = ['prepare_statistics', 'statistics']
 
 ROWS = 64
 """Rows of a weight gradient that its rank is taken of, at most."""
@@ -79,29 +81,48 @@ def statistics(gradients: Gradients) -> dict[str, float]:
         If one of them is not finite, or the network cannot be scored, with the reason.
     """
     if gradients not in _KNOWN:
-        _KNOWN[gradients] = _computed(gradients)
-    return dict(_KNOWN[gradients])
+        _KNOWN[gradients] = _computed([gradients])[0]
+    panel = _KNOWN[gradients]
+    for name, value in panel.items():
+        if not math.isfinite(value):
+            raise ScoringError(f'the statistic "{name}" is {value}: the network explodes at its initial weights')
+    return dict(panel)
+
+
+def prepare_statistics(many: Sequence[Gradients]) -> None:
+    """Compute the panels of several networks at once, of which :func:`statistics` knows then.
+
+    A GPU is given what they have in common in one piece. Where it does not work, each is left to be computed by itself.
+    """
+    with contextlib.suppress(Exception):
+        _KNOWN.update(zip(many, _computed(many)))
 
 
 _KNOWN: WeakKeyDictionary[Gradients, dict[str, float]] = WeakKeyDictionary()
 """Panels of gradients that are still at hand: a score that is made of the panel has computed it already."""
 
 
-def _computed(gradients: Gradients) -> dict[str, float]:
-    traces = gradients.traces()  # first, so that the pass is shared
-    values = dict(_of_gradients(gradients)) | dict(_of_traces(traces)) | dict(_of_matrices(gradients))
-    panel = {name: float(values[name]) for name in PANEL}
-    panel |= of_targets(traces, gradients.minibatch.targets)
-    for name, value in panel.items():
-        if not math.isfinite(value):
-            raise ScoringError(f'the statistic "{name}" is {value}: the network explodes at its initial weights')
-    return panel
+def _computed(many: Sequence[Gradients]) -> list[dict[str, float]]:
+    traces = [gradients.traces() for gradients in many]  # first, so that the pass is shared
+    tensors = [list(gradients.mean().values()) for gradients in many]
+    parts = zip(_of_gradients(tensors), _of_traces(traces), _of_matrices(tensors))
+    return [
+        {name: float(values[name]) for name in PANEL} | dict(of_targets(its_traces, gradients.minibatch.targets))
+        for gradients, its_traces, values in zip(many, traces, (dict(itertools.chain(*part)) for part in parts))
+    ]
 
 
-def _of_gradients(gradients: Gradients) -> Iterator[tuple[str, float | Tensor]]:
-    """Statistics of all tensors that receive a gradient."""
-    tensors = list(gradients.mean().values())
-    l1, l2 = _norms(tensors)
+Found = Iterable[tuple[str, float | Tensor]]
+
+
+def _of_gradients(networks: Sequence[list[Tensor]]) -> Iterator[Found]:
+    """Statistics of all tensors that receive a gradient, network by network."""
+    l1, l2 = _norms([g for tensors in networks for g in tensors])
+    counts = [len(tensors) for tensors in networks]
+    return map(_of_norms, networks, l1.cpu().split(counts), l2.cpu().split(counts))  # a GPU is waited for twice
+
+
+def _of_norms(tensors: list[Tensor], l1: Tensor, l2: Tensor) -> Found:
     weights = sum(g.numel() for g in tensors)
     yield 'weights', weights
     yield 'gradient-size', torch.log1p(1 / torch.sqrt(l2.square().sum() / weights).clamp(min=1e-30))
@@ -130,27 +151,44 @@ def _norms(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 def _absolute_sums(tensors: list[Tensor]) -> Tensor:
     """Norms of order 1, for which torch's own take several times as long on a CPU."""
-    if len({(g.dtype, g.device) for g in tensors}) > 1:
+    if tensors[0].is_cuda or len({(g.dtype, g.device) for g in tensors}) > 1:
         return torch.stack(torch._foreach_norm(tensors, 1))
     room = tensors[0].new_empty(max(g.numel() for g in tensors))
     return torch.stack([torch.abs(g.flatten(), out=room[: g.numel()]).sum() for g in tensors])
 
 
-def _of_matrices(gradients: Gradients) -> Iterator[tuple[str, float | Tensor]]:
-    """Statistics of the mean gradients of weights, as matrices."""
-    matrices = [_thinned(g.flatten(1)) for g in gradients.mean().values() if g.dim() > 1]
-    ranks = participation_ratios(matrices, _plain)
+def _of_matrices(networks: Sequence[list[Tensor]]) -> Iterator[Found]:
+    """Statistics of the mean gradients of weights, as matrices, network by network."""
+    matrices = [[_thinned(g.flatten(1)) for g in tensors if g.dim() > 1] for tensors in networks]
+    ranks = participation_ratios([each for its in matrices for each in its], _plain)
+    return map(_of_ranks, matrices, ranks.split([len(its) for its in matrices]))
+
+
+def _of_ranks(matrices: list[Tensor], ranks: Tensor) -> Found:
     sides = ranks.new_tensor([min(m.shape) for m in matrices])
     yield 'weight-rank', ranks.sum()
     yield 'weight-log-rank', torch.log1p(ranks.square()).sum()
     yield 'weight-rank-share', (ranks / sides).sum() / max(len(matrices), 1)
 
 
-def _of_traces(traces: Sequence[Trace]) -> Iterator[tuple[str, float | Tensor]]:
-    """Statistics of what passes through the layers."""
-    ways = [t.features for t in traces] + [t.features if t.gradients is None else t.gradients for t in traces]
-    forth, back = participation_ratios([rows.flatten(0, 1) for rows in ways], _centred).reshape(2, len(traces))
-    samples, back_samples = participation_ratios([rows.flatten(1) for rows in ways], _plain).reshape(2, len(traces))
+def _of_traces(networks: Sequence[Sequence[Trace]]) -> Iterator[Found]:
+    """Statistics of what passes through the layers, network by network."""
+    ways = [rows for traces in networks for rows in _ways_of(traces)]
+    counts = [2 * len(traces) for traces in networks]
+    channels = participation_ratios([rows.flatten(0, 1) for rows in ways], _centred).split(counts)
+    return map(
+        _of_layers, networks, channels, participation_ratios([rows.flatten(1) for rows in ways], _plain).split(counts)
+    )
+
+
+def _ways_of(traces: Sequence[Trace]) -> list[Tensor]:
+    """What passes forth, and what passes back; the former again where there is none."""
+    return [t.features for t in traces] + [t.features if t.gradients is None else t.gradients for t in traces]
+
+
+def _of_layers(traces: Sequence[Trace], channels: Tensor, rows: Tensor) -> Found:
+    forth, back = channels.reshape(2, len(traces))
+    samples, back_samples = rows.reshape(2, len(traces))
     reached = forth.new_tensor([trace.gradients is not None for trace in traces])
     back, back_samples = back * reached, back_samples * reached
     yield 'layers', len(traces)
