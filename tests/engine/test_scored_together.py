@@ -48,6 +48,14 @@ def test_verdicts_are_those_of_one_by_one(space, bounds):
         assert 0 < sum(verdict.filtered for _, verdict in alone) < len(tasks)
 
 
+def test_the_same_candidates_in_the_same_order_have_the_same_scores_to_the_last_bit():
+    tasks = tasks_of(Many, 11)
+    once, again = (
+        [(verdict.score, verdict.panel) for _, verdict in verdicts_of(scorer_of(Many, 4), tasks)] for _ in range(2)
+    )
+    assert once == again
+
+
 def test_quick_ones_and_full_ones_do_not_share_a_pass(monkeypatch):
     seen, shared = [], together.pass_together
     monkeypatch.setattr(together, 'pass_together', lambda g, networks: (seen.append(networks), shared(g, networks))[1])

@@ -64,6 +64,7 @@ MISTAKES = [
     line('GradientKernelEvaluator(data, threads=0)', 'threads is 0'),
     line('GradientKernelEvaluator(data, resolution=-4)', 'resolution is -4'),
     line('GradientKernelEvaluator(data, micro_batch=0)', 'micro_batch is 0'),
+    line('GradientKernelEvaluator(data, together=0)', 'together is 0'),
     # What it scores.
     line("kernel.score('network')", 'score takes a torch.nn.Module'),
     line("kernel.statistics('network')", 'statistics takes a torch.nn.Module'),
