@@ -18,6 +18,7 @@ from nni_knas.engine import Scorer
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import SimplifiedModelSpace
 
@@ -49,8 +50,20 @@ def watched_gpu(device):
             watcher.join()
 
 
+class Counting(TorchDispatchMode):
+    """Counts the operations that are carried out, which a GPU has to be given one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not (func.is_view or func is torch.ops.aten._unsafe_view.default)
+        return func(*args, **(kwargs or {}))
+
+
 def measured(kernel, space, samples):
-    """Seconds, what was seen of the GPU, and the verdicts, of candidates whose options were all seen before."""
+    """Seconds, operations a candidate, what was seen of the GPU, and the verdicts; all options were seen before."""
     scorer = Scorer(kernel, space)
     known = [True] * len(samples)
     scorer.score_many(samples[: max(64, kernel.together)], False, known)
@@ -58,7 +71,10 @@ def measured(kernel, space, samples):
         clock = time.perf_counter if kernel.device.type == 'cuda' else time.process_time  # others may use the CPU
         start = clock()
         verdicts = scorer.score_many(samples, False, known)
-        return clock() - start, seen, verdicts
+        seconds = clock() - start
+    with Counting() as operations:
+        scorer.score_many(samples[:64], False, known)
+    return seconds, operations.count / len(samples[:64]), seen, verdicts
 
 
 def worst_difference(verdicts, expected):
@@ -87,16 +103,26 @@ def main() -> None:
     data = load_data(options.data, size=options.size).train
     random_state = np.random.RandomState(0)
     samples = [dict(space.random(random_state=random_state).sample) for _ in range(options.candidates)]
-    columns = 'together', 'ms', 'a second', 'times as fast', 'GPU', 'J a candidate', 'worst difference', 'same ranking'
+    columns = (
+        'together',
+        'ms',
+        'a second',
+        'times as fast',
+        'operations',
+        'GPU',
+        'J a candidate',
+        'worst difference',
+        'same ranking',
+    )
     print(f'| {" | ".join(columns)} |\n|{" --- |" * len(columns)}')
     first = None
     for together in options.together:
         kernel = GradientKernelEvaluator(data, batch_size=options.images, together=together)
-        seconds, (busy, watts), verdicts = measured(kernel, space, samples)
+        seconds, operations, (busy, watts), verdicts = measured(kernel, space, samples)
         first = first or (seconds, verdicts)
         each = seconds / len(samples)
         print(
-            f'| {together} | {1000 * each:.1f} | {1 / each:.1f} | {first[0] / seconds:.2f} '
+            f'| {together} | {1000 * each:.1f} | {1 / each:.1f} | {first[0] / seconds:.2f} | {operations:.0f} '
             f'| {f"{statistics.mean(busy):.0f} %" if busy else "-"} '
             f'| {f"{statistics.mean(watts) * each:.3f}" if watts else "-"} '
             f'| {worst_difference(verdicts, first[1]):.1e} | {bool((ranks(verdicts) == ranks(first[1])).all())} |',

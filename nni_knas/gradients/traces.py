@@ -111,7 +111,7 @@ class Tracer:
             channels = values.shape[1]
             values = values.reshape(n, -1, channels, values[0, 0].numel())
             values = values[:, 0] if values.shape[1] == 1 else values.transpose(1, 2).flatten(2)
-            return values.index_select(2, self._evenly(values.shape[2], values.device)).mT
+            return values.index_select(2, self._evenly(values.shape[2], values.device)).mT.contiguous()
         values = values.reshape(n, -1, values.shape[-1])
         return values.index_select(1, self._evenly(values.shape[1], values.device))
 
