@@ -215,6 +215,7 @@ class Skeleton:
         return any((label, sample[label]) not in self._proven for label in self.labels)
 
     def prove(self, sample: Sample) -> None:
+        """A candidate's network was compared with NNI's, and is the same."""
         self._proven.update((label, sample[label]) for label in self.labels)
 
 
