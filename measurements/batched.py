@@ -10,30 +10,34 @@ import math
 import statistics
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from nni_knas import GradientKernelEvaluator
 from nni_knas.data import load_data
-from nni_knas.engine import Scorer
+from nni_knas.engine import Scorer, Verdict
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from nni.mutable import Sample
 from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import SimplifiedModelSpace
 
 
 @contextmanager
-def watched_gpu(device):
+def watched_gpu(device: torch.device) -> Iterator[tuple[list[float], list[float]]]:
     """Utilisation (percent) and power (watts) of the GPU inside, as lists; empty without one, or without nvidia-ml-py."""
-    seen, over = ([], []), threading.Event()
+    seen: tuple[list[float], list[float]] = ([], [])
+    over = threading.Event()
 
-    def watch():
+    def watch() -> None:
         while not over.wait(0.1):
             seen[0].append(torch.cuda.utilization(device))
             seen[1].append(torch.cuda.power_draw(device) / 1000)
 
-    def watch_where_it_can():
+    def watch_where_it_can() -> None:
         try:
             watch()
         except Exception as error:
@@ -53,16 +57,18 @@ def watched_gpu(device):
 class Counting(TorchDispatchMode):
     """Counts the operations that are carried out, which a GPU has to be given one by one."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += not (func.is_view or func is torch.ops.aten._unsafe_view.default)
         return func(*args, **(kwargs or {}))
 
 
-def measured(kernel, space, samples):
+def measured(
+    kernel: GradientKernelEvaluator, space: SimplifiedModelSpace, samples: list[Sample]
+) -> tuple[float, float, tuple[list[float], list[float]], list[Verdict]]:
     """Seconds, operations a candidate, what was seen of the GPU, and the verdicts; all options were seen before."""
     scorer = Scorer(kernel, space)
     known = [True] * len(samples)
@@ -77,16 +83,17 @@ def measured(kernel, space, samples):
     return seconds, operations.count / len(samples[:64]), seen, verdicts
 
 
-def worst_difference(verdicts, expected):
-    return max(
+def worst_difference(verdicts: list[Verdict], expected: list[Verdict]) -> float:
+    found: float = max(
         abs(verdict.panel[name] - value) / max(abs(value), 1e-9)
         for verdict, other in zip(verdicts, expected)
-        if other.score is not None
+        if isinstance(verdict.panel, dict) and isinstance(other.panel, dict)
         for name, value in other.panel.items()
     )
+    return found
 
 
-def ranks(verdicts):
+def ranks(verdicts: list[Verdict]) -> Any:
     return np.argsort([-math.inf if verdict.score is None else verdict.score for verdict in verdicts], kind='stable')
 
 
