@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nni_knas.data import load_object
-from nni_knas.networks import build_network, decode_sample
+from nni_knas.networks import constructed, decode_sample
 
 __all__ = [
     'Benchmark',
@@ -159,7 +159,7 @@ def space_benchmark(name: str, space: ModelSpace, table: pd.DataFrame) -> Benchm
     return Benchmark(
         name,
         table.set_index('architecture') if 'architecture' in table else table,
-        lambda architecture, seed: build_network(candidates.freeze(decode_sample(architecture)), seed),
+        lambda architecture, seed: constructed(candidates.freeze(decode_sample(architecture)), seed),
     )
 
 

@@ -13,7 +13,7 @@ from nni_knas.benchmark.hub import autoformer_digits_space, darts_cifar10_space,
 from nni_knas.benchmark.nats import to_sample
 from nni_knas.benchmark.spaces import autoformer, darts, flexibert, nasbench101, transnas_micro
 from nni_knas.benchmark.tables import load_nats_table
-from nni_knas.networks import build_network
+from nni_knas.networks import constructed
 
 __all__ = [
     'autoformer',
@@ -42,7 +42,7 @@ def nats_tss(table: str | None, classes: int = 10) -> Benchmark:
     return Benchmark(
         'nats-tss',
         load_nats_table(table),
-        lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
+        lambda architecture, seed: constructed(space.freeze(to_sample(architecture)), seed),
         key=f'nats-tss with {classes} classes',
     )
 

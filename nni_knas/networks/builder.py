@@ -2,41 +2,29 @@
 
 NNI constructs a candidate's network by running the space's constructor, which makes and initialises every option of every
 choice, and keeps one. Here the constructor is run once, and the options are kept: a *skeleton*. The network of another
-candidate is then the same skeleton with other options in their places.
+candidate is then the same skeleton with other options in their places. Where hardly two candidates have a skeleton in
+common, the constructor is run for each, and the layers are kept (:mod:`nni_knas.networks.layers`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import nni.nas.nn.pytorch.base as nni_layers
 import torch
-from nni.mutable import Sample, frozen_context
-from nni.nas.nn.pytorch import LayerChoice, Repeat
-from nni.nas.space import ExecutableModelSpace, model_context
+from nni.mutable import Sample
+from nni.nas.space import ExecutableModelSpace
 from torch import nn
 
 from nni_knas.gradients import Fork
-from nni_knas.networks.candidates import build_network
+from nni_knas.networks.construction import construct, construct_by_layers, has_dear_structure
+from nni_knas.networks.layers import Layers
+from nni_knas.networks.watch import TAG, Watch
 
-__all__ = [
-    'NetworkBuilder',
-    'Skeleton',
-    'Watch',
-    'are_alike',
-    'past_the_watch',
-    'watched_construction',
-    'watched_parameters',
-]
+__all__ = ['NetworkBuilder', 'Skeleton', 'are_alike']
 
 _logger = logging.getLogger(__name__)
-_LOCK = threading.Lock()  # constructors are watched through names that all threads share
-_TAG = '_knas_options'
 _CONTEXT = '_frozen_context'  # where NNI's spaces keep the sample that they were constructed for
 
 
@@ -44,8 +32,8 @@ class NetworkBuilder:
     """Builds the networks that :func:`~nni_knas.networks.candidates.build_network` builds, in a fraction of its time.
 
     The weights are the same to the last bit. That is checked, since a space's constructor may do anything: each option of
-    each choice is compared with what NNI constructs when it is used for the first time. A space that does not bear it, and
-    one whose choices change its structure rather than its layers, is constructed as NNI does.
+    each choice, and each kind of layer, is compared with what is constructed anew when it is used for the first time. A
+    space that does not bear it is constructed as ``build_network`` does.
 
     Parameters
     ----------
@@ -79,14 +67,22 @@ class NetworkBuilder:
         self.prepare = prepare
         self._skeletons: list[Skeleton] = []  # the one used last at the end
         self._misses = 0
+        self._layered = _Layered(space, seed, self._prepare)
+        self._dear = False  # whether the last candidate's structure was
 
     def network(self, sample: Sample) -> nn.Module:
         """The freshly initialised network of a candidate.
 
         It is valid until the next one is asked for: both may be the same object. It has to be left as it was given.
         """
+        network = self._layered.network(sample) if self._dear else None
+        self._dear = network is not None
+        return network or self._of_skeleton(sample)
+
+    def _of_skeleton(self, sample: Sample) -> nn.Module:
+        """The network of a candidate whose weights are drawn as NNI draws them, if its structure is not dear."""
         if self._misses > self.patience:
-            return self._construct(sample)
+            return self._construct(sample)[0]
         skeleton = next((each for each in self._skeletons if each.fits(sample)), None)
         if skeleton is None:
             return self._new_skeleton(sample)
@@ -96,7 +92,7 @@ class NetworkBuilder:
         network = skeleton.set(sample)
         if not skeleton.unproven(sample):
             return network
-        constructed = self._construct(sample)
+        constructed = self._construct(sample)[0]
         if are_alike(network, constructed):
             skeleton.prove(sample)
             return network
@@ -109,9 +105,12 @@ class NetworkBuilder:
         skeleton = next((each for each in self._skeletons if each.fits(sample)), None)
         return skeleton if skeleton is not None and not skeleton.unproven(sample) else None
 
-    def _construct(self, sample: Sample) -> nn.Module:
-        """The network as NNI constructs it."""
-        return self._prepare(build_network(self.space.freeze(sample), self.seed))
+    def _construct(self, sample: Sample, keep_options: bool = False) -> tuple[nn.Module, Watch]:
+        """The network as it is constructed anew, and what was seen of that; of kept layers, if its structure is dear."""
+        network, watch = construct(self.space.freeze(sample), self.seed, keep_options)
+        self._dear = has_dear_structure(network, watch)
+        of_layers = self._layered.network(sample) if self._dear else None
+        return of_layers or self._prepare(network), watch
 
     def _prepare(self, network: nn.Module) -> nn.Module:
         if self.device is not None:
@@ -121,13 +120,14 @@ class NetworkBuilder:
         return network
 
     def _new_skeleton(self, sample: Sample) -> nn.Module:
+        del self._skeletons[: max(0, 1 + len(self._skeletons) - self.capacity)]  # before the new one takes its memory
+        network, watch = self._construct(sample, keep_options=True)
+        if self._dear:
+            return network
         self._misses += 1
         if self._misses > self.patience:
             self._stop_reusing()
-            return self._construct(sample)
-        del self._skeletons[: max(0, 1 + len(self._skeletons) - self.capacity)]  # before the new one takes its memory
-        with watched_construction() as watch:
-            network = build_network(self.space.freeze(sample), self.seed)
+            return network
         try:
             read = {label: sample[label] for label in watch.reads & sample.keys()}
             skeleton = Skeleton(network, read, _layer_slots(network), sample)
@@ -137,11 +137,54 @@ class NetworkBuilder:
             self._skeletons.append(skeleton)
             for option in skeleton.others():
                 self._prepare(option)
-        return self._prepare(network)
+        return network
 
     def _stop_reusing(self) -> None:
         self._skeletons.clear()
         self._misses = self.patience + 1
+
+
+class _Layered:
+    """Networks of layers that are kept, of candidates whose structure is dear.
+
+    Parameters
+    ----------
+    space
+        The candidates' space.
+    seed
+        The seed of the initial weights.
+    prepare
+        Called with each network.
+    """
+
+    def __init__(self, space: ExecutableModelSpace, seed: int, prepare: Callable[[nn.Module], nn.Module]) -> None:
+        self.space = space
+        self.prepare = prepare
+        self._layers = Layers(seed)
+        self._proven: set[type[nn.Module]] = set()
+        self._count = 0
+        self._sound = True  # whether layers may be used again
+
+    def network(self, sample: Sample) -> nn.Module | None:
+        """The network of a candidate, or None if its structure is not dear."""
+        network, watch = construct_by_layers(self.space.freeze(sample), self._layers, self._sound)
+        if not has_dear_structure(network, watch):
+            return None
+        self.prepare(network)
+        if not self._sound or not self._is_due():
+            return network
+        anew = self.prepare(construct_by_layers(self.space.freeze(sample), Layers(self._layers.seed), reuse=False)[0])
+        self._sound = are_alike(network, anew)
+        if not self._sound:
+            _logger.debug("The space's networks are constructed anew: their layers are not left as they were made.")
+            self._layers = Layers(self._layers.seed)
+        self._proven |= self._layers.reused
+        return anew
+
+    def _is_due(self) -> bool:
+        """Whether a network is to be compared with one of new layers: now and then, and where a class was not seen yet."""
+        self._count += 1
+        return not self._layers.reused <= self._proven or self._count & (self._count - 1) == 0
 
 
 class _NotSwappable(Exception):
@@ -219,177 +262,16 @@ class Skeleton:
         self._proven.update((label, sample[label]) for label in self.labels)
 
 
-class _Reads(dict[str, Any]):
-    """A sample that notes which of its labels are looked at."""
-
-    def __init__(self, sample: Sample, seen: set[str]) -> None:
-        super().__init__(sample)
-        self.seen = seen
-
-    def __getitem__(self, label: str) -> Any:
-        self.seen.add(label)
-        return super().__getitem__(label)
-
-    def get(self, label: str, default: Any = None) -> Any:
-        self.seen.add(label)
-        return super().get(label, default)
-
-    def __iter__(self) -> Iterator[str]:
-        self.seen.update(super().keys())
-        return super().__iter__()
-
-    def keys(self) -> Any:
-        self.seen.update(super().keys())
-        return super().keys()
-
-    def values(self) -> Any:
-        self.seen.update(super().keys())
-        return super().values()
-
-    def items(self) -> Any:
-        self.seen.update(super().keys())
-        return super().items()
-
-    def __copy__(self) -> _Reads:
-        return _Reads(dict(super().items()), self.seen)
-
-    def pop(self, label: str, *default: Any) -> Any:
-        self.seen.add(label)
-        return super().pop(label, *default)
-
-
-def _looking_at_all(name: str) -> Callable[..., Any]:
-    def method(self: _Reads, *arguments: Any) -> Any:
-        self.seen.update(dict.keys(self))
-        return getattr(dict, name)(self, *arguments)
-
-    return method
-
-
-for _name in ('__eq__', '__ne__', '__or__', '__ror__', '__repr__', '__reversed__', 'copy', 'popitem', 'setdefault'):
-    setattr(_Reads, _name, _looking_at_all(_name))
-
-
-class Watch:
-    """What is seen while a network is constructed.
-
-    Attributes
-    ----------
-    reads
-        The labels that were looked at, but for the choice of a layer.
-    choices
-        The layers that were chosen: label, the layer, all options.
-    dropped
-        Blocks that a depth leaves out.
-    """
-
-    def __init__(self) -> None:
-        self.reads: set[str] = set()
-        self.choices: list[tuple[str, nn.Module, dict[Any, nn.Module]]] = []
-        self.dropped: list[nn.Module] = []
-        self.parameters: list[_Reads] = []
-
-    def close(self) -> None:
-        """Who has kept the parameters may look at any of them later."""
-        while self.parameters:
-            parameters = self.parameters.pop()
-            if sys.getrefcount(parameters) > 2:
-                self.reads.update(dict.keys(parameters))
-
-
-_watches = threading.local()
-
-
-def watched_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters for a function of the user's, of which the watch notes those that it looks at."""
-    watch = getattr(_watches, 'current', None)
-    if watch is None:
-        return parameters
-    reads = _Reads(parameters, watch.reads)
-    watch.parameters.append(reads)
-    return reads
-
-
-@contextlib.contextmanager
-def past_the_watch() -> Iterator[None]:
-    """What is looked at inside is not noted."""
-    watch, _watches.current = getattr(_watches, 'current', None), None
-    try:
-        yield
-    finally:
-        _watches.current = watch
-
-
-@contextlib.contextmanager
-def watched_construction() -> Iterator[Watch]:
-    """While networks are constructed: keep the options of layer choices, and note what else is asked of the sample.
-
-    What is seen is complete at the end. A chosen layer carries its choice's label and
-    options under ``_TAG``, where they follow it when a block is copied.
-    """
-    watch = Watch()
-    current, fixed_repeat = frozen_context.current, Repeat.create_fixed_module
-
-    def current_reads() -> dict[str, Any] | None:
-        sample = current()
-        watching = getattr(_watches, 'current', None)
-        return sample if sample is None or watching is None else _Reads(sample, watching.reads)
-
-    def create_fixed_module(
-        cls: type[LayerChoice],
-        sample: Sample,
-        candidates: Any,
-        *,
-        weights: list[float] | None = None,
-        label: str | None = None,
-    ) -> nn.Module:
-        names, modules = cls._init_names(candidates)
-        choice = cls._inner_choice(names, weights, label)
-        options = dict(zip(names, modules))
-        chosen: nn.Module = options[choice.freeze(dict(dict.items(sample)))]  # past the notes
-        chosen.__dict__.setdefault(_TAG, []).append((choice.label, options))
-        watch.choices.append((choice.label, chosen, options))
-        return chosen
-
-    def create_repeat(cls: type[Repeat], sample: Sample, blocks: Any, *arguments: Any, **keywords: Any) -> nn.Module:
-        repeated: nn.Sequential = fixed_repeat(sample, blocks, *arguments, **keywords)
-        if isinstance(blocks, list):
-            watch.dropped += [block for block in blocks[len(repeated) :] if isinstance(block, nn.Module)]
-        return repeated
-
-    def unread_context(sample: Sample) -> frozen_context:
-        return model_context(dict(dict.items(sample)))  # NNI's layers put the whole sample into a context of their own
-
-    replaced = [
-        (LayerChoice, 'create_fixed_module', classmethod(create_fixed_module)),
-        (Repeat, 'create_fixed_module', classmethod(create_repeat)),
-        (frozen_context, 'current', staticmethod(current_reads)),
-        (nni_layers, 'model_context', unread_context),
-    ]
-    with _LOCK:
-        before = [(owner, name, vars(owner)[name]) for owner, name, _ in replaced]
-        try:
-            for owner, name, replacement in replaced:
-                setattr(owner, name, replacement)
-            _watches.current = watch
-            yield watch
-        finally:
-            _watches.current = None
-            watch.close()
-            for owner, name, original in before:
-                setattr(owner, name, original)
-
-
 def _layer_slots(network: nn.Module) -> list[_Slot]:
     """The places of chosen layers in a network that was constructed under watch, and in their other options."""
-    if _TAG in network.__dict__:
+    if TAG in network.__dict__:
         raise _NotSwappable
     slots, tagged = [], []
     waiting, met = [network], {id(network)}
     while waiting:
         parent = waiting.pop()
         for name, child in parent._modules.items():
-            choices = child.__dict__.get(_TAG, ()) if child is not None else ()
+            choices = child.__dict__.get(TAG, ()) if child is not None else ()
             if len(choices) > 1:  # one layer is an option of several choices
                 raise _NotSwappable
             for label, options in choices:
@@ -403,7 +285,7 @@ def _layer_slots(network: nn.Module) -> list[_Slot]:
                     met.add(id(each))
                     waiting.append(each)
     for child in tagged:
-        child.__dict__.pop(_TAG, None)
+        child.__dict__.pop(TAG, None)
     return slots
 
 
@@ -430,7 +312,7 @@ def are_alike(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _plain_attributes(module: nn.Module) -> dict[str, Any]:
-    others = ('_modules', '_parameters', '_buffers', _TAG, _CONTEXT)
+    others = ('_modules', '_parameters', '_buffers', TAG, _CONTEXT)
     return {name: value for name, value in module.__dict__.items() if name not in others}
 
 

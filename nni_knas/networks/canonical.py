@@ -11,8 +11,10 @@ from nni.mutable import Categorical, MutableAnnotation, Sample
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace, SimplifiedModelSpace
 from torch import nn
 
-from nni_knas.networks.builder import Watch, are_alike, watched_construction
-from nni_knas.networks.candidates import build_network, hyper_parameters_of
+from nni_knas.networks.builder import are_alike
+from nni_knas.networks.candidates import hyper_parameters_of
+from nni_knas.networks.construction import construct, constructed
+from nni_knas.networks.watch import Watch
 
 __all__ = ['Canonical']
 
@@ -95,14 +97,13 @@ class Canonical:
         """Whether networks are the same with other choices there: a space may construct them in a way that is not seen."""
         others = [self._mutables[label] for label in sorted(unused)]
         values = {str(each.label): each.values[-1] for each in others if isinstance(each, Categorical)}
-        one, other = (build_network(self._space.freeze(each), 0) for each in (sample, {**sample, **values}))
+        one, other = (constructed(self._space.freeze(each), 0) for each in (sample, {**sample, **values}))
         return str(one) == str(other) and are_alike(one, other)
 
     def _unused(self, sample: Sample) -> set[str]:
         structure = next((each for each in self._structures if each.fits(sample)), None)
         if structure is None:
-            with watched_construction() as watch:
-                network = build_network(self._space.freeze(sample), 0)
+            network, watch = construct(self._space.freeze(sample), 0, keep_options=True)
             structure = _structure_of(sample, network, watch)
             self._structures.append(structure)
         return self._mutables.keys() - structure.used(sample)

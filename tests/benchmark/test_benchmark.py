@@ -37,7 +37,8 @@ from nni_knas.benchmark.ranking import (
     spearman_resampled,
     top_accuracy,
 )
-from nni_knas.networks.candidates import build_network, decode_sample
+from nni_knas.networks.candidates import decode_sample
+from nni_knas.networks.construction import build_network
 from nni_knas.scores import MGM, MGMSampled, Score, TwoWayRank
 
 NAN = float('nan')

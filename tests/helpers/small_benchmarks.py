@@ -13,7 +13,8 @@ from spaces import FaultySpace, TinySpace
 
 from nni_knas.benchmark import Benchmark, space_benchmark
 from nni_knas.benchmark.nats import SIZE, string_of, to_sample
-from nni_knas.networks.candidates import build_network, encode_sample
+from nni_knas.networks.candidates import encode_sample
+from nni_knas.networks.construction import build_network
 
 
 def tiny_samples(count: int = 27) -> list[str]:

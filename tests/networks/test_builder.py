@@ -19,7 +19,7 @@ from spaces import TinySpace
 from torch import nn
 
 from nni_knas.networks.builder import NetworkBuilder
-from nni_knas.networks.candidates import build_network
+from nni_knas.networks.construction import build_network
 
 
 def options():

@@ -19,7 +19,8 @@ from undisturbed import CLASSES, X, Y, assert_equal
 
 from nni_knas import GradientKernelEvaluator
 from nni_knas.gradients import ScoringError
-from nni_knas.networks.candidates import architecture_of, build_network, decode_sample, encode_sample
+from nni_knas.networks.candidates import architecture_of, decode_sample, encode_sample
+from nni_knas.networks.construction import build_network
 
 choices = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5))
 nested = st.recursive(choices, lambda inner: st.one_of(st.lists(inner, max_size=3), st.tuples(inner, inner), st.just(())))

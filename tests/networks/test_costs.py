@@ -14,7 +14,8 @@ from nni.nas.space import SimplifiedModelSpace
 from torch import nn
 from torch.nn import functional as F
 
-from nni_knas.networks.candidates import build_network, random_models
+from nni_knas.networks.candidates import random_models
+from nni_knas.networks.construction import build_network
 from nni_knas.networks.costs import COSTS, check_constraints, measure
 
 EXACT = ('parameters', 'flops', 'memory')

@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_map
 
 from nni_knas.gradients.gradients import arguments_of
 from nni_knas.networks import exporting as module
-from nni_knas.networks.candidates import build_network, random_models
+from nni_knas.networks.candidates import random_models
+from nni_knas.networks.construction import build_network
 from nni_knas.networks.exporting import export
 from nni_knas.spaces import FunctionSpace
 

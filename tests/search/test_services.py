@@ -17,7 +17,7 @@ from servers import free_port, wait_until
 from spaces import TinySpace, lines, tiny_kernel, train, vector_dataset
 
 from nni_knas import KNAS, GradientKernelEvaluator
-from nni_knas.networks.candidates import build_network
+from nni_knas.networks.construction import build_network
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
 from nni_knas.engine import engine as engine_module
-from nni_knas.networks.candidates import build_network
+from nni_knas.networks.construction import build_network
 from nni_knas.record import record_path
 from nni_knas.search import coarse, fine
 from nni_knas.search import strategy as strategy_module

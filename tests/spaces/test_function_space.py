@@ -24,7 +24,8 @@ from spaces import TinySpace, tiny_kernel, train
 from torch import nn
 
 from nni_knas import KNAS, GradientKernelEvaluator
-from nni_knas.networks.candidates import build_network, encode_sample, random_models
+from nni_knas.networks.candidates import encode_sample, random_models
+from nni_knas.networks.construction import build_network
 from nni_knas.spaces import FunctionSpace, contains, narrowed, search_space_of
 
 SEARCH_SPACE = {

@@ -22,7 +22,8 @@ from nni_knas.encoders.encoder import PretrainedEncoder, load_encoder, load_toke
 from nni_knas.encoders.pairs import separated
 from nni_knas.gradients import Minibatch, ScoringError, seeded
 from nni_knas.networks.builder import NetworkBuilder
-from nni_knas.networks.candidates import build_network, random_models
+from nni_knas.networks.candidates import random_models
+from nni_knas.networks.construction import build_network
 from nni_knas.networks.costs import measure
 from nni_knas.networks.exporting import export
 from nni_knas.networks.identity import Identity

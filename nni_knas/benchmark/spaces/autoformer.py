@@ -14,7 +14,7 @@ from torch import nn
 
 from nni_knas.benchmark.base import Benchmark, register_benchmark
 from nni_knas.benchmark.spaces.common import read_results
-from nni_knas.networks import build_network
+from nni_knas.networks import constructed
 
 __all__ = ['autoformer', 'to_sample']
 
@@ -47,7 +47,7 @@ def _network_of(sample: dict[str, Any], classes: int, seed: int) -> nn.Module:
         num_labels=classes,
         drop_path_rate=0.0,
     )
-    return build_network(SimplifiedModelSpace.from_model(space).freeze(sample), seed)
+    return constructed(SimplifiedModelSpace.from_model(space).freeze(sample), seed)
 
 
 def to_sample(architecture: str) -> dict[str, Any]:

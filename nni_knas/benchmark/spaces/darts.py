@@ -15,7 +15,7 @@ from nni.nas.space import SimplifiedModelSpace
 
 from nni_knas.benchmark.base import Benchmark, register_benchmark
 from nni_knas.benchmark.spaces.common import read_results
-from nni_knas.networks import build_network
+from nni_knas.networks import constructed
 
 __all__ = ['darts', 'darts_space', 'to_sample']
 
@@ -34,7 +34,7 @@ def darts(table: str | None, width: int = WIDTH, cells: int = CELLS) -> Benchmar
     return Benchmark(
         'darts',
         read_results(table, ['arch'], WHERE, to_sample),
-        lambda architecture, seed: build_network(space.freeze(to_sample(architecture)), seed),
+        lambda architecture, seed: constructed(space.freeze(to_sample(architecture)), seed),
         key=f'darts of width {width} and {cells} cells',
         final=('val50', 'test50'),
         choices=lambda architecture: [str(value) for value in to_sample(architecture).values()],

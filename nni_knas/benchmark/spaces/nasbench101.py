@@ -17,7 +17,7 @@ from torch import nn
 
 from nni_knas.benchmark.base import Benchmark, register_benchmark
 from nni_knas.benchmark.spaces.common import read_results
-from nni_knas.networks import build_network
+from nni_knas.networks import constructed
 
 __all__ = ['nasbench101', 'to_sample', 'without_idle']
 
@@ -42,7 +42,7 @@ def nasbench101(table: str | None, classes: int = 10, stem: int = STEM) -> Bench
     return Benchmark(
         'nasbench101',
         rows,
-        lambda architecture, seed: without_idle(build_network(space.freeze(to_sample(architecture)), seed)),
+        lambda architecture, seed: without_idle(constructed(space.freeze(to_sample(architecture)), seed)),
         key=f'nasbench101 with {classes} classes, stem {stem}, no idle projections',
         choices=_choices,
     )
