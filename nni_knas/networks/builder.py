@@ -178,8 +178,9 @@ class _Layered:
         if not self._sound:
             _logger.debug("The space's networks are constructed anew: their layers are not left as they were made.")
             self._layers = Layers(self._layers.seed)
+            return anew
         self._proven |= self._layers.reused
-        return anew
+        return network
 
     def _is_due(self) -> bool:
         """Whether a network is to be compared with one of new layers: now and then, and where a class was not seen yet."""

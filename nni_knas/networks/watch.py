@@ -223,6 +223,9 @@ def watched_construction(keep_options: bool = False) -> Iterator[Watch]:
         watch.kinds.add(type(self))
         make_layer(self, *arguments, **keywords)
 
+    def freeze(self: MutableExpression[Any], sample: Sample) -> Any:
+        return self.evaluate(sample)  # the sample is known to be one of the space
+
     def evaluate(self: MutableExpression[Any], sample: Sample) -> Any:
         """Once for each expression, of which others are made: NNI's hub makes widths of widths of widths."""
         if not isinstance(sample, dict):
@@ -239,7 +242,7 @@ def watched_construction(keep_options: bool = False) -> Iterator[Watch]:
         (Repeat, 'create_fixed_module', classmethod(create_repeat)),
         (frozen_context, 'current', staticmethod(current_reads)),
         (nni_layers, 'model_context', unread_context),
-        (MutableExpression, 'freeze', evaluate),  # the sample is known to be one of the space
+        (MutableExpression, 'freeze', freeze),
         (SymbolicExpression, 'evaluate', evaluate),
         (nn.Module, '__init__', counted),
         (nn.Module, 'named_modules', walked),

@@ -17,7 +17,7 @@ from nni_knas.benchmark.spaces import autoformer, darts, nasbench101
 from nni_knas.benchmark.spaces.darts import to_sample as darts_sample
 from nni_knas.benchmark.spaces.nasbench101 import to_sample, without_idle
 from nni_knas.benchmark.spaces.transnas import MicroCellNetwork
-from nni_knas.networks import build_network, random_models
+from nni_knas.networks import constructed, random_models
 
 
 def count(network):
@@ -48,7 +48,7 @@ class TestNasBench101:
         images = torch.randn(2, 3, 16, 16)
         pruned = set()
         for model in random_models(space, 12, seed=0):
-            theirs = build_network(model, 3)
+            theirs = constructed(model, 3)
             ours = network(string_of(model.sample), 3)
             pruned.add((model.sample['cell/num_nodes'], len(theirs.features[0].connection_matrix)))
             assert torch.equal(theirs(images), ours(images))
