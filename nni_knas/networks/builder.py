@@ -8,8 +8,9 @@ common, the constructor is run for each, and the layers are kept (:mod:`nni_knas
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ _CONTEXT = '_frozen_context'  # where NNI's spaces keep the sample that they wer
 
 
 class NetworkBuilder:
-    """Builds the networks that :func:`~nni_knas.networks.candidates.build_network` builds, in a fraction of its time.
+    """Builds the networks that :func:`~nni_knas.networks.build_network` builds, in a fraction of its time.
 
     The weights are the same to the last bit. That is checked, since a space's constructor may do anything: each option of
     each choice, and each kind of layer, is compared with what is constructed anew when it is used for the first time. A
