@@ -22,6 +22,7 @@ REPAIRED = (
     'nni.common.serializer',
     'nni.experiment.launcher',
     'nni.experiment.experiment',
+    'nni.nas.execution.training_service',
     'nni.nas.experiment.experiment',
     'nni.nas.utils.serializer',
     'nni.runtime.trial_command_channel.v3',

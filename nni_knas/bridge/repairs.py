@@ -41,7 +41,7 @@ def repair(module: ModuleType) -> None:
 def _repair_launcher(launcher: Any) -> None:
     launcher._start_rest_server = _with_repaired_manager(launcher._start_rest_server)
     logging.getLogger('nni.experiment').addFilter(reachable_only)
-    launcher._check_rest_server = functools.partial(launcher._check_rest_server, retry=60)
+    launcher._check_rest_server = _await_manager
 
 
 def _repair_experiment(module: Any) -> None:
@@ -52,6 +52,11 @@ def _repair_nas_experiment(module: Any) -> None:
     module.NasExperiment.start = _with_checked_strategy(module.NasExperiment.start)
     module.NasExperiment.save_checkpoint = _in_private(module.NasExperiment.save_checkpoint)
     module.NasExperiment.stop = _unless_refused(module.NasExperiment.stop)
+
+
+def _repair_engine(module: Any) -> None:
+    engine = module.TrainingServiceExecutionEngine
+    engine.wait_models = _unless_all_have_ended(engine.wait_models)
 
 
 def _repair_serializer(module: Any) -> None:
@@ -75,6 +80,7 @@ REPAIRS: dict[str, Callable[[Any], None]] = {
     'nni.common.serializer': _repair_tracing,
     'nni.experiment.launcher': _repair_launcher,
     'nni.experiment.experiment': _repair_experiment,
+    'nni.nas.execution.training_service': _repair_engine,
     'nni.nas.experiment.experiment': _repair_nas_experiment,
     'nni.nas.utils.serializer': _repair_serializer,
     'nni.runtime.trial_command_channel.v3': _repair_trial_channel,
@@ -83,8 +89,22 @@ REPAIRS: dict[str, Callable[[Any], None]] = {
 """What repairs each module. They replace attributes of modules and classes, which reach whoever has imported them before."""
 
 
-# NNI gives its manager three seconds to start, which on a busy machine is too short: the experiment then fails with
-# "Create experiment failed", and the manager that came up late stays. With more patience it starts as soon as it can.
+def _await_manager(port: int, retry: int = 600, url_prefix: str | None = None) -> None:
+    """NNI asks its manager every second whether it is up, three times.
+
+    On a busy machine that is too short: the experiment then fails with "Create experiment failed", and the manager that came
+    up late stays. On others half a second is waited in vain.
+    """
+    from nni.experiment import rest
+
+    for left in reversed(range(retry)):
+        try:
+            rest.get(port, '/check-status', url_prefix)
+            return
+        except requests.RequestException:
+            if not left:
+                raise
+            time.sleep(0.1)
 
 
 def _with_repaired_manager(start: Any) -> Any:
@@ -166,6 +186,27 @@ def _skip_unknown(receive: Any) -> Any:
             _logger.debug('Command of no use to a NAS experiment: %s', command)
 
     return receive_known
+
+
+def _unless_all_have_ended(wait: Any) -> Any:
+    """When a strategy has ended, NNI waits another seven seconds for models that its manager may not know of yet.
+
+    Where the manager has heard of all that were submitted, and none is in training, there are none.
+    """
+
+    @functools.wraps(wait)
+    def wait_models(self: Any, *models: Any) -> None:
+        if models or self._stopped or not _all_have_ended(self):
+            wait(self, *models)
+
+    return wait_models
+
+
+def _all_have_ended(engine: Any) -> bool:
+    if engine._current_parameter_id is None or engine._submitted_cache:
+        return False
+    under_way = {'WAITING', 'RUNNING', 'UNKNOWN'}
+    return not any(each['trialJobStatus'] in under_way for each in engine.nodejs_binding.get_job_statistics())
 
 
 def _with_honest_attributes(make_traceable: Any) -> Any:

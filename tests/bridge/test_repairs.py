@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import nni
 import pytest
+import requests
 from nni.common.serializer import is_traceable
+from nni.experiment import launcher, rest
+from nni.nas.execution import TrainingServiceExecutionEngine
 from nni.runtime.tuner_command_channel import CommandType, TunerCommandChannel
 from nni.runtime.tuner_command_channel.command_type import RequestTrialJobs, Terminate
 
@@ -63,3 +66,66 @@ def test_what_a_traced_function_returns_makes_no_others_of_its_class_traced():
     made, other = nni.trace(made_table)(), Table()
     assert is_traceable(made)
     assert not is_traceable(other)
+
+
+class TestManagerThatIsAwaited:
+    @pytest.fixture
+    def pauses(self, monkeypatch):
+        pauses: list[float] = []
+        monkeypatch.setattr('time.sleep', pauses.append)
+        return pauses
+
+    def answers(self, monkeypatch, *answers):
+        left = list(answers)
+
+        def get(*_):
+            answer = left.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+
+        monkeypatch.setattr(rest, 'get', get)
+        return left
+
+    def test_as_long_as_it_takes(self, monkeypatch, pauses):
+        left = self.answers(monkeypatch, *[requests.ConnectionError()] * 30, None, None)
+        launcher._check_rest_server(8080)
+        assert len(left) == 1
+        assert sum(pauses) >= 3 - 1e-6  # NNI's patience
+        assert max(pauses) < 0.5
+
+    def test_not_for_ever(self, monkeypatch, pauses):
+        self.answers(monkeypatch, *[requests.ConnectionError('not there')] * 4)
+        with pytest.raises(requests.ConnectionError, match='not there'):
+            launcher._check_rest_server(8080, retry=4)
+
+
+class Statistics:
+    """A manager that knows of trials, and notes whether it is asked what NNI asks while it waits."""
+
+    def __init__(self, *statuses):
+        self.statuses, self.waited = statuses, False
+
+    def get_job_statistics(self):
+        return [{'trialJobStatus': status, 'trialJobNumber': 1} for status in self.statuses]
+
+    def get_status(self):
+        self.waited = True
+        return 'DONE'
+
+
+@pytest.mark.parametrize(
+    ('statuses', 'submitted', 'unseen', 'waits'),
+    [
+        (['SUCCEEDED', 'FAILED'], 2, {}, False),
+        (['SUCCEEDED', 'RUNNING'], 2, {}, True),
+        (['WAITING'], 1, {}, True),
+        (['SUCCEEDED'], 2, {1: 'a model'}, True),  # the manager has not heard of it yet
+        ([], None, {}, True),  # resumed: it may be of what was submitted before
+    ],
+)
+def test_the_end_is_awaited_where_something_is_under_way(statuses, submitted, unseen, waits):
+    engine = object.__new__(TrainingServiceExecutionEngine)
+    engine._stopped, engine._current_parameter_id, engine._submitted_cache = False, submitted, unseen
+    engine.nodejs_binding = Statistics(*statuses)
+    engine.wait_models()
+    assert engine.nodejs_binding.waited == waits
