@@ -26,6 +26,7 @@ import nni_knas  # noqa: E402, F401, I001  first, since it silences what NNI's i
 import hypothesis  # noqa: E402
 import portal  # noqa: E402
 import torch  # noqa: E402
+from longest import longest_first  # noqa: E402
 from places import REPOSITORY  # noqa: E402
 from processes import fork_server, forked_workers  # noqa: E402, F401
 
@@ -36,6 +37,11 @@ hypothesis.settings.load_profile('nni_knas')
 
 def pytest_addoption(parser):
     parser.addoption('--write-mistakes', action='store_true', help='write docs/mistakes.md anew; see make mistakes')
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, 'workerinput'):  # of pytest-xdist
+        longest_first(items)
 
 
 @pytest.fixture(scope='session')

@@ -1,16 +1,19 @@
-"""What tests run in: a browser where there is one, and a process that stays on its machine."""
+"""What tests run in: a browser where there is one, a process that stays on its machine, and an order."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import offline
 import portal
 import pytest
-from places import REPOSITORY
+from longest import LONGEST, longest_first
+from places import REPOSITORY, TESTS
 
 
 @pytest.fixture
@@ -86,3 +89,21 @@ def test_make_sets_up_what_a_command_needs(target, extras, tmp_path):
     command = ['make', '--dry-run', f'VENV={tmp_path}/venv', target]
     printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert printed.count(f"-c constraints.txt -e '.[{extras}]'") == 2
+
+
+class Item(NamedTuple):
+    path: Path
+    name: str
+
+
+def test_the_longest_modules_come_first():
+    first, second = (TESTS / name for name in LONGEST[:2])
+    few, many = TESTS / 'test_a.py', TESTS / 'test_b.py'
+    items = [Item(few, 'a'), Item(many, 'b'), Item(second, 'c'), Item(many, 'd'), Item(first, 'e'), Item(second, 'f')]
+    longest_first(items)
+    assert ''.join(item.name for item in items) == 'ecfbda'
+
+
+@pytest.mark.parametrize('name', LONGEST)
+def test_the_longest_modules_are_there(name):
+    assert (TESTS / name).is_file()

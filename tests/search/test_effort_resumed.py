@@ -34,13 +34,19 @@ EXPLORERS = {
 }
 
 
+@pytest.fixture(scope='module', params=EXPLORERS)
+def uninterrupted(request):
+    """The name of an explorer, where its candidates are scored, and the whole search."""
+    placement = MadeUp(1)
+    return request.param, placement, explore(placement, explorer=EXPLORERS[request.param]())
+
+
 class TestResume:
-    @pytest.mark.parametrize('name', EXPLORERS)
     # In the quick phase; in the midst of a batch that is scored in full; in several of them; at the end of one.
     @pytest.mark.parametrize('stops', [[70], [155], [40, 115, 3, 17], [166], [150]])
-    def test_goes_on_as_if_nothing_had_happened(self, name, stops, tmp_path):
-        whole, placements = MadeUp(1), [MadeUp(10 + i, dies_after=stop) for i, stop in enumerate(stops)]
-        expected = explore(whole, explorer=EXPLORERS[name]())
+    def test_goes_on_as_if_nothing_had_happened(self, uninterrupted, stops, tmp_path):
+        name, whole, expected = uninterrupted
+        placements = [MadeUp(10 + i, dies_after=stop) for i, stop in enumerate(stops)]
         for placement in placements:
             with pytest.raises(KeyboardInterrupt):
                 explore(placement, tmp_path / 'record', explorer=EXPLORERS[name]())

@@ -77,6 +77,11 @@ def record(searched):
     return record_of(searched)
 
 
+@pytest.fixture(scope='module')
+def by_mgm():
+    return record_of(learn(kernel=tiny_kernel(score=MGM())))
+
+
 def differences(one, other):
     return sum(one[label] != other[label] for label in one)
 
@@ -176,13 +181,12 @@ class TestResume:
         assert outcome(record_of(learn(**options))) == outcome(record)
 
     @pytest.mark.parametrize('most', [10, 40, 41, 50, 59])
-    def test_interrupted_while_one_is_scored(self, tmp_path, most):
-        whole = learn(kernel=tiny_kernel(score=MGM()))
+    def test_interrupted_while_one_is_scored(self, tmp_path, by_mgm, most):
         log, path = str(tmp_path / 'log'), tmp_path / 'record'
         with pytest.raises(KeyboardInterrupt):
             learn(kernel=tiny_kernel(score=Dying(log, most)), record=path)
         resumed = learn(kernel=tiny_kernel(score=Dying(log, -1)), record=path)
-        assert outcome(record_of(resumed)) == outcome(record_of(whole))
+        assert outcome(record_of(resumed)) == outcome(by_mgm)
         assert lines(log).count('scored') == 60  # nothing twice
 
     @pytest.mark.parametrize('name', ['set_near', 'score_near'])
