@@ -236,7 +236,7 @@ def test_nni_is_left_as_it_was():
 CHOICES = {label: mutable.values for label, mutable in NasBench201().simplify().items()}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.fixed_dictionaries({label: st.sampled_from(values) for label, values in CHOICES.items()}), min_size=1, max_size=6

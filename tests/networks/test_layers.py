@@ -90,7 +90,7 @@ def test_batch_normalisation_is_as_it_was_made():
             assert torch.equal(layer.weight, torch.ones_like(layer.weight)) and layer.num_batches_tracked == 0
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.permutations(range(5)), st.sampled_from(['DARTS', 'PNAS', 'ProxylessNAS']))
 def test_the_order_of_candidates_does_not_matter(order, name):
     space = space_of(name)
