@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import warnings
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
@@ -46,6 +48,14 @@ class Share(NamedTuple):
 
     mean: dict[int, Tensor]
     traces: list[Trace]
+
+
+class _Seen(enum.IntEnum):
+    """What was kept of what passes through the layers."""
+
+    NOTHING = 0
+    FEATURES = 1
+    BOTH = 2
 
 
 class Gradients:
@@ -106,7 +116,7 @@ class Gradients:
         self._per_sample: dict[str, Tensor] | None = None
         self._gram: Tensor | None = None
         self.tracing = False
-        self._traced = False
+        self._seen = _Seen.NOTHING
         self._traces: list[Trace] | None = None
         self._begun = False
         self._adopted = False
@@ -115,7 +125,17 @@ class Gradients:
     @functools.cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name, in the order of ``named_parameters``."""
-        return {name: p for name, p in _named_parameters(self.network) if p.requires_grad}
+        found: dict[int, tuple[str, nn.Parameter]] = {}
+        for prefix, module in self._owners:
+            for name, p in module._parameters.items():
+                if p is not None and p.requires_grad:
+                    found.setdefault(id(p), (prefix + name, p))
+        return dict(found.values())
+
+    @functools.cached_property
+    def _owners(self) -> list[tuple[str, nn.Module]]:
+        """The modules that have parameters of their own, in the order of ``named_modules``, and their prefixes."""
+        return _owners_of(self.network)
 
     @functools.cached_property
     def _is_binary(self) -> bool:
@@ -137,19 +157,17 @@ class Gradients:
             If no parameter receives a gradient, or if inputs or targets do not fit.
         """
         if self._mean is None:
-            self._mean_came_first = not self._begun
-            parameters = self.parameters
-            total: list[Tensor | None] = [None] * len(parameters)
-            traces: list[list[Trace]] = []
-            for part, seen in self._in_parts(self._differentiate_mean, refuse_coupled=True):
-                _add_in_place(total, part)
-                traces.append(seen)
-            self._mean = {name: g for name, g in zip(parameters, total) if g is not None}
-            self._traced, self._traces = self.tracing, joined(traces) if self.tracing else None
+            self._differentiate_mean(_Seen.BOTH if self.tracing else _Seen.NOTHING)
+        assert self._mean is not None
         return self._mean
 
-    def traces(self) -> list[Trace]:
+    def traces(self, *, backward: bool = True) -> list[Trace]:
         """What passes through each layer, forth and back, in the order of the forward pass; from the pass of :meth:`mean`.
+
+        Parameters
+        ----------
+        backward
+            Whether gradients are needed; without them the pass costs less.
 
         Returns
         -------
@@ -161,9 +179,9 @@ class Gradients:
         ScoringError
             As :meth:`mean` does; and if parts of the minibatch go different ways through the network.
         """
-        if not self._traced:
-            self.tracing, self._mean = True, None
-            self.mean()
+        needed = _Seen.BOTH if backward or self.tracing else _Seen.FEATURES
+        if self._seen < needed:
+            self._differentiate_mean(needed)
         if self._traces is None:
             raise ScoringError('samples go different ways through the network: its layers cannot be compared')
         return self._traces
@@ -171,7 +189,7 @@ class Gradients:
     def adopt(self, share: Share) -> None:
         """Take mean gradient and traces from a pass of several networks. What needs another pass raises ``Apart`` then."""
         self._mean = {name: share.mean[id(p)] for name, p in self.parameters.items() if id(p) in share.mean} or None
-        self._traces, self.tracing, self._traced = share.traces, True, True
+        self._traces, self.tracing, self._seen = share.traces, True, _Seen.BOTH
         self._adopted = True
 
     def _begin(self) -> None:
@@ -180,19 +198,39 @@ class Gradients:
             raise Apart('a score needs more than the pass that networks share')
         self._begun = True
 
-    def _differentiate_mean(self, samples: Minibatch) -> tuple[list[Tensor | None], list[Trace]]:
-        parameters, weight = list(self.parameters.values()), 1 / self.minibatch.size
-        if not self.tracing:
+    def _differentiate_mean(self, seen: _Seen) -> None:
+        """The pass of the mean gradient, and of what is to be seen on its way."""
+        self._mean_came_first = not self._begun
+        parameters = list(self.parameters.values())
+        total: list[Tensor | None] = [None] * len(parameters)
+        traces: list[list[Trace]] = []
+
+        def differentiate(samples: Minibatch) -> tuple[list[Tensor | None], list[Trace]]:
+            return self._differentiate_traced(samples, parameters, seen)
+
+        for part, found in self._in_parts(differentiate, refuse_coupled=True):
+            _add_in_place(total, part)
+            traces.append(found)
+        self._mean = {name: g for name, g in zip(self.parameters, total) if g is not None}
+        self._seen, self._traces = seen, joined(traces) if seen else None
+
+    def _differentiate_traced(
+        self, samples: Minibatch, parameters: list[nn.Parameter], seen: _Seen
+    ) -> tuple[list[Tensor | None], list[Trace]]:
+        """The part of the mean gradient that is of these samples, and their traces."""
+        weight = 1 / self.minibatch.size
+        if not seen:
             return self._differentiate(samples, parameters, weight), []
-        self._tracer.begin(samples.size)
-        try:
-            return self._differentiate(samples, parameters, weight), self._tracer.end()
-        finally:
-            self._tracer.end()
+        with self._scoring(samples):
+            with self._tracer.watching(samples.size, seen == _Seen.BOTH):
+                losses = self._losses(self._forward(samples), samples)
+            found = _gradient(losses.sum() * weight, parameters, self._tracer.edges())
+        part, arrived = found[: len(parameters)], found[len(parameters) :]
+        return part, self._tracer.traces(arrived)
 
     @functools.cached_property
     def _tracer(self) -> Tracer:
-        return Tracer(self.network, self.minibatch.size)
+        return Tracer([module for _, module in self._owners], self.minibatch.size)
 
     @property
     def began_with_mean(self) -> bool:
@@ -286,7 +324,7 @@ class Gradients:
 
         def of(samples: Minibatch) -> T:
             def forward(inputs: Any = None) -> Tensor:
-                with ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
+                with self._scoring(samples):
                     return main_output(self._forward(samples if inputs is None else samples._replace(inputs=inputs)))
 
             return look(samples, forward)
@@ -412,9 +450,12 @@ class Gradients:
 
     def _differentiate(self, samples: Minibatch, parameters: list[nn.Parameter], weight: float = 1) -> list[Tensor | None]:
         """Gradient of the sum of the samples' losses, times ``weight``."""
-        with ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size):
+        with self._scoring(samples):
             losses = self.losses(samples)
             return _gradient(losses.sum() * weight, parameters)
+
+    def _scoring(self, samples: Minibatch) -> ScoringMode:
+        return ScoringMode(self.normalization, samples.size, whole=samples.size == self.minibatch.size)
 
     def _differentiate_outputs(self, samples: Minibatch) -> dict[str, Tensor]:
         """Gradient of the sum of the samples' losses with respect to the outputs of the weight layers."""
@@ -537,16 +578,14 @@ class Gradients:
             ) from error
 
 
-def _named_parameters(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """What ``network.named_parameters()`` gives, in its order, in a fraction of the time."""
-    found: list[tuple[str, nn.Parameter]] = []
+def _owners_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Modules with parameters of their own, in a fraction of the time that ``network.named_modules()`` takes."""
+    found: list[tuple[str, nn.Module]] = []
     met: set[int] = set()
 
     def visit(prefix: str, module: nn.Module) -> None:
-        for name, p in module._parameters.items():
-            if p is not None and id(p) not in met:
-                met.add(id(p))
-                found.append((prefix + name, p))
+        if module._parameters:
+            found.append((prefix, module))
         for name, child in module._modules.items():
             if child is not None and id(child) not in met:
                 met.add(id(child))
@@ -581,13 +620,16 @@ def arguments_of(network: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict
     return (inputs,), {}
 
 
-def _gradient(loss: Tensor, parameters: list[nn.Parameter], retain_graph: bool = False) -> list[Tensor | None]:
+def _gradient(
+    loss: Tensor, parameters: list[nn.Parameter], edges: Sequence[GradientEdge] = (), *, retain_graph: bool = False
+) -> list[Tensor | None]:
+    """The gradients with respect to the parameters, and what arrives at other places of the graph."""
     if parameters and loss.requires_grad:
-        gradients: list[Tensor | None] = [
-            *torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
-        ]
-        if any(g is not None for g in gradients):
-            return [g.to_dense() if g is not None and g.is_sparse else g for g in gradients]
+        inputs: list[Any] = [*parameters, *edges]
+        gradients: list[Tensor | None] = [*torch.autograd.grad(loss, inputs, retain_graph=retain_graph, allow_unused=True)]
+        if any(g is not None for g in gradients[: len(parameters)]):
+            with torch._C.DisableTorchFunction():  # nothing here is for the modes that the pass is made in
+                return [g.to_dense() if g is not None and g.is_sparse else g for g in gradients]
     raise ScoringError('no parameter of the network receives a gradient from the loss')
 
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from nni_knas.gradients.scoring_mode import has_own_forward
+
 __all__ = ['is_separable', 'weight_gradients']
 
 _KNOWN = {
@@ -25,7 +27,7 @@ def is_separable(layer: nn.Module) -> bool:
     return (
         type(layer).forward in _KNOWN
         and {name for name, p in layer._parameters.items() if p is not None} <= {'weight', 'bias'}
-        and not (layer._forward_hooks or layer._forward_pre_hooks or 'forward' in layer.__dict__)
+        and not (layer._forward_hooks or layer._forward_pre_hooks or has_own_forward(layer))
         and not (isinstance(layer, _ConvNd) and (layer.padding_mode != 'zeros' or isinstance(layer.padding, str)))
     )
 

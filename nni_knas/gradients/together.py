@@ -95,7 +95,7 @@ class _Pass:
         self._of = gradients
         self._n = gradients.minibatch.size
         self._members = list(range(networks))  # those whose samples are under way
-        self._tracer = Tracer(gradients.network, self._n)
+        self._tracer = Tracer((), self._n)  # whose hooks are set here
         self._traced: list[list[int]] = []  # whose the traces are
         self._calls: list[_Call] = []
         self._orders: dict[tuple[int, ...], Tensor] = {}
@@ -115,9 +115,11 @@ class _Pass:
                 raise Apart('inputs that are no numbers have no gradient, which here comes back to them')
             for leaf in sources:  # so that gradients come back to all layers, though none to the weights
                 leaf.requires_grad_()
+            self._tracer.begin(backward=True)
             losses = self._of.losses(samples)
-            torch.autograd.grad(losses.sum() * (1 / self._n), sources, allow_unused=True)
-        traces = self._tracer.end()
+            inputs: list[Any] = [*sources, *self._tracer.edges()]
+            found = torch.autograd.grad(losses.sum() * (1 / self._n), inputs, allow_unused=True)
+        traces = self._tracer.traces(found[len(sources) :])
         with self._mode, torch.no_grad():
             means = self._means()
         return [Share(mean, self._traces_of(number, traces)) for number, mean in enumerate(means)]

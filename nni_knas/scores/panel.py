@@ -46,24 +46,23 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_knas.basics.names import PANEL
 from nni_knas.gradients import Gradients, ScoringError, Trace
-from nni_knas.scores.matrices import norms
+from nni_knas.scores.matrices import in_stacks, norms_of_stacks, participation_ratios
 from nni_knas.scores.targets import of_targets
 
-__all__ = ['prepare_statistics', 'statistics']
+__all__ = ['forward_statistics', 'prepare_statistics', 'statistics']
 
 ROWS = 64
 """Rows of a weight gradient that its rank is taken of, at most."""
-LEAST = 1e-12
-"""Smaller entries, and larger ones than its inverse, are scaled before their squares are summed."""
 
 
 def statistics(gradients: Gradients) -> dict[str, float]:
@@ -80,13 +79,25 @@ def statistics(gradients: Gradients) -> dict[str, float]:
     ScoringError
         If one of them is not finite, or the network cannot be scored, with the reason.
     """
-    if gradients not in _KNOWN:
-        _KNOWN[gradients] = _computed([gradients])[0]
-    panel = _KNOWN[gradients]
-    for name, value in panel.items():
-        if not math.isfinite(value):
-            raise ScoringError(f'the statistic "{name}" is {value}: the network explodes at its initial weights')
-    return dict(panel)
+    if gradients not in _PANELS:
+        _PANELS.update(zip([gradients], _panels([gradients])))
+    return _finite(_PANELS[gradients])
+
+
+def forward_statistics(gradients: Gradients) -> dict[str, float]:
+    """The part of the panel for which no gradients at the outputs of layers are needed, so that the pass costs less.
+
+    Returns
+    -------
+    dict of str to float
+        A finite number for each name in :data:`nni_knas.basics.names.PANEL` that does not begin with ``backward``.
+
+    Raises
+    ------
+    ScoringError
+        As :func:`statistics` does.
+    """
+    return _finite(_forward_parts([gradients])[0])
 
 
 def prepare_statistics(many: Sequence[Gradients]) -> None:
@@ -95,186 +106,161 @@ def prepare_statistics(many: Sequence[Gradients]) -> None:
     A GPU is given what they have in common in one piece. Where it does not work, each is left to be computed by itself.
     """
     with contextlib.suppress(Exception):
-        _KNOWN.update(zip(many, _computed(many)))
+        _PANELS.update(zip(many, _panels(many)))
 
 
-_KNOWN: WeakKeyDictionary[Gradients, dict[str, float]] = WeakKeyDictionary()
+_PANELS: WeakKeyDictionary[Gradients, dict[str, float]] = WeakKeyDictionary()
+_FORWARD: WeakKeyDictionary[Gradients, dict[str, float]] = WeakKeyDictionary()
 """Panels of gradients that are still at hand: a score that is made of the panel has computed it already."""
 
 
-def _computed(many: Sequence[Gradients]) -> list[dict[str, float]]:
+def _panels(many: Sequence[Gradients]) -> list[dict[str, float]]:
     traces = [gradients.traces() for gradients in many]  # first, so that the pass is shared
-    tensors = [list(gradients.mean().values()) for gradients in many]
-    parts = zip(_of_gradients(tensors), _of_traces(traces), _of_matrices(tensors))
+    every = [forward | back for forward, back in zip(_forward_parts(many), _of_arrived(traces))]
     return [
-        {name: float(values[name]) for name in PANEL} | dict(of_targets(its_traces, gradients.minibatch.targets))
-        for gradients, its_traces, values in zip(many, traces, (dict(itertools.chain(*part)) for part in parts))
+        {name: values[name] for name in PANEL} | dict(of_targets(its_traces, gradients.minibatch.targets))
+        for gradients, its_traces, values in zip(many, traces, every)
     ]
 
 
-Found = Iterable[tuple[str, float | Tensor]]
+def _forward_parts(many: Sequence[Gradients]) -> list[dict[str, float]]:
+    if any(gradients not in _FORWARD for gradients in many):
+        traces = [gradients.traces(backward=False) for gradients in many]  # first, so that the pass is shared
+        weights = _of_weights([list(gradients.mean().values()) for gradients in many])
+        _FORWARD.update(zip(many, [mean | features for mean, features in zip(weights, _of_features(traces))]))
+    return [_FORWARD[gradients] for gradients in many]
 
 
-def _of_gradients(networks: Sequence[list[Tensor]]) -> Iterator[Found]:
-    """Statistics of all tensors that receive a gradient, network by network."""
-    l1, l2 = _norms([g for tensors in networks for g in tensors])
-    counts = [len(tensors) for tensors in networks]
-    return map(_of_norms, networks, l1.cpu().split(counts), l2.cpu().split(counts))  # a GPU is waited for twice
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ScoringError(f'the statistic "{name}" is {value}: the network explodes at its initial weights')
+    return dict(values)
 
 
-def _of_norms(tensors: list[Tensor], l1: Tensor, l2: Tensor) -> Found:
-    weights = sum(g.numel() for g in tensors)
-    yield 'weights', weights
-    yield 'gradient-size', torch.log1p(1 / torch.sqrt(l2.square().sum() / weights).clamp(min=1e-30))
-    yield 'gradient-norm', torch.log1p(l2).sum()
-    yield 'log-l1', torch.log1p(l1).sum()
-    yield 'log-mgm', torch.log1p(l2.square()).sum()
-    matrices = [i for i, g in enumerate(tensors) if g.dim() > 1]
-    ratios = torch.nan_to_num((l1 / l2)[matrices].square(), nan=0.0)  # zeros have none
-    if not torch.isfinite(l2).all():
+Found = Iterator[tuple[str, float]]
+Numbers = NDArray[np.float64]
+
+
+def _split(values: Numbers, networks: Sequence[Sequence[object]]) -> list[Numbers]:
+    """Numbers of all networks' tensors, along the last dimension, network by network."""
+    return np.split(values, np.cumsum([len(its) for its in networks])[:-1], axis=-1)
+
+
+def _of_weights(networks: Sequence[list[Tensor]]) -> list[dict[str, float]]:
+    """Statistics of the mean gradients, network by network, of all tensors and of those that are matrices."""
+    tensors = [g for its in networks for g in its]
+    stacks, sizes = in_stacks(tensors), np.array([g.numel() for g in tensors])
+    norms = norms_of_stacks(stacks, sizes)
+    ranks = participation_ratios([stack for stack in stacks if stack.tensors.dim() > 2], _thinned, len(tensors))
+    return [
+        dict(itertools.chain(_of_norms(its, *its_norms), _of_ranks(its, its_ranks)))
+        for its, its_norms, its_ranks in zip(networks, _split(norms, networks), _split(ranks, networks))
+    ]
+
+
+def _of_norms(tensors: list[Tensor], l1: Numbers, l2: Numbers) -> Found:
+    sizes, squares = np.array([g.numel() for g in tensors]), np.square(l2)
+    weights = int(sizes.sum())
+    yield 'weights', float(weights)
+    yield 'gradient-size', math.log1p(1 / max(math.sqrt(squares.sum() / weights), 1e-30))
+    yield 'gradient-norm', _sum(np.log1p(l2))
+    yield 'log-l1', _sum(np.log1p(l1))
+    yield 'log-mgm', _sum(np.log1p(squares))
+    if not np.isfinite(l2).all():
         raise ScoringError('a gradient is not finite: the network explodes at its initial weights')
-    yield 'participation', ratios.sum()
-    yield 'participation-roots', ratios.sqrt().sum()
-    yield 'log-participation', torch.log1p(ratios).sum()
-    sizes = ratios.new_tensor([tensors[i].numel() for i in matrices])
-    yield 'participation-share', (ratios / sizes).sum() / max(len(matrices), 1)
+    matrices = np.array([g.dim() > 1 for g in tensors])
+    with np.errstate(invalid='ignore'):
+        ratios = np.nan_to_num(np.square(l1 / l2)[matrices])  # zeros have none
+    yield 'participation', _sum(ratios)
+    yield 'participation-roots', _sum(np.sqrt(ratios))
+    yield 'log-participation', _sum(np.log1p(ratios))
+    yield 'participation-share', _sum(ratios / sizes[matrices]) / max(len(ratios), 1)
 
 
-def _norms(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Their norms of order 1 and 2, float64; in double precision throughout only where squares leave the range of single."""
-    l1 = _absolute_sums(tensors).double()
-    entries = l1 / l1.new_tensor([max(g.numel(), 1) for g in tensors])
-    if ((entries == 0) | ((entries > LEAST) & (entries < 1 / LEAST))).all():
-        return l1, torch.stack(torch._foreach_norm(tensors, 2)).double()
-    return norms(tensors, 1), norms(tensors)
+def _of_ranks(tensors: list[Tensor], ranks: Numbers) -> Found:
+    ranks = ranks[[g.dim() > 1 for g in tensors]]
+    sides = np.array([min(g.shape[0], g.numel() // g.shape[0], ROWS) for g in tensors if g.dim() > 1])
+    yield 'weight-rank', _sum(ranks)
+    yield 'weight-log-rank', _sum(np.log1p(np.square(ranks)))
+    yield 'weight-rank-share', _sum(ranks / sides) / max(len(ranks), 1)
 
 
-def _absolute_sums(tensors: list[Tensor]) -> Tensor:
-    """Norms of order 1, for which torch's own take several times as long on a CPU."""
-    if tensors[0].is_cuda or len({(g.dtype, g.device) for g in tensors}) > 1:
-        return torch.stack(torch._foreach_norm(tensors, 1))
-    room = tensors[0].new_empty(max(g.numel() for g in tensors))
-    return torch.stack([torch.abs(g.flatten(), out=room[: g.numel()]).sum() for g in tensors])
+def _of_features(networks: Sequence[Sequence[Trace]]) -> list[dict[str, float]]:
+    """Statistics of what passes through the layers on the way forth, network by network."""
+    ranks, samples = _ranks_of([trace.features for traces in networks for trace in traces])
+    every = zip(networks, _split(ranks, networks), _split(samples, networks))
+    return [dict(_of_forth(traces, its_ranks, its_samples)) for traces, its_ranks, its_samples in every]
 
 
-def _of_matrices(networks: Sequence[list[Tensor]]) -> Iterator[Found]:
-    """Statistics of the mean gradients of weights, as matrices, network by network."""
-    matrices = [[_thinned(g.flatten(1)) for g in tensors if g.dim() > 1] for tensors in networks]
-    ranks = participation_ratios([each for its in matrices for each in its], _plain)
-    return map(_of_ranks, matrices, ranks.split([len(its) for its in matrices]))
-
-
-def _of_ranks(matrices: list[Tensor], ranks: Tensor) -> Found:
-    sides = ranks.new_tensor([min(m.shape) for m in matrices])
-    yield 'weight-rank', ranks.sum()
-    yield 'weight-log-rank', torch.log1p(ranks.square()).sum()
-    yield 'weight-rank-share', (ranks / sides).sum() / max(len(matrices), 1)
-
-
-def _of_traces(networks: Sequence[Sequence[Trace]]) -> Iterator[Found]:
-    """Statistics of what passes through the layers, network by network."""
-    ways = [rows for traces in networks for rows in _ways_of(traces)]
-    counts = [2 * len(traces) for traces in networks]
-    channels = participation_ratios([rows.flatten(0, 1) for rows in ways], _centred).split(counts)
-    return map(
-        _of_layers, networks, channels, participation_ratios([rows.flatten(1) for rows in ways], _plain).split(counts)
-    )
-
-
-def _ways_of(traces: Sequence[Trace]) -> list[Tensor]:
-    """What passes forth, and what passes back; the former again where there is none."""
-    return [t.features for t in traces] + [t.features if t.gradients is None else t.gradients for t in traces]
-
-
-def _of_layers(traces: Sequence[Trace], channels: Tensor, rows: Tensor) -> Found:
-    forth, back = channels.reshape(2, len(traces))
-    samples, back_samples = rows.reshape(2, len(traces))
-    reached = forth.new_tensor([trace.gradients is not None for trace in traces])
-    back, back_samples = back * reached, back_samples * reached
-    yield 'layers', len(traces)
+def _of_forth(traces: Sequence[Trace], ranks: Numbers, samples: Numbers) -> Found:
+    yield 'layers', float(len(traces))
     yield 'units', math.log1p(sum(trace.units for trace in traces))
-    yield 'feature-rank', forth.sum()
-    yield 'feature-rank-squares', forth.square().sum()
-    yield 'feature-log-rank', torch.log1p(forth.square()).sum()
-    yield 'feature-rank-late', _late(forth)
-    yield 'feature-survival', _ratio(_late(forth), _early(forth))
-    yield 'sample-rank', samples.sum()
+    yield 'feature-rank', _sum(ranks)
+    yield 'feature-rank-squares', _sum(np.square(ranks))
+    yield 'feature-log-rank', _sum(np.log1p(np.square(ranks)))
+    yield 'feature-rank-late', _late(ranks)
+    yield 'feature-survival', _ratio(_late(ranks), _early(ranks))
+    yield 'sample-rank', _sum(samples)
     yield 'sample-rank-late', _late(samples)
-    yield 'backward-rank', back.sum()
-    yield 'backward-log-rank', torch.log1p(back.square()).sum()
-    yield 'backward-rank-early', _early(back)
-    yield 'backward-survival', _ratio(_early(back), _late(back))
-    yield 'backward-sample-rank', back_samples.sum()
 
 
-def _early(values: Tensor) -> float:
+def _of_arrived(networks: Sequence[Sequence[Trace]]) -> list[dict[str, float]]:
+    """Statistics of the gradients that arrive at the layers; of those where none does they are 0."""
+    ranks, samples = _ranks_of([trace.gradients for traces in networks for trace in traces])
+    every = zip(_split(ranks, networks), _split(samples, networks))
+    return [dict(_of_back(its_ranks, its_samples)) for its_ranks, its_samples in every]
+
+
+def _of_back(ranks: Numbers, samples: Numbers) -> Found:
+    yield 'backward-rank', _sum(ranks)
+    yield 'backward-log-rank', _sum(np.log1p(np.square(ranks)))
+    yield 'backward-rank-early', _early(ranks)
+    yield 'backward-survival', _ratio(_early(ranks), _late(ranks))
+    yield 'backward-sample-rank', _sum(samples)
+
+
+def _ranks_of(values: Sequence[Tensor | None]) -> tuple[Numbers, Numbers]:
+    """Of what passes through each layer, the ranks of its channels and of its samples."""
+    stacks = in_stacks(values)
+    channels = participation_ratios(stacks, _positions_centred, len(values))
+    return channels, participation_ratios(stacks, _samples, len(values))
+
+
+def _sum(values: Numbers) -> float:
+    return float(values.sum())
+
+
+def _early(values: Numbers) -> float:
     """The mean over the first third, at least one, of the layers."""
     return float(values[: max(1, len(values) // 3)].mean()) if len(values) else 0.0
 
 
-def _late(values: Tensor) -> float:
-    return _early(values.flip(0))
+def _late(values: Numbers) -> float:
+    return _early(values[::-1])
 
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b > 0 else 0.0
 
 
-def _thinned(matrix: Tensor) -> Tensor:
-    """At most so many rows of a matrix, evenly spaced along its smaller side."""
-    if matrix.shape[0] > matrix.shape[1]:
-        matrix = matrix.T
-    count = matrix.shape[0]
+def _thinned(tensors: Tensor) -> Tensor:
+    """Gradients of weights as matrices, of at most so many rows, evenly spaced along their smaller side."""
+    matrices = tensors.flatten(2)
+    if matrices.shape[1] > matrices.shape[2]:
+        matrices = matrices.mT
+    count = matrices.shape[1]
     if count <= ROWS:
-        return matrix
-    return matrix[torch.arange(ROWS, device=matrix.device) * count // ROWS]
+        return matrices
+    return matrices[:, torch.arange(ROWS, device=matrices.device) * count // ROWS]
 
 
-def participation_ratios(matrices: Sequence[Tensor], prepare: Callable[[Tensor], Tensor]) -> Tensor:
-    r"""The effective rank of each matrix by second moments, :math:`\|Z\|_F^4 / \|Z Z^T\|_F^2`.
-
-    Parameters
-    ----------
-    matrices
-        ``L`` matrices of any shapes.
-    prepare
-        What is done first with those of one shape together, ``L x rows x columns``.
-
-    Returns
-    -------
-    Tensor of float64, shape L, on the CPU
-        0 for a matrix of zeros; ``nan`` where an entry is not finite.
-    """
-    shapes = defaultdict(list)
-    for place, matrix in enumerate(matrices):
-        shapes[tuple(matrix.shape)].append(place)
-    ratios = torch.zeros(len(matrices), dtype=torch.float64)
-    order = [place for places in shapes.values() for place in places]
-    if order:
-        found = [_ratios(prepare(torch.stack([matrices[place] for place in places]))) for places in shapes.values()]
-        ratios[order] = torch.cat(found).cpu()  # a GPU is waited for once
-    return ratios
-
-
-def _ratios(rows: Tensor) -> Tensor:
-    """The participation ratios of ``L x rows x columns``."""
-    traces, squares = _moments(rows)
-    if not ((traces > LEAST) & (traces < 1 / LEAST)).all():  # squares may have left the range, or are of zeros
-        largest = rows.abs().amax(dim=(1, 2), keepdim=True)
-        traces, squares = _moments(rows / torch.where(largest > 0, largest, 1))
-    return torch.where(squares == 0, 0, traces.square() / squares)
-
-
-def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Trace and squared norm of the smaller of the two Gram matrices of each, float64."""
-    grams = rows @ rows.mT if rows.shape[1] <= rows.shape[2] else rows.mT @ rows
-    traces = grams.diagonal(dim1=1, dim2=2).double().sum(1)
-    return traces, torch.linalg.vector_norm(grams, dim=(1, 2)).double().square()
-
-
-def _centred(rows: Tensor) -> Tensor:
+def _positions_centred(values: Tensor) -> Tensor:
+    """Rows of channels at all positions of all samples, of ``L x n x positions x channels``, without their mean."""
+    rows = values.flatten(1, 2)
     return rows - rows.mean(1, keepdim=True)
 
 
-def _plain(rows: Tensor) -> Tensor:
-    return rows
+def _samples(values: Tensor) -> Tensor:
+    """A row for each sample."""
+    return values.flatten(2)

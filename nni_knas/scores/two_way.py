@@ -8,7 +8,7 @@ from typing import ClassVar
 from nni_knas.basics.factors import FACTORS, LEAST
 from nni_knas.gradients import Gradients, ScoringError
 from nni_knas.scores.base import Score, register
-from nni_knas.scores.panel import statistics
+from nni_knas.scores.panel import forward_statistics
 
 __all__ = ['TwoWayRank']
 
@@ -52,7 +52,7 @@ class TwoWayRank(Score):
     least: ClassVar = LEAST
 
     def __call__(self, gradients: Gradients) -> float:
-        panel = statistics(gradients)
+        panel = forward_statistics(gradients)
         if not panel['log-l1'] > 0:
             raise ScoringError('the gradient is zero everywhere')
         return math.fsum(power * math.log(max(panel[name], self.least)) for name, power in self.factors.items())

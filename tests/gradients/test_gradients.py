@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import reference
 import torch
@@ -22,7 +24,7 @@ from layers import (
 )
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import CheckpointError, checkpoint
+from torch.utils.checkpoint import checkpoint
 
 from nni_knas.gradients import seeded, undisturbed
 
@@ -294,13 +296,24 @@ def test_reparametrised_layers():
     assert_reference(network, *batch_of(6, 8))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=CheckpointError, reason='the layers are computed a second time outside of the scoring mode'
-)
 def test_activation_checkpointing():
+    """The layers are computed a second time on the way back."""
+
     def forward(conv, norm, head, x):
         return head(checkpoint(lambda x: norm(conv(x)).tanh(), x, use_reentrant=False).mean(2))
 
     with seeded(0):
         network = Lambda(forward, nn.Conv1d(4, 10, 3), nn.BatchNorm1d(10), nn.Linear(10, CLASSES)).double()
     assert_reference(network, *batch_of(6, 4, 8), scores=['mgm'])
+
+
+def test_copies_of_a_network_within_have_norms_of_their_own():
+    network, (x, y) = convolutional(), batch_of(4, 3, 4, 4)
+    with undisturbed(network):
+        other = copy.deepcopy(network)
+        with torch.no_grad():
+            other[1].weight.fill_(3)
+        found = gradients_of(other, x, y).mean()
+        expected = gradients_of(network, x, y).mean()
+    assert not torch.allclose(found['7.weight'], expected['7.weight'])
+    assert 'forward' not in vars(network[1])

@@ -17,8 +17,8 @@ from nni_knas import GradientKernelEvaluator
 from nni_knas.basics.names import PANEL
 from nni_knas.gradients import Gradients, ScoringError, seeded
 from nni_knas.networks import build_network
-from nni_knas.scores import statistics
-from nni_knas.scores.panel import participation_ratios
+from nni_knas.scores import TwoWayRank, matrices, statistics
+from nni_knas.scores.matrices import in_stacks, participation_ratios
 
 N, CLASSES = 6, 4
 
@@ -169,6 +169,23 @@ def test_score_and_panel_share_one_pass():
         assert judgement.panel == kernel_of('linear').statistics(network)
 
 
+@pytest.mark.parametrize('name', NETWORKS)
+def test_the_score_alone_is_that_of_the_panel(name):
+    """It asks the pass for no gradients at the outputs of layers, and comes to the same to the last bit."""
+    kernel = kernel_of(name)
+    with kernel.gradients(network_of(name)) as gradients:
+        score = TwoWayRank()(gradients)
+        assert all(trace.gradients is None for trace in gradients.traces(backward=False))
+        assert any(trace.gradients is not None for trace in gradients.traces())
+    assert score == kernel.judge(network_of(name)).score
+
+
+def test_large_tensors_are_computed_by_themselves(monkeypatch):
+    expected = kernel_of('convolutions').statistics(network_of('convolutions'))
+    monkeypatch.setattr(matrices, 'LARGE', 30)
+    assert kernel_of('convolutions').statistics(network_of('convolutions')) == pytest.approx(expected, rel=1e-12)
+
+
 def test_tables_of_positions_leave_no_trace():
     class Positions(nn.Module):
         def __init__(self):
@@ -225,7 +242,8 @@ def test_score_does_not_read_the_scale_of_features():
 def test_participation_ratio_is_a_rank(rows, columns, power, seed):
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
     scaled, zero = matrix * 10.0**power, torch.zeros(rows, columns)
-    ratios = participation_ratios([matrix, scaled, zero, matrix.T.contiguous()], lambda stacked: stacked)
+    stacks = in_stacks([matrix, scaled, zero, matrix.T.contiguous()])
+    ratios = participation_ratios(stacks, lambda stacked: stacked, 4)
     assert 1 - 1e-5 <= ratios[0] <= min(rows, columns) + 1e-5
     assert ratios[1].item() == pytest.approx(ratios[0].item(), rel=1e-4)
     assert ratios[2] == 0
