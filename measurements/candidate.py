@@ -119,7 +119,7 @@ def overheads(options: argparse.Namespace, space: SimplifiedModelSpace, data: Da
         f'{options.rounds} rounds in which all take turns, CPU time of one thread:'
     )
     models = list(random_models(space, options.networks, 2))
-    for n in (16, 2):
+    for n in options.images:
         ratios: dict[str, list[float]] = {}
         for model in models:
             network = build_network(model, 0)
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument('--architectures', type=int, default=10)
     parser.add_argument('--networks', type=int, default=10, help='for the overheads')
     parser.add_argument('--rounds', type=int, default=9, help='for the overheads')
+    parser.add_argument('--images', type=int, nargs='+', default=[16, 2], help='for the overheads')
     parser.add_argument('--only-overheads', action='store_true')
     parser.add_argument('--all', action='store_true')
     parser.add_argument(
