@@ -121,9 +121,9 @@ def overheads(options: argparse.Namespace, space: SimplifiedModelSpace, data: Da
     models = list(random_models(space, options.networks, 2))
     for n in options.images:
         ratios: dict[str, list[float]] = {}
+        passes = passes_of(data, n)
         for model in models:
-            network = build_network(model, 0)
-            times = in_turns(passes_of(data, n), network, options.rounds)
+            times = in_turns(passes, build_network(model, 0), options.rounds)
             plain = times.pop(PLAIN)
             for name, took in times.items():
                 ratios.setdefault(name, []).append(took / plain)
