@@ -10,7 +10,6 @@ building as NNI constructs, building by `NetworkBuilder`, and the pass.
 import argparse
 import logging
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +30,7 @@ from nni.nas.hub.pytorch import (
     ShuffleNetSpace,
 )
 from nni.nas.space import SimplifiedModelSpace
-from torch import nn
+from scoring import cpu_seconds, plain_pass
 
 CELLS = {'width': 16, 'num_cells': 8, 'dataset': 'cifar'}
 TINY = {'search_embed_dim': (192, 216, 240), 'search_num_heads': (3, 4), 'search_depth': (12, 13, 14), 'num_labels': 10}
@@ -51,18 +50,6 @@ SPACES: dict[str, tuple[Callable[..., Any], dict[str, Any], int]] = {
 }
 
 
-def cpu_seconds(function: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.process_time()
-    result = function()
-    return time.process_time() - start, result
-
-
-def forward_backward(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
-    outputs = network(images)
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    nn.functional.cross_entropy(logits, labels).backward()
-
-
 def measure(name: str, warm_up: int, count: int) -> dict[str, float]:
     """Medians, in seconds: of building as NNI does, at first and then; and of the pass."""
     make, arguments, pixels = SPACES[name]
@@ -72,12 +59,12 @@ def measure(name: str, warm_up: int, count: int) -> dict[str, float]:
     times: dict[str, list[float]] = {'nni': [], 'first': [], 'built': [], 'pass': []}
     models = random_models(space, warm_up + count, seed=0)
     for i, model in enumerate(models):
-        took, network = cpu_seconds(lambda: builder.network(model.sample))  # noqa: B023
+        took, network = cpu_seconds(builder.network, model.sample)
         times['first' if i < warm_up else 'built'].append(took)
         if i >= warm_up:
-            times['nni'].append(cpu_seconds(lambda: constructed(model, 0))[0])  # noqa: B023
+            times['nni'].append(cpu_seconds(constructed, model, 0)[0])
             network.train()
-            times['pass'].append(cpu_seconds(lambda: forward_backward(network, images, labels))[0])  # noqa: B023
+            times['pass'].append(cpu_seconds(plain_pass, network, images, labels)[0])
             network.zero_grad()
     return {key: statistics.mean(values) if key == 'first' else statistics.median(values) for key, values in times.items()}
 

@@ -35,9 +35,8 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.hub.pytorch import NasBench201
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.nas.strategy import GridSearch
-from scoring import authors_loop, seconds
+from scoring import authors_loop, cpu_seconds, plain_pass, seconds
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 AUTHORS = "authors' procedure: 50 passes of one image, Gram mean"
@@ -151,23 +150,20 @@ def passes_of(data: Dataset[Any], n: int) -> dict[str, Callable[[nn.Module], obj
     }
 
 
-def plain_pass(network: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Forward in training mode, cross-entropy, and backward into gradients that there are none of before."""
-    F.cross_entropy(network(images), labels).backward()
-
-
 def in_turns(functions: dict[str, Callable[[nn.Module], object]], network: nn.Module, rounds: int) -> dict[str, float]:
-    """The median time of each function, all in turn, so that what else the machine does meets all of them."""
+    """The median time of each function, all in turn, so that what else the machine does meets all of them.
+
+    The network is in training mode before, and there are no gradients.
+    """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds + 1):
         for name, function in functions.items():
             network.train()
             for p in network.parameters():
                 p.grad = None
-            start = time.process_time()
-            function(network)
+            took, _ = cpu_seconds(function, network)
             if number:  # the first one warms up
-                times[name].append(time.process_time() - start)
+                times[name].append(took)
     return {name: statistics.median(took) for name, took in times.items()}
 
 

@@ -13,22 +13,19 @@ options do not.
 
 import argparse
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nni_knas import GradientKernelEvaluator
 from nni_knas.benchmark import Aggregate, Benchmark, declaration_of, find_score, find_table, load_benchmark
 from nni_knas.data import load_data
-from nni_knas.gradients import Loss, Minibatch, main_output
+from nni_knas.gradients import Loss, Minibatch
 from nni_knas.scores import RECOMMENDED, Score, statistics
 
 import numpy as np
 import pandas as pd
 import torch
+from scoring import cpu_seconds, plain_pass
 from torch import nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 DATA = Path(os.environ.get('NNI_KNAS_DATA') or '../shared/data')
@@ -51,36 +48,28 @@ def parts_of(name: str) -> list[str]:
     return list(score.parts) if isinstance(score, Aggregate) else [name]
 
 
-def seconds(function: Callable[..., object], *arguments: Any) -> float:
-    start = time.process_time()
-    function(*arguments)
-    return time.process_time() - start
-
-
-def plain_pass(network: nn.Module, minibatch: Minibatch, loss: Loss | None) -> None:
-    (loss or F.cross_entropy)(main_output(network(minibatch.inputs)), minibatch.targets).backward()
-
-
 def plain_seconds(network: nn.Module, minibatch: Minibatch, loss: Loss | None) -> float:
     """Of three passes the median; gradients are there of none before, and the network is in training mode."""
     times = []
     network.train()
     for _ in range(4):
         network.zero_grad(set_to_none=True)
-        times.append(seconds(plain_pass, network, minibatch, loss))
+        times.append(cpu_seconds(plain_pass, network, *minibatch, loss)[0])
     network.zero_grad(set_to_none=True)
     return float(np.median(times[1:]))
 
 
 def computed(kernel: GradientKernelEvaluator, network: nn.Module, score: Score | None) -> tuple[float, float]:
     """CPU seconds, and the score; ``nan`` where there is none."""
-    start = time.process_time()
-    try:
-        with kernel.gradients(network) as gradients:
-            value = float(len(statistics(gradients)) if score is None else score(gradients))
-    except ValueError:  # the reason may be the network's alone
-        value = np.nan
-    return time.process_time() - start, value
+
+    def value() -> float:
+        try:
+            with kernel.gradients(network) as gradients:
+                return float(len(statistics(gradients)) if score is None else score(gradients))
+        except ValueError:  # the reason may be the network's alone
+            return np.nan
+
+    return cpu_seconds(value)
 
 
 def measured(

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from nni_knas import GradientKernelEvaluator
 from nni_knas.networks import build_network
 from nni_knas.data import load_data
-from nni_knas.gradients import Gradients, Minibatch, undisturbed
+from nni_knas.gradients import Gradients, Loss, Minibatch, main_output, undisturbed
 
 import numpy as np
 import torch
@@ -44,6 +44,11 @@ def forward_backward(network: nn.Module, images: Tensor, labels: Tensor) -> Sequ
     return torch.autograd.grad(F.cross_entropy(network(images), labels), list(network.parameters()), allow_unused=True)
 
 
+def plain_pass(network: nn.Module, inputs: Any, targets: Any, loss: Loss | None = None) -> None:
+    """Forward, cross-entropy by default, and backward into the parameters' gradients."""
+    (loss or F.cross_entropy)(main_output(network(inputs)), targets).backward()
+
+
 def half_covariance_loop(network: nn.Module, minibatch: Minibatch) -> list[list[Tensor | None]]:
     """Per-sample gradients by a Python loop over samples."""
     with undisturbed(network):
@@ -63,6 +68,13 @@ def seconds(function: Callable[..., T], *arguments: Any) -> tuple[float, T]:
     start = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - start, result
+
+
+def cpu_seconds(function: Callable[..., T], *arguments: Any) -> tuple[float, T]:
+    """The same of the CPU, which other programs use, too."""
+    start = time.process_time()
+    result = function(*arguments)
+    return time.process_time() - start, result
 
 
 def main() -> None:

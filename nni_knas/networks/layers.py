@@ -25,14 +25,14 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from nni_knas.gradients import seeded
 from nni_knas.networks.watch import Watch
 
-__all__ = ['LayerKind', 'Layers', 'learn_kinds']
+__all__ = ['Layers', 'learn_kinds']
 
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, np.int64, np.float64)
 _OWN = ('_parameters', '_buffers', '_modules')
 _LOCAL = '<locals>'  # a class within a function is another one each time
 
 
-class LayerKind(NamedTuple):
+class _Kind(NamedTuple):
     """What a layer is made by: its class, and the text of it and its arguments."""
 
     kind: type[nn.Module]
@@ -49,7 +49,7 @@ class _Kept(NamedTuple):
 
 # What does not depend on a space: which classes there are, and which layers cannot be kept, by what their constructors do.
 _classes: set[type[nn.Module]] = set()
-_unfit: set[LayerKind] = set()
+_unfit: set[_Kind] = set()
 
 
 class Layers:
@@ -68,9 +68,9 @@ class Layers:
         self.seed = seed
         self.reused: set[type[nn.Module]] = set()
         """Classes of which a kept layer stands in the network that was constructed last."""
-        self._kept: OrderedDict[tuple[LayerKind, int], _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[_Kind, int], _Kept] = OrderedDict()
         self._size = 0
-        self._made: Counter[LayerKind] = Counter()
+        self._made: Counter[_Kind] = Counter()
         self._watch = Watch()
         self._thread: int | None = None  # the one that constructs; None within a layer's constructor
         self._reuse = True
@@ -123,7 +123,7 @@ class Layers:
 
         return make
 
-    def _fill(self, module: nn.Module, kind: LayerKind, init: Callable[[], None]) -> None:
+    def _fill(self, module: nn.Module, kind: _Kind, init: Callable[[], None]) -> None:
         """Make a layer, or let it be like one that is kept."""
         key = kind, self._made[kind]
         self._made[kind] += 1
@@ -136,7 +136,7 @@ class Layers:
         self._watch.layers += kept.layers
         module.__dict__.update(_copied(kept.attributes))
 
-    def _make(self, module: nn.Module, key: tuple[LayerKind, int], init: Callable[[], None]) -> None:
+    def _make(self, module: nn.Module, key: tuple[_Kind, int], init: Callable[[], None]) -> None:
         looks, layers = self._watch.looks, self._watch.layers
         thread, self._thread = self._thread, None  # what is made within belongs to it
         try:
@@ -200,7 +200,7 @@ def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
     return {**attributes, **{name: attributes[name].copy() for name in _OWN}}
 
 
-def _kind_of(kind: type[nn.Module], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> LayerKind | None:
+def _kind_of(kind: type[nn.Module], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> _Kind | None:
     """What a layer is made by, or None where its arguments are no plain values."""
     values = [*arguments, *keywords.values()]
     texts = [*map(_text_of, values)]
@@ -209,7 +209,7 @@ def _kind_of(kind: type[nn.Module], arguments: tuple[Any, ...], keywords: dict[s
     # Constructors of NNI's hub ask whether two widths are one object, which equal numbers above 256 need not be.
     large = [value for value in values if type(value) is int and value > 256]
     same = [one is other for i, one in enumerate(large) for other in large[:i] if one == other]
-    return LayerKind(kind, f'{kind.__qualname__} {texts} {[*keywords]} {same}')
+    return _Kind(kind, f'{kind.__qualname__} {texts} {[*keywords]} {same}')
 
 
 def _text_of(value: Any) -> str | None:
@@ -224,6 +224,6 @@ def _text_of(value: Any) -> str | None:
     return None
 
 
-def _seed_of(seed: int, kind: LayerKind, number: int) -> int:
+def _seed_of(seed: int, kind: _Kind, number: int) -> int:
     digest = hashlib.sha256(f'{seed} {kind.text} {number}'.encode()).digest()
     return int.from_bytes(digest[:7], 'big')
