@@ -183,7 +183,8 @@ def _restored_tensors(modules: list[nn.Module]) -> Iterator[None]:
     kinds = defaultdict(list)
     for tensor in held:
         kinds[tensor.dtype, tensor.device].append(tensor.detach())
-    before = [(tensors, flatten_dense_tensors(tensors)) for tensors in kinds.values()]
+    # Of a single tensor torch's flattening is a view.
+    before = [(tensors, flatten_dense_tensors(tensors).clone()) for tensors in kinds.values()]
     try:
         yield
     finally:

@@ -83,7 +83,7 @@ def norms_of_stacks(stacks: Sequence[Stack], sizes: NDArray[np.int64]) -> NDArra
     sizes
         Their numbers of entries, shape ``L``.
     """
-    flat = [stack.tensors.flatten(1) for stack in stacks]
+    flat = [stack.tensors.reshape(len(stack.places), -1) for stack in stacks]  # of single numbers, too
     values = _gathered(stacks, [_norms(rows) for rows in flat], len(sizes))
     entries = values[0] / np.maximum(sizes, 1)
     if ((entries == 0) | ((entries > LEAST) & (entries < 1 / LEAST))).all():
