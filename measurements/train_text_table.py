@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, default=3)
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--max-length', type=int, default=128, help='tokens of a text that are used')
-    parser.add_argument('--precision', default='bf16-mixed', help='32-true is slower on most processors')
+    parser.add_argument('--precision', default='auto', help='32-true or bf16-mixed (default: what is faster here)')
     parser.add_argument('--part', default='1/1', help='I/N: every Nth architecture, from the Ith on')
     parser.add_argument('--output', type=Path, help='default: the table of the package that is called as the folder')
     parser.add_argument('--threads', type=int, default=1)

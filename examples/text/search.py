@@ -226,7 +226,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add('--plain-epochs', type=count, default=3, help='of which the best counts (default: %(default)s)')
     add('--max-length', type=count, default=128, help='tokens of a text that are used (default: %(default)s)')
     add('--accelerator', default='cpu', help='cpu, gpu or auto (default: %(default)s)')
-    add('--precision', default='bf16-mixed', help='32-true, 16-mixed or bf16-mixed (default: %(default)s)')
+    add('--precision', default='auto', help='32-true, 16-mixed or bf16-mixed (default: what is faster here)')
     add('--concurrency', type=count, default=2, help='trainings at a time (default: %(default)s)')
     add('--threads', type=count, default=1, help='of each training (default: %(default)s)')
     add('--port', type=int, default=8080)

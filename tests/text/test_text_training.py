@@ -323,6 +323,13 @@ def test_reduced_precision_and_threads():
     assert 0 < result.validation['accuracy'] <= 1 and torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize(('bf16', 'amx', 'precision'), [(0, 0, '32-true'), (1, 0, 'bf16-mixed'), (0, 1, 'bf16-mixed')])
+def test_the_faster_precision_is_what_the_processor_has_instructions_for(monkeypatch, bf16, amx, precision):
+    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: bool(bf16))
+    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: bool(amx))
+    assert evaluator(precision='auto', accelerator='cpu').trainer_kwargs['precision'] == precision
+
+
 def test_nothing_is_left_behind_and_nothing_is_said(tmp_path, monkeypatch, capfd, caplog):
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.INFO, 'nni_knas'):
@@ -349,7 +356,7 @@ def test_a_bar_where_it_is_asked_for(capfd):
         ({'max_epochs': 0}, 'max_epochs is 0'),
         ({'patience': 0}, 'patience is 0'),
         ({'metric': 'bleu'}, "unknown metric 'bleu': it is accuracy or f1"),
-        ({'precision': 'half'}, "unknown precision 'half': it is one of 32-true"),
+        ({'precision': 'half'}, "unknown precision 'half': it is one of auto"),
         ({'seeds': 0}, 'seeds is 0: it has to be how many'),
         ({'seeds': [0, -1]}, 'seeds is'),
         ({'learning_rate': 0}, 'learning_rate is 0: it has to be a number above 0'),
