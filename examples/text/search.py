@@ -111,10 +111,11 @@ def alone(recipes: list[Recipe]) -> list[tuple[Recipe, int, bool]]:
 
 
 class Trainings:
-    """Trains a few at a time, and keeps each result in a file the moment it is known."""
+    """Trains a few at a time, in processes that begin when they are needed; keeps each result the moment it is known."""
 
     def __init__(self, options: argparse.Namespace, path: Path) -> None:
         self.options, self.path = options, path
+        self.pool = ProcessPoolExecutor(options.concurrency, get_context('spawn'))
         self.known: dict[str, dict[str, Any]] = {}
         if path.exists():
             self.known = {entry.pop('key'): entry for entry in map(json.loads, path.read_text().splitlines())}
@@ -123,14 +124,13 @@ class Trainings:
         """The results of recipes, each with a seed, and whether the dev split is looked at, in their order."""
         keys = [json.dumps(job) for job in jobs]
         new = {key: job for key, job in zip(keys, jobs) if key not in self.known}
-        with ProcessPoolExecutor(self.options.concurrency, get_context('spawn')) as pool:
-            futures = {pool.submit(train, self.options, *job): key for key, job in new.items()}
-            done = tqdm(as_completed(futures), desc=title, total=len(new), unit='training', disable=None if new else True)
-            for future in done:
-                key = futures[future]
-                self.known[key] = future.result()
-                with self.path.open('a') as file:
-                    file.write(json.dumps({'key': key, **self.known[key]}) + '\n')
+        futures = {self.pool.submit(train, self.options, *job): key for key, job in new.items()}
+        done = tqdm(as_completed(futures), desc=title, total=len(new), unit='training', disable=None if new else True)
+        for future in done:
+            key = futures[future]
+            self.known[key] = future.result()
+            with self.path.open('a') as file:
+                file.write(json.dumps({'key': key, **self.known[key]}) + '\n')
         return [self.known[key] for key in keys]
 
     def best(self, recipes: list[Recipe], title: str = '') -> Recipe:

@@ -6,6 +6,7 @@ Nothing of NNI is imported here, so that who asks for little does not wait for i
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -15,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 __all__ = ['await_nni']
 
@@ -33,6 +35,16 @@ REPAIRED = (
 NOISY = ('nni.nas.nn.pytorch.layers', 'gym')
 """NNI warns of names in ``torch.nn`` that are newer than it and no layers; gym, for NNI's PolicyBasedRL, that it is old.
 Nothing comes of it, and a user can do nothing about it."""
+
+HASTY = (
+    'lightning_fabric.wrappers',
+    'pytorch_lightning.trainer.connectors.logger_connector.result',
+    'pytorch_lightning.utilities.compile',
+    'torchvision.ops.roi_align',
+)
+"""NNI imports these, and they torch's compiler, for a name that hardly anybody comes to: a fifth of all that NNI's import
+takes."""
+COMPILER = ('torch._dynamo', 'torch._dynamo.utils')
 
 
 def await_nni() -> None:
@@ -55,7 +67,7 @@ class _Arrivals:
     """Finds the modules above as the other finders do, and has them imported quietly, and repaired."""
 
     def __init__(self) -> None:
-        self._awaited = {*REPAIRED, *NOISY}
+        self._awaited = {*REPAIRED, *NOISY, *HASTY}
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -73,7 +85,7 @@ def _wrap(loader: importlib.abc.Loader) -> None:
     execute = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
-        with _quiet():
+        with _compiler_later() if module.__name__ in HASTY else _quiet():
             execute(module)
         if module.__name__ in REPAIRED:
             _repair(module)
@@ -86,3 +98,40 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter('ignore')
         yield
+
+
+@contextlib.contextmanager
+def _compiler_later() -> Iterator[None]:
+    """What is taken from torch's compiler inside is looked up in it when it is used."""
+    import torch
+    from torch._compile import _disable_dynamo  # the same as ``torch.compiler.disable``, which imports it at once
+
+    names = [name for name in COMPILER if name not in sys.modules]
+    disable, torch.compiler.disable = torch.compiler.disable, _disable_dynamo  # type: ignore[assignment]
+    for name in names:
+        sys.modules[name] = _StandIn(name)
+    try:
+        yield
+    finally:
+        torch.compiler.disable = disable
+        for name in names:
+            del sys.modules[name]
+
+
+class _StandIn(ModuleType):
+    """A module whose functions import it when they are called. No object is of its classes before it is imported."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return _UsedLater(name, (), {'__module__': self.__name__})
+
+
+class _UsedLater(type):
+    """A function or class of a module, looked up there when it is used."""
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(cls.__module__), cls.__name__)(*arguments, **options)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return cls.__module__ in sys.modules and isinstance(instance, getattr(sys.modules[cls.__module__], cls.__name__))

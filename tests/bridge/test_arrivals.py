@@ -53,3 +53,26 @@ def test_nothing_of_nni_is_imported_by_the_package_alone():
 
 def test_what_is_awaited_is_what_is_repaired():
     assert set(REPAIRED) == set(REPAIRS)
+
+
+COMPILER = """
+import sys
+import nni_knas, nni.nas.experiment, torch
+from lightning_fabric.wrappers import OptimizedModule, _unwrap_compiled
+from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection
+from pytorch_lightning.utilities.compile import OptimizedModule as another
+from torchvision.ops import roi_align
+
+assert roi_align(torch.ones(1, 1, 4, 4), torch.tensor([[0, 0, 0, 2, 2.0]]), 1).item() == 1
+linear = torch.nn.Linear(1, 1)
+assert not isinstance(linear, OptimizedModule) and _unwrap_compiled(linear) == (linear, None)
+assert not {'torch._dynamo', 'torch._inductor', 'sympy'} & {*sys.modules}
+compiled = torch.compile(linear)
+assert isinstance(compiled, OptimizedModule) and isinstance(compiled, another) and _unwrap_compiled(compiled)[0] is linear
+_ResultCollection(training=True).log('fit', 'loss', torch.ones(()), on_step=True, on_epoch=False)
+assert torch._dynamo.disable.__module__.startswith('torch._dynamo') and torch.compiler.disable.__module__ == 'torch.compiler'
+"""
+
+
+def test_torchs_compiler_is_imported_when_it_is_used():
+    run(COMPILER)
