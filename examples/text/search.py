@@ -61,7 +61,7 @@ class Recipe(NamedTuple):
 
 def part_of(options: argparse.Namespace, part: str) -> Any:
     """One part of the texts, traced, so that trials load it anew; of a large training split as much as --texts says."""
-    limit = {'train': options.texts, 'validation': max(1, options.texts // 3), 'test': None}[part]
+    limit = {'train': options.texts, 'validation': options.texts, 'test': None}[part]
     return text_data(options.data, part, options.encoder, max_length=options.max_length, limit=limit)
 
 
@@ -207,16 +207,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--data', required=True, help='folder with train.tsv and dev.tsv, or hf:NAME:CONFIG')
     add('--encoder', default='minilm', help='folder or name on the Hugging Face hub (default: %(default)s)')
-    add('--texts', type=count, default=2000, help='to train on at most, drawn at random (default: %(default)s)')
+    add('--texts', type=count, default=1000, help='to train on, and to choose by, at most (default: %(default)s)')
     add('--metric', default='accuracy', choices=('accuracy', 'f1'), help='chooses (default: %(default)s)')
-    add('--candidates', type=count, default=64, help='that are scored (default: %(default)s)')
+    add('--candidates', type=count, default=128, help='that are scored (default: %(default)s)')
     add('--top-k', type=count, default=16, help='candidates that are trained (default: %(default)s)')
     add('--choose', default='learn', choices=('learn', 'rank'), help='which are trained (default: %(default)s)')
     add('--seeds', type=count, default=5, help='of the comparison (default: %(default)s)')
     add('--random-seed', type=int, default=1, help='of the random choice (default: %(default)s)')
-    add('--tuned', type=int, nargs='+', metavar='N', help='top layers that may be tuned (default: none, and half of them)')
+    add('--tuned', type=int, nargs='+', metavar='N', help='top layers that may be tuned (default: none, and the top one)')
     add('--score', default='target-fit', choices=score_names(), help='believed at first (default: %(default)s)')
-    add('--score-batch', type=count, default=64, help='texts to score on (default: %(default)s)')
+    add('--score-batch', type=count, default=128, help='texts to score on (default: %(default)s)')
     add('--epochs', type=count, default=3, help='of searched and random ones (default: %(default)s)')
     add('--batch-size', type=count, default=16)
     add('--learning-rate', type=float, default=1e-3, help='of what is new (default: %(default)s)')

@@ -240,7 +240,7 @@ class TextClassifierSpace(ModelSpace):
 def light_text_classifiers(
     encoder: str, num_labels: int, *, sentences: int = 2, tuned: Sequence[int] | None = None
 ) -> TextClassifierSpace:
-    """Classifiers of a :class:`TextClassifierSpace` that a CPU trains in seconds to few minutes on some thousand texts.
+    """Classifiers of a :class:`TextClassifierSpace` that a CPU trains in about a minute on some thousand texts.
 
     They have no cell: tokens are pooled as the encoder gives them.
 
@@ -249,7 +249,7 @@ def light_text_classifiers(
     encoder, num_labels, sentences
         As of :class:`TextClassifierSpace`.
     tuned
-        Numbers of top layers that may be tuned. Default: none, and half of them.
+        Numbers of top layers that may be tuned. Default: none, and the top one.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def light_text_classifiers(
     """
     if tuned is None:
         depth = int(load_encoder(encoder).config.num_hidden_layers)
-        tuned = [0, depth // 2] if layers_of(load_encoder(encoder), depth) else [0]
+        tuned = [0, 1] if layers_of(load_encoder(encoder), depth) else [0]
     return TextClassifierSpace(
         encoder, num_labels, sentences=sentences, nodes=1, operations=['identity'], skips=['none'], tuned=tuned
     )
