@@ -4,9 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := 0.13.9
 ARGS ?=
-# One more than cores: tests that wait for NNI's manager, its trials or a browser leave a core to others. tests/helpers/longest.py
-# says in which order they take the modules, which pytest-xdist would begin with those of many tests.
-JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+# tests/helpers/longest.py says in which order processes take the modules, which pytest-xdist would begin with those of many tests.
+JOBS ?= logical
 PYTEST = pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 METADATA := pyproject.toml
 # As pip does: each trial is a process that imports torch and NNI, which takes twice as long where nothing is compiled.

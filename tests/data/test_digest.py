@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 
 import nni
 import numpy as np
 import pytest
 import torch
 from nni.nas.evaluator import FunctionalEvaluator
+from processes import run_code
 from searches import search
 from spaces import tiny_kernel, train, vector_dataset
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
@@ -75,10 +74,9 @@ class TestDigest:
         generator = np.random.default_rng()
         assert digest_of(Augmented(generator.random)) == digest_of(Augmented(generator.random)) is not None
 
-    def test_is_the_same_in_another_process(self):
+    def test_is_the_same_in_another_process(self, fork_server, tmp_path):
         code = 'from nni_knas.data import load_data, digest_of; print(digest_of(load_data("digits", size=8).train))'
-        said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-        assert said.split()[-1] == digest_of(load_data('digits', size=8).train)
+        assert run_code(tmp_path, code).stdout.split()[-1] == digest_of(load_data('digits', size=8).train)
 
 
 class TestOwn:

@@ -9,16 +9,23 @@ from places import TESTS
 
 LONGEST = (
     'text/test_text_search.py',
+    'search/test_resume.py',
+    'cli/test_killed.py',
     'tuner/test_nnictl.py',
+    'test_faults.py',
     'search/test_services.py',
+    'search/test_several_machines.py',
     'test_examples.py',
     'search/test_effort_resumed.py',
+    'cli/test_watch.py',
     'test_tutorial.py',
     'engine/test_trials_of_nni.py',
     'search/test_effort.py',
     'networks/test_export.py',
     'search/test_near.py',
+    'networks/test_layers.py',
     'networks/test_hub.py',
+    'cli/test_benchmark_search.py',
     'spaces/test_text_space.py',
 )
 """Modules that take a minute or more, mostly with few tests: last, one process would be at work on them, and no other."""

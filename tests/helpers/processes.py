@@ -7,11 +7,12 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from places import HELPERS
@@ -82,6 +83,29 @@ def _run(function: Callable[..., object], arguments: tuple, keywords: dict, *str
             with path.open('w') as file:
                 os.dup2(file.fileno(), number)
     function(*arguments, **keywords)
+
+
+class Ran(NamedTuple):
+    """Exit code, and what was printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_code(folder: Path, code: str, *arguments: str) -> Ran:
+    """What ``python -c code arguments`` does in a folder, where modules are imported from, too; but forked."""
+    with tempfile.TemporaryDirectory() as home:
+        output, errors = Path(home, 'output'), Path(home, 'errors')
+        returncode = Forked(_execute, folder, code, arguments, output=output, errors=errors).wait()
+        return Ran(returncode, output.read_text(), errors.read_text())
+
+
+def _execute(folder: Path, code: str, arguments: tuple[str, ...]) -> None:
+    os.chdir(folder)
+    sys.path.insert(0, '')
+    sys.argv[:] = ['-c', *arguments]
+    exec(compile(code, '<string>', 'exec'), {'__name__': '__main__'})
 
 
 class ForkedWorker:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import SimplifiedModelSpace
+from processes import run_code
 from spaces import TinySpace, tiny_kernel, train
 from traps import set_traps
 
@@ -52,16 +51,14 @@ def copy_of(run, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize('old', [False, True], ids=['new', 'of an earlier version'])
-def test_looking_executes_nothing(run, tmp_path, old):
+def test_looking_executes_nothing(fork_server, run, tmp_path, old):
     folder, mark = copy_of(run, tmp_path), tmp_path / 'mark'
     if old:
         Record(record_path(folder)).forget_meta(keys.DRAWING)
         Record(record_path(folder))._write('UPDATE candidates SET parameters = NULL')
     set_traps(folder, mark)
     script = LOOK.replace("run.pareto('parameters'), ", '') if old else LOOK
-    done = subprocess.run(
-        [sys.executable, '-c', script, str(folder), str(run.folder)], capture_output=True, text=True, cwd=folder / 'knas'
-    )
+    done = run_code(folder / 'knas', script, str(folder), str(run.folder))
     assert done.returncode == 0, done.stderr
     assert not mark.exists()
     assert f'BEST {run.metric} True' in done.stdout and 'sent' in done.stdout
@@ -69,12 +66,12 @@ def test_looking_executes_nothing(run, tmp_path, old):
     assert ('class="network"' in page) != old and ('There is no drawing: a search keeps one' in page) == old
 
 
-def test_the_traps_work(run, tmp_path):
+def test_the_traps_work(fork_server, run, tmp_path):
     """What executes a run, as its documentation says, springs them."""
     folder, mark = copy_of(run, tmp_path), tmp_path / 'mark'
     set_traps(folder, mark)
     code = 'import sys, nni_knas; sys.path.append(sys.argv[2]); nni_knas.open_run(sys.argv[1]).network()'
-    subprocess.run([sys.executable, '-c', code, str(folder), str(folder / 'modules')], capture_output=True)
+    run_code(tmp_path, code, str(folder), str(folder / 'modules'))
     assert mark.exists()
     for method in ('network', 'export', 'measured', 'prepare_report'):
         assert 'executes' in getattr(type(run), method).__doc__

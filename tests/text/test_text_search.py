@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from places import EXAMPLES
+from processes import run_code
 from servers import free_port, wait_until
 from text_encoders import save_encoder
 
@@ -158,13 +159,16 @@ def test_the_example_goes_on_where_it_was_killed(task, encoder, tmp_path):
     assert after.loc[trained.index, ['metric', 'training_seconds']].equals(trained[['metric', 'training_seconds']])
 
 
-def test_a_mistake_gets_one_sentence_before_anything_is_trained(task, encoder, tmp_path):
+AS_IT_STANDS = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def test_a_mistake_gets_one_sentence_before_anything_is_trained(fork_server, task, encoder, tmp_path):
     for wrong, sentence in (
         (['--tuned', '9'], 'tuned is [9]'),
         (['--data', 'nowhere'], 'there is no folder nowhere'),
         (['--candidates', '3', '--top-k', '4'], 'top_k'),
     ):
         given = [str(EXAMPLE), '--data', task, '--encoder', encoder, '--max-length', '32', *wrong]
-        result = subprocess.run([sys.executable, *given], capture_output=True, text=True, cwd=tmp_path)
+        result = run_code(tmp_path, AS_IT_STANDS, *given)
         assert result.returncode == 2 and sentence in result.stderr and 'Traceback' not in result.stderr
     assert not list(tmp_path.iterdir())
