@@ -23,12 +23,12 @@ On a GPU: --accelerator gpu. What is trained is kept in --output; started again,
 import argparse
 import json
 import statistics
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nni_knas import KNAS, GradientKernelEvaluator, open_run
+from nni_knas.basics.pools import process_pool
 from nni_knas.networks import decode_sample, encode_sample, random_models
 from nni_knas.scores import score_names
 from nni_knas.spaces import TextClassifierSpace, light_text_classifiers
@@ -115,7 +115,7 @@ class Trainings:
 
     def __init__(self, options: argparse.Namespace, path: Path) -> None:
         self.options, self.path = options, path
-        self.pool = ProcessPoolExecutor(options.concurrency, get_context('spawn'))
+        self.pool = process_pool(options.concurrency)
         self.known: dict[str, dict[str, Any]] = {}
         if path.exists():
             self.known = {entry.pop('key'): entry for entry in map(json.loads, path.read_text().splitlines())}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from typing import Any, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]
+
+from nni_knas.basics.pools import process_pool
 
 __all__ = ['spread']
 
@@ -32,8 +31,7 @@ def spread(function: Callable[[T], R], work: Sequence[T], processes: int) -> Gen
     processes
         How many; each computes with one thread.
     """
-    context = multiprocessing.get_context('spawn')  # a fork is unsafe once torch has threads
-    pool = ProcessPoolExecutor(min(processes, len(work)) or 1, context, _begin, (cloudpickle.dumps(function),))
+    pool = process_pool(min(processes, len(work)) or 1, _begin, (cloudpickle.dumps(function),))
     try:
         for done in as_completed([pool.submit(_call, piece) for piece in work]):
             yield done.result()
@@ -44,18 +42,10 @@ def spread(function: Callable[[T], R], work: Sequence[T], processes: int) -> Gen
 def _begin(function: bytes) -> None:
     global _function
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the process that waits for this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
     _function = cloudpickle.loads(function)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _call(piece: Any) -> Any:
