@@ -47,11 +47,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 def measured_once(items):
-    """Coverage makes our code take twice as long: where arguments are networks and scores, it is measured of a test's first."""
+    """Coverage makes code take twice as long: where arguments are networks and scores, it is measured of a test's first."""
     count = Counter()
     for item in items:
         count[name := item.nodeid.partition('[')[0]] += 1
-        if count[name] > 3 and name.split('/')[1] in ('gradients', 'kernel', 'networks', 'scores', 'spaces'):
+        if count[name] > 3 and item.path.parent.name in ('gradients', 'kernel', 'networks', 'scores', 'spaces'):
             item.add_marker('no_cover')  # of pytest-cov
 
 
