@@ -207,10 +207,8 @@ class PretrainedEncoder(nn.Module):
         tuple of Tensor
             The embeddings, and the output of each layer, the last one at the end: ``n x length x width`` each.
         """
-        below = None if self._below is None else self._below(ids, sentence)
+        below = self._known_below(ids, sentence)
         if below is None:
-            if self._is_the_same_for_others(ids):
-                return tuple(remembered(self.name, ids, sentence, self._hidden_states))
             return tuple(self._parted(self._hidden_states, ids, sentence))
         if not self.tuned:
             return tuple(below)
@@ -247,17 +245,33 @@ class PretrainedEncoder(nn.Module):
             names.append(digest.hexdigest())
         return names if layers else names * (self.layers + 1)
 
-    def _is_the_same_for_others(self, ids: Tensor) -> bool:
+    def _known_below(self, ids: Tensor, sentence: Tensor) -> Sequence[Tensor] | None:
+        """What is given of the states below the tuned layers, or remembered of networks that were scored before."""
+        if self._below is not None:
+            return self._below(ids, sentence)
+        if not self._shares_states(ids):
+            return None
+        original = load_encoder(self.name)  # nobody watches it
+        if not self.tuned and not self._is_where(original):
+            return remembered(self.name, ids, sentence, self._hidden_states)
+        states = remembered(self.name, ids, sentence, functools.partial(_hidden_states, original, self._takes_types))
+        below = states[: self.layers - self.tuned + 1]
+        return below if not self.tuned or _is_fed_by_states(self.name, self.tuned, ids, sentence, states) else None
+
+    def _shares_states(self, ids: Tensor) -> bool:
         """Whether this is one of several networks that are scored on the same tokens and share what they make of them."""
         weights = next(self.parameters())
         return (
             self._shares
-            and not self.tuned
+            and (not self.tuned or (self.tuned < self.layers and self._is_where(load_encoder(self.name))))
             and is_scoring()
             and weights.dtype == torch.float32
             and type(ids) is Tensor
             and not torch._C._functorch.is_functorch_wrapped_tensor(ids)
         )
+
+    def _is_where(self, original: nn.Module) -> bool:
+        return next(self.parameters()).device == next(original.parameters()).device
 
     def _parted(
         self, compute: Callable[..., Sequence[Tensor]], ids: Tensor, sentence: Tensor, *more: Tensor
@@ -273,10 +287,33 @@ class PretrainedEncoder(nn.Module):
             return self._hidden_states(ids, sentence)[-self.tuned :]
 
     def _hidden_states(self, ids: Tensor, sentence: Tensor) -> tuple[Tensor, ...]:
-        arguments = {'token_type_ids': (sentence == 2).long()} if self._takes_types else {}
-        outputs = self.model(input_ids=ids, attention_mask=(sentence > 0).long(), output_hidden_states=True, **arguments)
-        states: tuple[Tensor, ...] = outputs.hidden_states
-        return states
+        return _hidden_states(self.model, self._takes_types, ids, sentence)
+
+
+def _hidden_states(model: Any, takes_types: bool, ids: Tensor, sentence: Tensor) -> tuple[Tensor, ...]:
+    arguments = {'token_type_ids': (sentence == 2).long()} if takes_types else {}
+    outputs = model(input_ids=ids, attention_mask=(sentence > 0).long(), output_hidden_states=True, **arguments)
+    states: tuple[Tensor, ...] = outputs.hidden_states
+    return states
+
+
+_FED: dict[tuple[str, int], bool] = {}
+
+
+def _is_fed_by_states(name: str, tuned: int, ids: Tensor, sentence: Tensor, states: Sequence[Tensor]) -> bool:
+    """Whether top layers make of the state below them what they make in the encoder; seen on the first texts that come.
+
+    T5's need the lowest layer's table of positions, too.
+    """
+    if (name, tuned) not in _FED:
+        model, some, layers = load_encoder(name), slice(0, 8), len(states) - 1
+        alone = _top_layers_alone(_stack_of(model, layers), tuned, states[layers - tuned][some])
+        with torch.inference_mode(False), torch.no_grad(), alone:
+            found = _hidden_states(model, _takes_types(model), ids[some], sentence[some])[-tuned:]
+        there = sentence[some] > 0
+        pairs = zip(found, states[-tuned:])
+        _FED[name, tuned] = all(torch.allclose(x[there], y[some][there], rtol=1e-4, atol=1e-5) for x, y in pairs)
+    return _FED[name, tuned]
 
 
 Source = Callable[[Tensor, Tensor], Sequence[Tensor] | None]

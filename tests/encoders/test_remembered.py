@@ -8,7 +8,7 @@ from nni.nas.space import SimplifiedModelSpace
 from text_encoders import Folders
 
 from nni_knas import GradientKernelEvaluator
-from nni_knas.encoders import PretrainedEncoder, remembered
+from nni_knas.encoders import PretrainedEncoder, encoder, remembered
 from nni_knas.networks import build_network, measure
 from nni_knas.spaces import TextClassifierSpace
 
@@ -22,15 +22,17 @@ def bert(tmp_path_factory):
 
 @pytest.fixture
 def passes(monkeypatch):
-    """How many texts went through an encoder, pass by pass."""
+    """How many texts went through a whole encoder, pass by pass."""
     seen = []
-    original = PretrainedEncoder._hidden_states
+    original = encoder._hidden_states
 
-    def count(encoder, ids, sentence):
-        seen.append(len(ids))
-        return original(encoder, ids, sentence)
+    def count(model, takes_types, ids, sentence):
+        if encoder.layers_of(model, model.config.num_hidden_layers):  # not the top ones alone
+            seen.append(len(ids))
+        return original(model, takes_types, ids, sentence)
 
-    monkeypatch.setattr(PretrainedEncoder, '_hidden_states', count)
+    monkeypatch.setattr(encoder, '_hidden_states', count)
+    monkeypatch.setattr(encoder, '_FED', {})
     monkeypatch.setattr(remembered, '_STATES', type(remembered._STATES)())
     return seen
 
@@ -53,7 +55,7 @@ def networks(bert, **choices):
 
 def scores_without(kernel, candidates, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(PretrainedEncoder, '_is_the_same_for_others', lambda *arguments: False)
+        patched.setattr(PretrainedEncoder, '_shares_states', lambda *arguments: False)
         return [kernel.judge(network) for network in candidates]
 
 
@@ -75,12 +77,38 @@ def test_other_texts_and_other_encoders_are_others(bert, passes, tmp_path_factor
     assert passes == [6, 6, 6]
 
 
-@pytest.mark.parametrize('tuned', [1, 3])
-def test_what_is_tuned_is_computed_anew(bert, passes, tuned):
+@pytest.mark.parametrize('pair', ['joint', 'apart'])
+@pytest.mark.parametrize('score', ['two-way-rank', 'gradient-norm', 'gram-entropy'])
+def test_below_what_is_tuned_once_for_all(bert, passes, pair, score, monkeypatch):
+    """The top layers are fed with what frozen ones are known to make; the verdict is the same to the last bit."""
+    kernel = GradientKernelEvaluator(DATA, score)
+    candidates = [each for tuned in (1, 2) for each in networks(bert, tuned=tuned, pair=pair)]
+    before = kernel.score(networks(bert, pair=pair)[0])
+    count = len(passes)
+    judgements = [kernel.judge(network) for network in candidates]
+    assert score == 'gram-entropy' or len(passes) == count  # which is mapped over the texts one by one
+    assert kernel.score(networks(bert, pair=pair)[0]) == before
+    expected = scores_without(kernel, candidates, monkeypatch)
+    assert [each.panel for each in judgements] == [each.panel for each in expected]
+    assert [each.score for each in judgements] == pytest.approx([each.score for each in expected], rel=1e-5)
+
+
+def test_all_that_is_tuned_is_computed_anew(bert, passes):
     kernel = GradientKernelEvaluator(DATA)
-    for candidate in networks(bert, tuned=tuned):
+    for candidate in networks(bert, tuned=3):
         kernel.score(candidate)
     assert passes == [6, 6, 6]
+
+
+@pytest.mark.parametrize('kind', ['t5', 'roberta', 'distilbert', 'deberta-v2'])
+def test_every_kind_of_encoder(kind, passes, tmp_path_factory, monkeypatch):
+    """Also those whose top layers need more than the state below them."""
+    folder = Folders(tmp_path_factory.mktemp)[kind]
+    space = SimplifiedModelSpace.from_model(TextClassifierSpace(folder, 2, nodes=1))
+    network = build_network(space.freeze({**TextClassifierSpace(folder, 2, nodes=1).plain(), 'tuned': 1}), 0)
+    kernel = GradientKernelEvaluator(DATA)
+    assert kernel.judge(network) == scores_without(kernel, [network], monkeypatch)[0]
+    assert list(encoder._FED.values()) == [kind != 't5']
 
 
 def test_only_while_networks_are_scored(bert, passes):
