@@ -61,7 +61,7 @@ class Recipe(NamedTuple):
 
 def part_of(options: argparse.Namespace, part: str) -> Any:
     """One part of the texts, traced, so that trials load it anew; of a large training split as much as --texts says."""
-    limit = {'train': options.texts, 'validation': options.texts, 'test': None}[part]
+    limit = None if part == 'test' else options.texts
     return text_data(options.data, part, options.encoder, max_length=options.max_length, limit=limit)
 
 

@@ -183,8 +183,7 @@ def _restored_tensors(modules: list[nn.Module]) -> Iterator[None]:
     kinds = defaultdict(list)
     for tensor in held:
         kinds[tensor.dtype, tensor.device].append(tensor.detach())
-    # Of a single tensor torch's flattening is a view.
-    before = [(tensors, flatten_dense_tensors(tensors).clone()) for tensors in kinds.values()]
+    before = [(tensors, _flat_copy(tensors)) for tensors in kinds.values()]
     try:
         yield
     finally:
@@ -193,6 +192,11 @@ def _restored_tensors(modules: list[nn.Module]) -> Iterator[None]:
                 torch._foreach_copy_(tensors, list(unflatten_dense_tensors(values, tensors)))
         for place, name, buffer in buffers:
             place[name] = buffer
+
+
+def _flat_copy(tensors: list[Tensor]) -> Tensor:
+    flat: Tensor = flatten_dense_tensors(tensors)
+    return flat.clone() if len(tensors) == 1 else flat  # of a single tensor it is a view
 
 
 @contextlib.contextmanager
