@@ -130,7 +130,10 @@ def load_encoder(encoder: str | Path) -> Any:
             raise ValueError(f'the encoder {_checked_name(encoder)} cannot be loaded: {first_line(error)}') from error
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
-    return model.float().eval().requires_grad_(False)
+    model = model.float().eval().requires_grad_(False)
+    with torch.inference_mode(False), torch.no_grad():  # transformers finds its layers in the first pass
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long), output_hidden_states=True)
+    return model
 
 
 class PretrainedEncoder(nn.Module):

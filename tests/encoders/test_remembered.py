@@ -93,6 +93,13 @@ def test_below_what_is_tuned_once_for_all(bert, passes, pair, score, monkeypatch
     assert [each.score for each in judgements] == pytest.approx([each.score for each in expected], rel=1e-5)
 
 
+def test_an_encoder_that_was_scored_gives_all_its_states(passes, tmp_path_factory):
+    """Also where the first pass of all was one of its top layers."""
+    network = networks(Folders(tmp_path_factory.mktemp)['bert'], tuned=1)[0]
+    GradientKernelEvaluator(DATA).score(network)
+    assert len(network.encoder(*network.encoder_inputs(DATA[0]))) == network.encoder.layers + 1
+
+
 def test_all_that_is_tuned_is_computed_anew(bert, passes):
     kernel = GradientKernelEvaluator(DATA)
     for candidate in networks(bert, tuned=3):
